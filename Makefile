@@ -1,0 +1,85 @@
+# Every target sets itself up: a Python >= 3.11 with venv, and make, are all a machine needs.
+#
+#   make repro [PROFILE=full]     make test [PYTHON=python3.12 VENV=.venv-3.12]
+
+SHELL := /bin/sh
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VENV ?= .venv
+PROFILE ?= quick
+WORKERS ?= 2
+PY := $(VENV)/bin/python
+CODE := bon_theory simulations figures paper_repro tests benchmarks
+PYTEST := $(PY) -m pytest -n $(WORKERS) --dist worksteal
+
+# The first interpreter that is new enough and can make a virtual environment.
+CANDIDATES := python3 python3.13 python3.12 python3.11 python3.14 python
+USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for p in $(CANDIDATES); do "$$p" -c "$(USABLE)" >/dev/null 2>&1 && { echo "$$p"; exit; }; done)
+
+.PHONY: help
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+
+.PHONY: repro
+repro: $(VENV)/.reproduce  ## regenerate figures, claims and report (PROFILE=full: the long version)
+	$(PY) -m paper_repro --profile $(PROFILE)
+
+.PHONY: test
+test: lint types  ## format, lint, types, every test and doctest that is not slow
+	$(PYTEST) -m "not slow"
+
+.PHONY: test-slow
+test-slow: $(VENV)/.dev  ## the tests that take minutes
+	$(PYTEST) -m slow
+
+.PHONY: lint
+lint: $(VENV)/.dev  ## ruff: format and rules
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+
+.PHONY: types
+types: $(VENV)/.dev  ## pyright
+	$(PY) -m pyright --pythonpath $(PY) $(wildcard $(CODE))
+
+.PHONY: bench
+bench: $(VENV)/.dev  ## run the benchmarks
+	$(PY) -m benchmarks
+
+.PHONY: docs
+docs: $(VENV)/.dev  ## rewrite docs/api.md from the docstrings
+	$(PY) docs/make_api.py
+
+.PHONY: lock
+lock: $(VENV)/.dev  ## write the requirements anew, at the newest versions
+	$(LOCK) --extra dev -o requirements/dev.txt
+	$(LOCK) --extra reproduce -c requirements/dev.txt -o requirements/reproduce.txt
+
+LOCK = $(PY) -m uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url \
+	--no-header --no-annotate --group build pyproject.toml
+
+.PHONY: clean
+clean:  ## remove the environment, caches and build products
+	rm -rf $(VENV) .cache .hypothesis .pytest_cache .ruff_cache build dist
+	find $(wildcard $(CODE)) docs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# An environment is whole exactly if it holds a stamp: stamps are removed before anything is
+# installed and written after everything is, and an environment without one is made anew.
+# dev contains reproduce, and so leaves both stamps.
+$(VENV)/.reproduce: requirements/reproduce.txt pyproject.toml
+	$(call install,reproduce,.reproduce)
+
+$(VENV)/.dev: requirements/dev.txt pyproject.toml
+	$(call install,dev,.reproduce .dev)
+
+define install
+@test -n "$(PYTHON)" || { echo "No Python >= 3.11 with venv found; name one: make $(MAKECMDGOALS) PYTHON=..." >&2; exit 1; }
+@if [ ! -e $(VENV)/.reproduce ]; then \
+	echo "Making $(VENV) with $(PYTHON)"; $(PYTHON) -m venv --clear $(VENV); fi
+@rm -f $(VENV)/.reproduce $(VENV)/.dev
+@echo "Installing requirements/$(1).txt (about a minute the first time)"
+@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/$(1).txt
+@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+@cd $(VENV) && touch $(2)
+endef

@@ -1,0 +1,52 @@
+"""Laws that need no candidates: the reference reweighted by a function of the reward."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mpmath import mp
+
+from tests.oracles.discrete import DIGITS, Law, exact, normalized, weights
+
+
+def exponential_tilt(probs: Sequence[Any], rewards: Sequence[Any], temperature: Any) -> Law:
+    """Return π e^{r/λ} / E_π e^{r/λ}."""
+    with mp.workdps(DIGITS):
+        terms = zip(normalized(probs), weights(rewards, temperature), strict=True)
+        return normalized([p * w for p, w in terms])
+
+
+def chi_squared_tilt(probs: Sequence[Any], rewards: Sequence[Any], strength: Any) -> Law:
+    """Return π (r − ν)₊/β with ν such that it sums to one, by bisection on ν.
+
+    This is the maximiser of E[r] − (β/2)·χ²(·‖π); at ν = max r the sum is 0, and at
+    ν = min r − β it is at least 1.
+    """
+    with mp.workdps(DIGITS):
+        p, r, beta = normalized(probs), exact(rewards), mp.mpf(strength)
+
+        def unnormalized(nu: Any) -> Law:
+            return [a * max(b - nu, 0) / beta for a, b in zip(p, r, strict=True)]
+
+        low, high = min(r) - beta, max(r)
+        for _ in range(4 * DIGITS):
+            middle = (low + high) / 2
+            low, high = (middle, high) if mp.fsum(unnormalized(middle)) > 1 else (low, middle)
+        return normalized(unnormalized(low))
+
+
+def top_fraction(probs: Sequence[Any], rewards: Sequence[Any], fraction: Any) -> Law:
+    """Keep the best `fraction` of the mass: fill from the highest reward level downwards.
+
+    The level that only fits in part keeps the same share of each of its outcomes.
+    """
+    with mp.workdps(DIGITS):
+        p = normalized(probs)
+        law, room = [mp.mpf(0)] * len(p), mp.mpf(fraction)
+        for level in sorted(set(rewards), reverse=True):
+            tied = [j for j, reward in enumerate(rewards) if reward == level]
+            mass = mp.fsum(p[j] for j in tied)
+            kept = min(mass, room)
+            for j in tied:
+                law[j] = p[j] / mass * kept / mp.mpf(fraction) if mass else mp.mpf(0)
+            room -= kept
+        return law

@@ -1,0 +1,1 @@
+"""Experiments: a frozen `Config` and `run(config, key) -> Results`; no plotting, no printing."""

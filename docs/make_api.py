@@ -1,0 +1,97 @@
+"""Write docs/api.md: every public name, with its formula and its example, from the docstrings.
+
+python docs/make_api.py
+"""
+
+import inspect
+import re
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import bon_theory
+
+PAGE = Path(__file__).with_name("api.md")
+SECTION = re.compile(r"^(Args|Attributes|Example|Examples|Raises|Returns|Source|References):$")
+
+
+def public_names(module: ModuleType) -> list[tuple[str, Any]]:
+    """Return (name, object) for everything the module offers that can carry a docstring."""
+    pairs = [(name, getattr(module, name)) for name in module.__all__]
+    return [(name, thing) for name, thing in pairs if callable(thing)]
+
+
+def public_methods(cls: type) -> list[tuple[str, Any]]:
+    """Return (name, function) for the public methods written in the class body."""
+    own = [(name, inspect.unwrap(getattr(cls, name))) for name in vars(cls) if name[0] != "_"]
+    return [(name, thing) for name, thing in own if inspect.isfunction(thing)]
+
+
+def sections(docstring: str) -> dict[str, str]:
+    """Split a docstring at its headings; unindented text belongs to the description, key ''."""
+    parts: dict[str, list[str]] = {"": []}
+    current = ""
+    for line in docstring.splitlines():
+        heading = SECTION.match(line)
+        if heading:
+            current = heading[1].removesuffix("s")
+            parts[current] = []
+            continue
+        if line and not line.startswith(" "):
+            current = ""
+        parts[current].append(line)
+    return {key: inspect.cleandoc("\n".join(lines)) for key, lines in parts.items()}
+
+
+def markdown(text: str) -> str:
+    """Translate the roles used in docstrings: mathematics, cross-references and literals."""
+    text = re.sub(r"\.\. math::\n\n((?:    .*\n?|\n)+)", _display, text)
+    text = re.sub(r":math:`([^`]+)`", r"$\1$", text)
+    text = re.sub(r":(?:func|meth|class|mod):`~?([^`]+)`", r"`\1`", text)
+    return text.replace("``", "`")
+
+
+def _display(match: re.Match[str]) -> str:
+    return f"$$\n{inspect.cleandoc(match[1])}\n$$\n\n"
+
+
+def entry(name: str, thing: Any, *, level: int) -> Iterator[str]:
+    """Yield the Markdown of one name: signature, description, example."""
+    parts = sections(inspect.getdoc(thing) or "")
+    yield f"{'#' * level} `{name}`"
+    if not inspect.isclass(thing):
+        yield f"```python\n{name}{signature(thing)}\n```"
+    yield markdown(parts[""])
+    if "Example" in parts:
+        yield f"```python\n{parts['Example']}\n```"
+
+
+def signature(function: Any) -> str:
+    """Return the parameters with their defaults; the types are in the source."""
+    parameters = inspect.signature(function).parameters.values()
+    bare = [p.replace(annotation=inspect.Parameter.empty) for p in parameters if p.name != "self"]
+    return str(inspect.Signature(bare))
+
+
+def render() -> str:
+    """Return the whole page."""
+    blocks = [
+        "# API",
+        "Made by `make docs` from the docstrings, which also say shapes, errors and sources.",
+    ]
+    names = public_names(bon_theory)
+    for module, group in groupby(names, key=lambda pair: inspect.getmodule(pair[1])):
+        assert module is not None
+        blocks += [f"## {module.__name__}", markdown(inspect.getdoc(module) or "").split("\n\n")[0]]
+        for name, thing in group:
+            blocks += entry(name, thing, level=3)
+            if inspect.isclass(thing):
+                for method, function in public_methods(thing):
+                    blocks += entry(f"{name}.{method}", function, level=4)
+    return "\n\n".join(block.strip() for block in blocks) + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(render(), encoding="utf-8")

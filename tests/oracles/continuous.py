@@ -8,9 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from mpmath import mp
-
-from tests.oracles.discrete import Real
+from tests.oracles.multiprecision import Real, mp
 
 DIGITS = 34
 Density = Callable[[Real], Real]

@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, TypeAlias
 
-from mpmath import mp
 from mpmath.calculus.quadrature import GaussLegendre
 
+from tests.oracles.multiprecision import Law, Real, mp
+
 DIGITS = 70
-Real: TypeAlias = Any  # an mpmath number: the package has no type stubs
-Law: TypeAlias = list[Real]
 Shares: TypeAlias = Callable[[tuple[int, ...]], Law]
 
 

@@ -3,9 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from mpmath import mp
-
-from tests.oracles.discrete import DIGITS, Real, exact
+from tests.oracles.discrete import DIGITS, exact
+from tests.oracles.multiprecision import Real, mp
 
 
 def kl(p: Sequence[Any], q: Sequence[Any]) -> Real:

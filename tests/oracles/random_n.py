@@ -9,9 +9,8 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any
 
-from mpmath import mp
-
-from tests.oracles.discrete import DIGITS, Law, Real, best_of_n, soft_best_of_n
+from tests.oracles.discrete import DIGITS, best_of_n, soft_best_of_n
+from tests.oracles.multiprecision import Law, Real, mp
 
 NEGLIGIBLE = 1e-40
 

@@ -9,12 +9,12 @@ arrival wins: the density ratio to the reference is
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from itertools import pairwise
 from typing import Any
 
-from mpmath import mp
-
-from tests.oracles.discrete import Real, gauss_legendre
+from tests.oracles.discrete import gauss_legendre
+from tests.oracles.multiprecision import Real, mp
 
 DIGITS = 32
 # 24 nodes on a piece of length 2 leave 1e-25 where the nearest singularity is π/2 away.
@@ -42,12 +42,15 @@ def _exponential_arrival(s: Real, temperature: Real) -> Real:
     return temperature * mp.expint(temperature + 1, mp.exp(s))
 
 
-def _gaussian_arrival(s: Real, temperature: Real) -> Real:
-    # e^{−tW} = P(Exp(1) > tW) = P(X < −λ(log t + g)), g a standard Gumbel variable.
-    def integrand(g: Real) -> Real:
-        return mp.ncdf(-temperature * (s + g)) * mp.exp(-g - mp.exp(-g))
+@cache
+def _gaussian_rates(temperature: Real) -> list[tuple[Real, Real]]:
+    grid = nodes(mp.mpf(-12), mp.mpf(12), 2 * min(temperature, mp.mpf(1)))
+    return [(weight * mp.npdf(x), mp.exp(x / temperature)) for x, weight in grid]
 
-    return piecewise(integrand, mp.mpf(-5), mp.mpf(65), mp.mpf(2) / max(1, temperature))
+
+def _gaussian_arrival(s: Real, temperature: Real) -> Real:
+    t = mp.exp(s)
+    return mp.fsum(mass * mp.exp(-t * w) for mass, w in _gaussian_rates(temperature) if t * w < 90)
 
 
 def nodes(low: Real, high: Real, longest: Real) -> list[tuple[Real, Real]]:
@@ -56,14 +59,9 @@ def nodes(low: Real, high: Real, longest: Real) -> list[tuple[Real, Real]]:
     edges = [low + (high - low) * k / pieces for k in range(pieces + 1)]
     return [
         node
-        for a, b in zip(edges[:-1], edges[1:], strict=True)
+        for a, b in pairwise(edges)
         for node in gauss_legendre(a, b, degree=NODES_EXACT_TO_DEGREE)
     ]
-
-
-def piecewise(integrand: Callable[[Real], Real], low: Real, high: Real, longest: Real) -> Real:
-    """Return the integral over [low, high] by the composite rule."""
-    return mp.fsum(weight * integrand(x) for x, weight in nodes(low, high, longest))
 
 
 REWARDS = {

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from mpmath import mp
-
-from tests.oracles.discrete import DIGITS, Law, exact, normalized, weights
+from tests.oracles.discrete import DIGITS, exact, normalized, weights
+from tests.oracles.multiprecision import Law, mp
 
 
 def exponential_tilt(probs: Sequence[Any], rewards: Sequence[Any], temperature: Any) -> Law:

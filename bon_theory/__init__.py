@@ -1,0 +1,57 @@
+"""Exact theory of best-of-n and soft best-of-n sampling, in JAX.
+
+Laws, divergences and win rates of what is selected, at any number of candidates and any
+temperature, in closed form or by quadrature to rounding; jit, vmap and grad throughout. Nats.
+"""
+
+from bon_theory.divergences import (
+    chi_squared_divergence,
+    f_divergence,
+    jensen_shannon,
+    kl_divergence,
+    log_ratio,
+    renyi_divergence,
+    squared_hellinger,
+    total_variation,
+)
+from bon_theory.performance import expected_reward, expected_value, win_rate
+from bon_theory.policy import Policy
+from bon_theory.selection import (
+    best_of_n,
+    best_of_poisson,
+    chi_squared_tilt,
+    exponential_race,
+    exponential_tilt,
+    soft_best_of_n,
+    soft_best_of_poisson,
+    top_fraction,
+    win_rate_optimal,
+    worst_of_n,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Policy",
+    "best_of_n",
+    "best_of_poisson",
+    "chi_squared_divergence",
+    "chi_squared_tilt",
+    "expected_reward",
+    "expected_value",
+    "exponential_race",
+    "exponential_tilt",
+    "f_divergence",
+    "jensen_shannon",
+    "kl_divergence",
+    "log_ratio",
+    "renyi_divergence",
+    "soft_best_of_n",
+    "soft_best_of_poisson",
+    "squared_hellinger",
+    "top_fraction",
+    "total_variation",
+    "win_rate",
+    "win_rate_optimal",
+    "worst_of_n",
+]

@@ -1,0 +1,75 @@
+"""Argument checks: what was got, and what to do about it.
+
+Shapes and Python numbers are always checked. Array *values* can only be looked at while they are
+concrete; inside ``jit``, ``vmap`` or ``grad`` they are tracers, and an inadmissible scalar then
+turns into NaN, which every formula downstream passes on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+__all__ = ["float_array", "is_concrete", "require", "scalar"]
+
+
+def is_concrete(*values: Any) -> bool:
+    """Whether every leaf of ``values`` can be looked at now (none of them is being traced)."""
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
+
+
+def require(condition: Callable[[], Any], message: Callable[[], str], *values: Any) -> None:
+    """Raise ``ValueError(message())`` unless ``condition()`` holds; skipped while tracing ``values``."""
+    if is_concrete(*values) and not bool(np.all(condition())):
+        raise ValueError(message())
+
+
+def float_array(name: str, value: ArrayLike) -> jax.Array:
+    """``value`` as a floating-point array with at least one axis, the last of which is not empty."""
+    array = jnp.asarray(value)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise ValueError(
+            f"{name} must be floating point, got dtype {array.dtype}: "
+            f"write the numbers with a decimal point or pass {name}.astype(float)."
+        )
+    if array.ndim == 0 or array.shape[-1] == 0:
+        raise ValueError(
+            f"{name} must hold at least one outcome along its last axis, got shape {array.shape}."
+        )
+    return array
+
+
+def scalar(
+    name: str,
+    value: ArrayLike,
+    *,
+    dtype: Any,
+    at_least: float = -math.inf,
+    at_most: float = math.inf,
+    finite: bool = True,
+) -> jax.Array:
+    """A parameter such as ``n`` or ``temperature``, one per batch element, as ``dtype``.
+
+    Values outside ``[at_least, at_most]``, NaN, and infinities where ``finite``, raise
+    ``ValueError``; while tracing they become NaN instead.
+    """
+    if not (is_concrete(value) and np.issubdtype(np.asarray(value).dtype, np.complexfloating)):
+        array = jnp.asarray(value).astype(dtype)
+    else:
+        raise ValueError(f"{name} must be real, got {value!r}.")
+    valid = (array >= at_least) & (array <= at_most)
+    if finite:
+        valid &= jnp.isfinite(array)
+    if is_concrete(array):
+        if not bool(np.all(np.asarray(valid))):
+            bound = f"at least {at_least:g}" if at_most == math.inf else f"in [{at_least:g}, {at_most:g}]"
+            what = f"{'a finite number' if finite else 'a number'} {bound}"
+            raise ValueError(f"{name} must be {what}, got {np.asarray(value)}: choose {name} {bound}.")
+        return array
+    return jnp.where(valid, array, jnp.nan)

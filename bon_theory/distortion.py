@@ -1,0 +1,137 @@
+r"""Rank distortions: increasing maps :math:`H` of [0, 1] onto itself that bend the reward CDF.
+
+A rule that looks only at the ranks of i.i.d. draws turns the reward distribution function :math:`F`
+into :math:`H \circ F`. Three numbers per outcome are all that is needed, and each works on
+logarithms, accurate in both tails:
+
+* ``log_ratio(log_a, log_b)`` is :math:`\log\frac{H(b) - H(a)}{b - a}`, the log-ratio of new to old
+  probability of an atom that occupies the ranks :math:`[a, b]`. At :math:`a = b` it is the log density
+  :math:`\log H'(b)`, so that an outcome of a continuous law is the same formula.
+* ``log_cdf(log_u)`` is :math:`\log H(u)`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+
+from bon_theory.numerics import log1mexp, log_expm1_quotient, log_mean_power, safe_log
+
+__all__ = [
+    "BestOfN",
+    "BestOfPoisson",
+    "Distortion",
+    "TopFraction",
+    "WinRateOptimal",
+    "WorstOfN",
+]
+
+
+class Distortion(Protocol):
+    """What a rank selection needs to know of its distortion; parameters broadcast against ranks."""
+
+    def log_ratio(self, log_a: jax.Array, log_b: jax.Array) -> jax.Array:
+        """log[(H(b) - H(a)) / (b - a)], and log H'(b) where the ranks coincide."""
+        ...
+
+    def log_cdf(self, log_u: jax.Array) -> jax.Array:
+        """Log H(u)."""
+        ...
+
+
+def _width(log_a: jax.Array, log_b: jax.Array) -> jax.Array:
+    """The width b - a, without cancellation where the two are close."""
+    both = log_a == log_b  # also where both are -inf
+    return jnp.where(both, 0, -jnp.exp(log_b) * jnp.expm1(jnp.where(both, 0, log_a - log_b)))
+
+
+@dataclasses.dataclass(frozen=True)
+class BestOfN:
+    r"""The maximum of :math:`n` draws: :math:`H(u) = u^n` ([G] §2, [B] Lemma 1)."""
+
+    n: jax.Array
+
+    def log_ratio(self, log_a: jax.Array, log_b: jax.Array) -> jax.Array:
+        return log_mean_power(self.n, log_a, log_b)
+
+    def log_cdf(self, log_u: jax.Array) -> jax.Array:
+        return self.n * log_u
+
+
+@dataclasses.dataclass(frozen=True)
+class WorstOfN:
+    r"""The minimum of :math:`n` draws: :math:`H(u) = 1 - (1-u)^n`."""
+
+    n: jax.Array
+
+    def log_ratio(self, log_a: jax.Array, log_b: jax.Array) -> jax.Array:
+        return log_mean_power(self.n, log1mexp(log_b), log1mexp(log_a))
+
+    def log_cdf(self, log_u: jax.Array) -> jax.Array:
+        return log1mexp(self.n * log1mexp(log_u))
+
+
+@dataclasses.dataclass(frozen=True)
+class BestOfPoisson:
+    r"""The maximum of :math:`1 + \mathrm{Poisson}(\mu)` draws: :math:`H(u) = u e^{\mu(u-1)}` ([K])."""
+
+    mean_extra_draws: jax.Array
+
+    def log_ratio(self, log_a: jax.Array, log_b: jax.Array) -> jax.Array:
+        # [b e^{-μ(1-b)} - a e^{-μ(1-a)}] / (b - a) = e^{-μ(1-b)} [1 + a (1 - e^{-μ(b-a)}) / (b - a)]
+        mu = self.mean_extra_draws
+        slope = mu * jnp.exp(log_a + log_expm1_quotient(mu * _width(log_a, log_b)))
+        return mu * jnp.expm1(log_b) + jnp.log1p(slope)
+
+    def log_cdf(self, log_u: jax.Array) -> jax.Array:
+        return log_u + self.mean_extra_draws * jnp.expm1(log_u)
+
+
+@dataclasses.dataclass(frozen=True)
+class WinRateOptimal:
+    r"""The best win rate at its KL divergence: :math:`H(u) = \frac{e^{cu} - 1}{e^c - 1}` ([G] Thm 1).
+
+    Also the maximum of a zero-truncated Poisson(:math:`c`) number of draws (derived here).
+    """
+
+    strength: jax.Array
+
+    def log_ratio(self, log_a: jax.Array, log_b: jax.Array) -> jax.Array:
+        # With φ(x) = (1 - e^{-x})/x:  e^{-c(1-b)} φ(c(b-a)) / φ(c)
+        c = self.strength
+        width = _width(log_a, log_b)
+        return c * jnp.expm1(log_b) + log_expm1_quotient(c * width) - log_expm1_quotient(c)
+
+    def log_cdf(self, log_u: jax.Array) -> jax.Array:
+        c, complement = self.strength, -jnp.expm1(log_u)
+        from_below = (
+            log_u - c * complement + log_expm1_quotient(c * jnp.exp(log_u)) - log_expm1_quotient(c)
+        )
+        log_upper = safe_log(complement) + log_expm1_quotient(c * complement) - log_expm1_quotient(c)
+        from_above = log1mexp(jnp.minimum(log_upper, 0))
+        return jnp.where(log_upper < from_below, from_above, jnp.minimum(from_below, 0))
+
+
+@dataclasses.dataclass(frozen=True)
+class TopFraction:
+    r"""The law conditioned on its top fraction: :math:`H(u) = \max(0, 1 - (1-u)/q)`."""
+
+    fraction: jax.Array
+
+    def log_ratio(self, log_a: jax.Array, log_b: jax.Array) -> jax.Array:
+        # Share of the atom's ranks that lies above the threshold 1 - q, over q.
+        above_a, above_b = -jnp.expm1(log_a), -jnp.expm1(log_b)  # 1 - a >= 1 - b
+        width = _width(log_a, log_b)
+        kept = jnp.clip(self.fraction - above_b, 0, width)
+        point = (above_b < self.fraction).astype(width.dtype)
+        share = jnp.where(width > 0, kept / jnp.where(width > 0, width, 1), point)
+        share = jnp.where(above_a <= self.fraction, 1, share)
+        return safe_log(share) - jnp.log(self.fraction)
+
+    def log_cdf(self, log_u: jax.Array) -> jax.Array:
+        shortfall = -jnp.expm1(log_u) / self.fraction
+        inside = shortfall < 1
+        return jnp.where(inside, jnp.log1p(-jnp.where(inside, shortfall, 0)), -jnp.inf)

@@ -1,0 +1,112 @@
+r"""Log-space primitives whose conventions are named, and one differentiation rule.
+
+Conventions: :math:`0 \log 0 = 0`; :math:`\log 0 = -\infty` with derivative 0, so that an outcome of
+probability zero neither contributes nor spoils a gradient; every quotient that tends to a limit
+(:math:`\sinh x / x` at 0 and its like) takes that limit, with its derivative.
+
+A cumulative probability is always carried as :math:`\log F`. That one number is accurate in *both*
+tails: where :math:`F` is small it is the logarithm itself, and where :math:`1 - F` is small
+:math:`\log F \approx -(1 - F)` keeps the relative accuracy of the complement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+__all__ = [
+    "linear_map",
+    "log1mexp",
+    "log_diff_exp",
+    "log_expm1_quotient",
+    "log_mean_power",
+    "safe_log",
+]
+
+
+def safe_log(x: jax.Array) -> jax.Array:
+    r""":math:`\log x` with :math:`\log 0 = -\infty` and derivative 0 there (double ``where``)."""
+    positive = x > 0
+    # The inner where keeps 1/0 out of the tangent; without it the gradient would be 0·inf = NaN.
+    # NaN inputs stay NaN.
+    return jnp.where(positive, jnp.log(jnp.where(positive, x, 1)), jnp.where(x == 0, -jnp.inf, jnp.nan))
+
+
+def log1mexp(x: jax.Array) -> jax.Array:
+    r""":math:`\log(1 - e^{x})` for :math:`x \le 0`: the logarithm of the complementary probability.
+
+    Switches between ``log(-expm1(x))`` and ``log1p(-exp(x))`` at :math:`-\log 2` (Mächler 2012);
+    ``x = 0`` gives :math:`-\infty` with derivative 0 and ``x = -inf`` gives 0.
+    """
+    near_zero = x > -0.6931471805599453
+    interior = near_zero & (x < 0)
+    small = jnp.log(-jnp.expm1(jnp.where(interior, x, -1)))
+    small = jnp.where(x == 0, -jnp.inf, jnp.where(interior, small, jnp.nan))
+    return jnp.where(near_zero, small, jnp.log1p(-jnp.exp(jnp.where(near_zero, -1, x))))
+
+
+def log_diff_exp(a: jax.Array, b: jax.Array) -> jax.Array:
+    r""":math:`\log(e^{a} - e^{b})` for :math:`a \ge b`; :math:`-\infty` where they are equal."""
+    distinct = a > b
+    safe_a = jnp.where(distinct, a, 0)
+    difference = jnp.where(distinct, b - safe_a, -1)
+    return jnp.where(distinct, safe_a + log1mexp(difference), -jnp.inf)
+
+
+def log_expm1_quotient(x: jax.Array) -> jax.Array:
+    r""":math:`\log\frac{1 - e^{-x}}{x}` for real :math:`x`; 0 at :math:`x = 0`, where it is smooth.
+
+    The series :math:`-x/2 + x^2/24 - x^4/2880` serves :math:`|x| < 10^{-2}` (its next term is
+    :math:`x^6/181440 < 6\cdot 10^{-18}`).
+    """
+    small = jnp.abs(x) < 1e-2
+    series = x * (-0.5 + x * (1 / 24 - x * x / 2880))
+    safe = jnp.where(small, 1, x)
+    # 1 - e^{-x} for x < 0 is -(e^{|x|} - 1) = -e^{|x|} (1 - e^{-|x|}); the sign cancels against x.
+    magnitude = jnp.abs(safe)
+    direct = jnp.maximum(-safe, 0) + jnp.log(-jnp.expm1(-magnitude)) - jnp.log(magnitude)
+    return jnp.where(small, series, direct)
+
+
+def log_mean_power(n: jax.Array, log_a: jax.Array, log_b: jax.Array) -> jax.Array:
+    r""":math:`\log\frac{b^n - a^n}{b - a}` for :math:`0 \le a \le b \le 1`, from the logarithms.
+
+    At :math:`a = b` it is the derivative :math:`\log(n b^{n-1})`, at :math:`a = 0` it is
+    :math:`(n-1)\log b`. With :math:`\delta = \log(b/a)`,
+
+    .. math:: \frac{b^n - a^n}{b - a} = b^{n-1}\,\frac{1 - e^{-n\delta}}{1 - e^{-\delta}} .
+
+    The quotient is insensitive to rounding in :math:`\delta`, so the mass of a tiny atom in the
+    middle of the distribution keeps its relative accuracy. Derived here.
+    """
+    empty_below = log_a == -jnp.inf
+    delta = jnp.where(empty_below, 1, log_b - jnp.where(empty_below, 0, log_a))
+    quotient = jnp.log(n) + log_expm1_quotient(n * delta) - log_expm1_quotient(delta)
+    exponent = n - 1
+    # 0 · log 0 = 0: at n = 1 every power is 1, whatever b.
+    nothing = log_b == -jnp.inf
+    power = exponent * jnp.where(nothing, 0, log_b)
+    power = jnp.where(nothing & (exponent > 0), -jnp.inf, power)
+    return power + jnp.where(empty_below, 0, quotient)
+
+
+def linear_map(
+    apply: Callable[[jax.Array], jax.Array],
+    transpose: Callable[[jax.Array], jax.Array],
+    operand: jax.Array,
+) -> jax.Array:
+    """``apply(operand)`` for a linear ``apply`` whose transpose is ``transpose``, not derived.
+
+    Loops with a data-dependent length can be differentiated forwards but not transposed; given both
+    directions, forward and reverse mode work, under ``vmap`` and ``jit`` as well. ``apply`` must map
+    the operand's shape to itself. Built on ``custom_linear_solve`` for the identity, whose
+    solver is free; nothing is solved.
+    """
+    return jax.lax.custom_linear_solve(
+        lambda x: x,
+        operand,
+        solve=lambda _, b: apply(b),
+        transpose_solve=lambda _, b: transpose(b),
+    )

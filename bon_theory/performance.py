@@ -1,0 +1,101 @@
+r"""What a policy earns: expected reward, expected values, win rate."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from bon_theory.arguments import float_array, require
+from bon_theory.policy import Policy
+
+__all__ = ["expected_reward", "expected_value", "win_rate"]
+
+
+def expected_reward(policy: Policy) -> jax.Array:
+    r""":math:`E_P\,r = \sum_y P(y)\, r(y)`, one number per batch element.
+
+    Raises:
+        ValueError: never; the policy's constructor has checked everything.
+
+    Example:
+        >>> import bon_theory as bt
+        >>> reference = bt.Policy.from_probs([0.5, 0.3, 0.2], rewards=[0.0, 0.5, 1.0])
+        >>> round(float(bt.expected_reward(bt.best_of_n(reference, n=3))), 4)
+        0.6815
+
+    [V] §3; [Gao].
+    """
+    return jnp.sum(policy.probs * policy.rewards, axis=-1)
+
+
+def expected_value(policy: Policy, values: ArrayLike) -> jax.Array:
+    r""":math:`E_P f = \sum_y P(y) f(y)` for any ``values [..., K]``, such as a true reward.
+
+    On a continuous law ``values`` are given at the nodes, that is as a function of
+    ``policy.rewards`` or of the rank ``jnp.exp(reference.log_cdf)``.
+
+    Raises:
+        ValueError: the last axis of ``values`` is not K, they are integers, or one is NaN.
+
+    Example:
+        >>> import bon_theory as bt
+        >>> reference = bt.Policy.from_probs([0.5, 0.5], rewards=[0.0, 1.0])
+        >>> float(bt.expected_value(bt.best_of_n(reference, n=2), [4.0, 8.0]))
+        7.0
+
+    Standard; the proxy/true setting is [Gao], [K].
+    """
+    values = float_array("values", values)
+    if values.shape[-1] != policy.num_outcomes:
+        raise ValueError(
+            f"values must have one entry per outcome, got shape {values.shape} for "
+            f"{policy.num_outcomes} outcomes: outcomes are the last axis."
+        )
+    require(
+        lambda: ~np.isnan(np.asarray(values)),
+        lambda: "values contain NaN: every outcome needs a number, even at probability zero.",
+        values,
+    )
+    probs = policy.probs
+    return jnp.sum(jnp.where(probs > 0, probs * values.astype(policy.dtype), 0), axis=-1)
+
+
+def win_rate(
+    policy: Policy, opponent: Policy, *, ties: Literal["half", "win", "loss"] = "half"
+) -> jax.Array:
+    r"""Probability that a draw from ``policy`` has a higher reward than one from ``opponent``.
+
+    .. math:: W = \sum_y P(y)\,\bigl[(1-c)\,F_Q(r(y)-) + c\,F_Q(r(y))\bigr],
+              \quad c = \tfrac12, 1, 0 \text{ for } \mathtt{ties} = \text{half, win, loss}
+
+    Args:
+        policy: :math:`P`.
+        opponent: :math:`Q`, on the same outcomes.
+        ties: a tie counts one half, as a win ([G]'s definition), or as a loss.
+
+    Raises:
+        ValueError: ``ties`` is none of the three, or the policies are not on the same outcomes.
+
+    Example:
+        >>> import bon_theory as bt
+        >>> reference = bt.Policy.from_probs([0.7, 0.3], rewards=[0.0, 1.0])
+        >>> best = bt.best_of_n(reference, n=8)
+        >>> [round(float(bt.win_rate(best, reference, ties=t)), 6) for t in ("half", "win", "loss")]
+        [0.821176, 0.982706, 0.659647]
+
+    [G] §2: without ties :math:`n/(n+1)` for best-of-n against its reference.
+    """
+    share = {"half": 0.5, "win": 1.0, "loss": 0.0}.get(ties)
+    if share is None:
+        raise ValueError(f"ties must be 'half', 'win' or 'loss', got {ties!r}: choose how a tie counts.")
+    if policy.num_outcomes != opponent.num_outcomes or policy.continuous != opponent.continuous:
+        raise ValueError(
+            f"policy and opponent must be laws on the same outcomes, got {policy.num_outcomes} and "
+            f"{opponent.num_outcomes}: derive one from the other by a selection."
+        )
+    below, at_most = jnp.exp(opponent.log_cdf_below), jnp.exp(opponent.log_cdf)
+    return jnp.sum(policy.probs * ((1 - share) * below + share * at_most), axis=-1)

@@ -1,0 +1,382 @@
+r"""The one data type: a law over outcomes that carry a reward.
+
+A discrete law lists its outcomes. A continuous, tie-free law lists quadrature nodes in the rank
+:math:`u = F(r)`: the outcomes are then nodes and the probabilities their weights, and every sum over
+outcomes is an integral. Nothing downstream needs to know which of the two it is given, except where
+an integrand has kinks or a distribution function is to be had from masses alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from bon_theory.arguments import float_array, is_concrete, require
+from bon_theory.numerics import log1mexp, safe_log
+from bon_theory.quadrature import log_odds_nodes, running_sum
+
+__all__ = ["Policy", "reward_log_cdf"]
+
+_DEFAULT_NODES = 1281  # spacing 1/8 in log-odds
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    r"""A law over outcomes with rewards; a frozen pytree, made by the constructors below.
+
+    Attributes:
+        log_probs: :math:`\log \pi(y)`, shape ``[..., K]``, natural logarithms; ``-inf`` is allowed.
+            For a continuous law these are the logarithms of the quadrature weights.
+        rewards: :math:`r(y)`, shape ``[..., K]``, in any order; equal rewards are ties.
+        log_cdf_below: :math:`\log F(r(y)-)`, the probability of a strictly smaller reward.
+        log_cdf: :math:`\log F(r(y))`, the probability of a reward at most as large. As a logarithm
+            it is accurate in both tails. Equal to ``log_cdf_below`` for a continuous law.
+        continuous: whether outcomes are quadrature nodes (static; not a leaf).
+
+    Leading axes are batch axes. A selection maps a policy to a policy on the same outcomes, so two
+    policies can be compared outcome by outcome.
+
+    Example:
+        >>> import bon_theory as bt
+        >>> reference = bt.Policy.from_probs([0.5, 0.3, 0.2], rewards=[0.0, 0.5, 1.0])
+        >>> reference.num_outcomes
+        3
+        >>> [round(float(p), 3) for p in bt.best_of_n(reference, n=3).probs]
+        [0.125, 0.387, 0.488]
+
+    The distribution function of the reward is all that best-of-n looks at ([G] §2, [B] §3); see
+    the notation page of the documentation for the letters in brackets.
+    """
+
+    log_probs: jax.Array
+    rewards: jax.Array
+    log_cdf_below: jax.Array
+    log_cdf: jax.Array
+    continuous: bool = dataclasses.field(default=False, metadata={"static": True})
+
+    @property
+    def probs(self) -> jax.Array:
+        """Probabilities (quadrature masses for a continuous law), shape ``[..., K]``."""
+        return jnp.exp(self.log_probs)
+
+    @property
+    def num_outcomes(self) -> int:
+        """K, the number of outcomes (nodes for a continuous law)."""
+        return self.log_probs.shape[-1]
+
+    @property
+    def dtype(self) -> Any:
+        """The floating-point type in which everything about this policy is computed."""
+        return self.log_probs.dtype
+
+    @staticmethod
+    def from_probs(probs: ArrayLike, rewards: ArrayLike) -> Policy:
+        r"""A discrete law from probabilities and rewards.
+
+        Args:
+            probs: :math:`\pi(y) \ge 0`, floating point, shape ``[..., K]``, summing to one along the
+                last axis up to rounding (within the square root of the machine precision); what is
+                left of rounding is divided out.
+            rewards: :math:`r(y)`, finite, broadcastable to the same shape.
+
+        Raises:
+            ValueError: a probability is negative or NaN, a sum is not one, a reward is not finite,
+                integers are given for probabilities, or the shapes do not match. While tracing,
+                only dtypes and shapes are checked.
+
+        Example:
+            >>> import bon_theory as bt
+            >>> policy = bt.Policy.from_probs([0.25, 0.75], rewards=[0.0, 1.0])
+            >>> round(float(bt.expected_reward(policy)), 4)
+            0.75
+        """
+        probs = float_array("probs", probs)
+        require(
+            lambda: np.asarray(probs) >= 0,
+            lambda: f"probs must be non-negative numbers, got {_first_bad(probs, lambda p: p >= 0)}: "
+            "pass Policy.from_logits for unnormalised logarithms.",
+            probs,
+        )
+        total = jnp.sum(probs, axis=-1, keepdims=True)
+        tolerance = float(jnp.finfo(probs.dtype).eps) ** 0.5
+        require(
+            lambda: np.abs(np.asarray(total) - 1) <= tolerance,
+            lambda: f"probs must sum to one along the last axis, got sums {np.asarray(total).ravel()[:4]}: "
+            "divide by the sum first, or use Policy.from_logits(jnp.log(probs), rewards).",
+            probs,
+        )
+        return _discrete(safe_log(probs / total), rewards)
+
+    @staticmethod
+    def from_logits(logits: ArrayLike, rewards: ArrayLike) -> Policy:
+        r"""A discrete law :math:`\pi(y) \propto e^{\mathrm{logits}(y)}`; ``-inf`` excludes an outcome.
+
+        Args:
+            logits: unnormalised log-probabilities, floating point, ``[..., K]``; at least one finite.
+            rewards: finite, broadcastable to the same shape.
+
+        Raises:
+            ValueError: a logit is NaN or ``+inf``, all are ``-inf`` (an empty support), a reward is
+                not finite, or the shapes do not match.
+
+        Example:
+            >>> import bon_theory as bt
+            >>> bt.Policy.from_logits([0.0, 0.0], rewards=[1.0, 2.0]).probs.tolist()
+            [0.5, 0.5]
+        """
+        logits = float_array("logits", logits)
+        require(
+            lambda: np.asarray(logits) < np.inf,
+            lambda: f"logits must be less than +inf, got {_first_bad(logits, lambda x: x < np.inf)}: "
+            "mask outcomes with -inf and keep the rest finite.",
+            logits,
+        )
+        require(
+            lambda: np.max(np.asarray(logits), axis=-1) > -np.inf,
+            lambda: "logits are all -inf, so the support is empty: give at least one finite logit.",
+            logits,
+        )
+        return _discrete(jax.nn.log_softmax(logits), rewards)
+
+    @staticmethod
+    def from_samples(rewards: ArrayLike) -> Policy:
+        r"""The empirical law of observed rewards: mass :math:`1/K` on each of ``rewards [..., K]``.
+
+        Raises:
+            ValueError: a reward is not finite, or integers are given.
+
+        Example:
+            >>> import bon_theory as bt
+            >>> pool = bt.Policy.from_samples([0.1, 0.7, 0.7, 0.4])
+            >>> round(float(bt.expected_reward(bt.best_of_n(pool, n=2))), 6)
+            0.59375
+        """
+        rewards = float_array("rewards", rewards)
+        return _discrete(jnp.full(rewards.shape, -np.log(rewards.shape[-1]), rewards.dtype), rewards)
+
+    @staticmethod
+    def from_quantile(
+        quantile: Callable[[jax.Array], jax.Array],
+        survival_quantile: Callable[[jax.Array], jax.Array] | None = None,
+        *,
+        num_nodes: int = _DEFAULT_NODES,
+        breaks: tuple[float, ...] = (),
+    ) -> Policy:
+        r"""A continuous, tie-free law from its quantile function :math:`u \mapsto F^{-1}(u)`.
+
+        The rank :math:`u` is discretised by a trapezoidal rule in its log-odds on
+        :math:`[-80, 80]`. Rank selections are then exact to rounding. For a selection that weighs
+        rewards by :math:`e^{r/\lambda}` the spacing must resolve the weight: the error is about
+        :math:`e^{-\pi^2/\Delta}` where :math:`\Delta` is the largest change of :math:`r/\lambda`
+        between neighbouring nodes of non-negligible mass; raise ``num_nodes`` in proportion to
+        :math:`1/\lambda`. ``soft_best_of_n(..., full_output=True)`` reports it.
+
+        Args:
+            quantile: increasing function of an array of ranks in (0, 1).
+            survival_quantile: :math:`s \mapsto F^{-1}(1 - s)`, used for :math:`u > 1/2`. Give it when
+                the reward is unbounded above: ranks within 1e-16 of one are not representable.
+                Without it ranks are cut off at the largest number below one.
+            num_nodes: nodes per panel (static).
+            breaks: ranks in (0, 1), ascending, at which a later selection has a jump or kink, such as
+                ``1 - fraction`` for :func:`top_fraction` (static).
+
+        Raises:
+            ValueError: ``breaks`` are not ascending in (0, 1), ``num_nodes < 3``, or the quantile
+                function decreases or is not finite.
+
+        Example:
+            >>> import jax.numpy as jnp
+            >>> import bon_theory as bt
+            >>> logistic = bt.Policy.from_quantile(lambda u: jnp.log(u) - jnp.log1p(-u),
+            ...                                    lambda s: jnp.log1p(-s) - jnp.log(s))
+            >>> round(float(bt.expected_reward(bt.best_of_n(logistic, n=2))), 5)
+            1.0
+        """
+        if num_nodes < 3:
+            raise ValueError(f"num_nodes must be at least 3, got {num_nodes}: the default is 1281.")
+        if list(breaks) != sorted({b for b in breaks if 0 < b < 1}):
+            raise ValueError(f"breaks must be distinct ascending ranks in (0, 1), got {breaks}.")
+        log_u, complement, log_weights = log_odds_nodes(num_nodes, tuple(breaks))
+        dtype = jnp.zeros(()).dtype  # float64 where the caller has enabled it
+        largest = 1 - jnp.finfo(dtype).epsneg
+        ranks = jnp.minimum(jnp.asarray(np.exp(log_u), dtype), largest)
+        rewards = quantile(ranks)
+        if survival_quantile is not None:
+            from_above = survival_quantile(jnp.asarray(complement, dtype))
+            rewards = jnp.where(ranks <= 0.5, rewards, from_above)
+        rewards = _checked_rewards(rewards, ranks.shape)
+        require(
+            lambda: np.all(np.diff(np.asarray(rewards)) >= 0),
+            lambda: "quantile must be increasing in the rank, got a decreasing stretch: "
+            "check the order of its argument (survival_quantile takes 1 - u).",
+            rewards,
+        )
+        log_cdf = jnp.asarray(log_u, dtype)
+        return Policy(jnp.asarray(log_weights, dtype), rewards, log_cdf, log_cdf, continuous=True)
+
+    @staticmethod
+    def uniform_reward(*, num_nodes: int = _DEFAULT_NODES, breaks: tuple[float, ...] = ()) -> Policy:
+        r"""The calibrated reward, uniform on (0, 1): every tie-free reward in rank units.
+
+        Takes the keywords of :meth:`from_quantile` and raises as it does.
+
+        Example:
+            >>> import bon_theory as bt
+            >>> round(float(bt.win_rate(bt.best_of_n(bt.Policy.uniform_reward(), n=4),
+            ...                         bt.Policy.uniform_reward())), 6)
+            0.8
+        """
+        return Policy.from_quantile(lambda u: u, lambda s: 1 - s, num_nodes=num_nodes, breaks=breaks)
+
+    @staticmethod
+    def gaussian_reward(*, num_nodes: int = _DEFAULT_NODES, breaks: tuple[float, ...] = ()) -> Policy:
+        r"""A standard normal reward.
+
+        Takes the keywords of :meth:`from_quantile` and raises as it does.
+
+        Example:
+            >>> import bon_theory as bt
+            >>> best = bt.best_of_n(bt.Policy.gaussian_reward(), n=2)
+            >>> round(float(bt.expected_reward(best)), 5)  # 1/sqrt(pi)
+            0.56419
+        """
+        ndtri = jax.scipy.special.ndtri
+        return Policy.from_quantile(ndtri, lambda s: -ndtri(s), num_nodes=num_nodes, breaks=breaks)
+
+    @staticmethod
+    def exponential_reward(
+        *, num_nodes: int = _DEFAULT_NODES, breaks: tuple[float, ...] = ()
+    ) -> Policy:
+        r"""A standard exponential reward; its tilt exists only for ``temperature > 1``.
+
+        Takes the keywords of :meth:`from_quantile` and raises as it does.
+
+        Example:
+            >>> import bon_theory as bt
+            >>> best = bt.best_of_n(bt.Policy.exponential_reward(), n=3)
+            >>> round(float(bt.expected_reward(best)), 5)  # 1 + 1/2 + 1/3
+            1.83333
+        """
+        return Policy.from_quantile(
+            lambda u: -jnp.log1p(-u), lambda s: -jnp.log(s), num_nodes=num_nodes, breaks=breaks
+        )
+
+    def with_log_ratio(self, log_ratio: jax.Array, log_cdf: jax.Array | None = None,
+                       log_cdf_below: jax.Array | None = None) -> Policy:
+        r"""The law :math:`P(y) = \pi(y) e^{\mathrm{log\_ratio}(y)}` on the same outcomes.
+
+        ``log_ratio [..., K]`` may be ``-inf``; it is not normalised. The distribution function of the
+        reward is recomputed from the masses unless its logarithms are given.
+
+        Example:
+            >>> import jax.numpy as jnp
+            >>> import bon_theory as bt
+            >>> reference = bt.Policy.from_probs([0.5, 0.5], rewards=[0.0, 1.0])
+            >>> reference.with_log_ratio(jnp.log(jnp.array([0.5, 1.5]))).probs.tolist()
+            [0.25, 0.75]
+
+        Derived here (bookkeeping; no published counterpart).
+        """
+        log_probs = self.log_probs + log_ratio
+        rewards = jnp.broadcast_to(self.rewards, log_probs.shape)
+        if log_cdf is None:
+            log_cdf_below, log_cdf = reward_log_cdf(log_probs, rewards, self.continuous)
+        elif log_cdf_below is None:
+            log_cdf_below = log_cdf
+        return Policy(log_probs, rewards, log_cdf_below, log_cdf, self.continuous)
+
+
+def reward_log_cdf(
+    log_probs: jax.Array, rewards: jax.Array, continuous: bool = False
+) -> tuple[jax.Array, jax.Array]:
+    r""":math:`\log F(r-)` and :math:`\log F(r)` at every outcome, both tails accurate, ``[..., K]``.
+
+    Outcomes of equal reward form one level. The sum over levels runs in log space from below and
+    from above, and each value is taken from the tail in which it is the smaller of the two.
+    """
+    if continuous:
+        below = jnp.clip(running_sum(jnp.exp(log_probs)), 0, 1)
+        log_cdf = _from_both_tails(safe_log(below), safe_log(1 - below))
+        return log_cdf, log_cdf
+    order = jnp.argsort(rewards, axis=-1)
+    index = jnp.broadcast_to(jnp.arange(rewards.shape[-1]), rewards.shape)
+    inverse = jnp.put_along_axis(jnp.zeros_like(index), order, index, axis=-1, inplace=False)
+    sorted_rewards = jnp.take_along_axis(rewards, order, axis=-1)
+    sorted_log_probs = jnp.take_along_axis(log_probs, order, axis=-1)
+    axis = log_probs.ndim - 1
+    from_below = _cumulative_log_sum(sorted_log_probs)
+    from_above = _cumulative_log_sum(sorted_log_probs, reverse=True)
+    # First and last position of the level that a position belongs to.
+    rises = sorted_rewards[..., 1:] != sorted_rewards[..., :-1]
+    starts = jnp.concatenate([jnp.ones_like(index[..., :1], dtype=bool), rises], axis=-1)
+    ends = jnp.concatenate([rises, jnp.ones_like(index[..., :1], dtype=bool)], axis=-1)
+    first = jax.lax.cummax(jnp.where(starts, index, 0), axis=axis)
+    last = jax.lax.cummin(jnp.where(ends, index, rewards.shape[-1]), axis=axis, reverse=True)
+    nothing = jnp.full_like(from_below[..., :1], -jnp.inf)
+    before = jnp.concatenate([nothing, from_below], axis=-1)  # before[i]: positions < i
+    after = jnp.concatenate([from_above, nothing], axis=-1)  # after[i]: positions >= i
+
+    def at(position: jax.Array) -> jax.Array:
+        lower = jnp.take_along_axis(before, position, axis=-1)
+        upper = jnp.take_along_axis(after, position, axis=-1)
+        return jnp.take_along_axis(_from_both_tails(lower, upper), inverse, axis=-1)
+
+    return at(first), at(last + 1)
+
+
+def _from_both_tails(log_lower: jax.Array, log_upper: jax.Array) -> jax.Array:
+    """log F from log F and log(1 - F), using the smaller of the two."""
+    return jnp.where(log_lower <= log_upper, log_lower, jnp.minimum(log1mexp(jnp.minimum(log_upper, 0)), 0))
+
+
+def _cumulative_log_sum(log_probs: jax.Array, *, reverse: bool = False) -> jax.Array:
+    """Running log-sum-exp; -inf travels as a huge finite number, for the sake of its gradient."""
+    nothing = -1e30
+    finite = jnp.maximum(log_probs, nothing)
+    total = jax.lax.cumlogsumexp(finite, axis=log_probs.ndim - 1, reverse=reverse)
+    return jnp.where(total > 0.5 * nothing, total, -jnp.inf)
+
+
+def _discrete(log_probs: jax.Array, rewards: ArrayLike) -> Policy:
+    rewards = _checked_rewards(rewards, log_probs.shape).astype(log_probs.dtype)
+    shape = jnp.broadcast_shapes(log_probs.shape, rewards.shape)
+    log_probs, rewards = jnp.broadcast_to(log_probs, shape), jnp.broadcast_to(rewards, shape)
+    return Policy(log_probs, rewards, *reward_log_cdf(log_probs, rewards))
+
+
+def _checked_rewards(rewards: ArrayLike, shape: tuple[int, ...]) -> jax.Array:
+    array = jnp.asarray(rewards)
+    if jnp.issubdtype(array.dtype, jnp.integer):
+        array = array.astype(jnp.zeros(()).dtype)  # graded scores 1, 2, 3 are welcome
+    if array.ndim == 0 or array.shape[-1] != shape[-1]:
+        raise ValueError(
+            f"rewards must have one value per outcome, got shape {array.shape} for {shape[-1]} outcomes: "
+            "the last axes must agree."
+        )
+    try:
+        jnp.broadcast_shapes(array.shape, shape)
+    except ValueError:
+        raise ValueError(
+            f"rewards of shape {array.shape} do not broadcast against probabilities of shape {shape}: "
+            "batch axes lead, outcomes are last."
+        ) from None
+    require(
+        lambda: np.isfinite(np.asarray(array)),
+        lambda: f"rewards must be finite, got {_first_bad(array, np.isfinite)}: "
+        "drop such outcomes or give them probability zero and a finite reward.",
+        array,
+    )
+    return array
+
+
+def _first_bad(array: jax.Array, good: Callable[[np.ndarray], np.ndarray]) -> str:
+    values = np.asarray(array)
+    where = np.argwhere(~good(values))
+    return f"{values[tuple(where[0])]} at index {tuple(int(i) for i in where[0])}" if is_concrete(array) else ""

@@ -1,0 +1,133 @@
+r"""The trapezoidal rule on a lattice, the one quadrature of this package.
+
+A smooth function that decays at both ends of the real line is integrated by the plain trapezoidal
+rule with an error that is exponentially small in 1/step (Trefethen & Weideman, SIAM Review 2014,
+Thm 5.1). Continuous laws live on a lattice in the log-odds :math:`x = \log\frac{u}{1-u}` of the
+rank :math:`u`, so both tails of the reward are resolved; races live on a lattice in log time.
+
+Besides the plain sum, three things can be had from values on such a lattice: the running integral
+(sinc-indefinite integration), the value between nodes (Hermite interpolation), and the integral
+of an absolute value, whose kinks the plain sum would not see.
+"""
+
+from __future__ import annotations
+
+import functools
+from fractions import Fraction
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+__all__ = ["absolute_sum", "log_odds_nodes", "running_sum"]
+
+_LOG_ODDS_RANGE = 80.0  # exp(-80) ≈ 2e-35 is the mass cut off at either end; normal in float32 too
+
+
+def log_odds_nodes(
+    num_nodes: int, breaks: tuple[float, ...] = ()
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    r"""Trapezoidal nodes for :math:`\int_0^1 f(u)\,du`, in float64.
+
+    The unit interval is cut at ``breaks`` (where :math:`f` may jump or kink) and every panel
+    :math:`[a, b]` carries its own lattice in the log-odds of :math:`(u-a)/(b-a)`.
+
+    Returns ``log_u``, ``1 - u`` (both to relative rounding) and ``log_weights`` (they sum to one),
+    each of shape ``[K]``, ascending in ``u``. ``num_nodes`` is the number of nodes per panel.
+    """
+    x = np.linspace(-_LOG_ODDS_RANGE, _LOG_ODDS_RANGE, num_nodes)
+    log_v, log_w = -np.logaddexp(0, -x), -np.logaddexp(0, x)
+    log_step = np.log(x[1] - x[0])
+    edges = [0.0, *breaks, 1.0]
+    log_u, log_complement, log_weights = [], [], []
+    for a, b in zip(edges[:-1], edges[1:], strict=True):
+        with np.errstate(divide="ignore"):
+            log_a, log_width, log_after = np.log(a), np.log(b - a), np.log1p(-b)
+        log_u.append(np.logaddexp(log_a, log_width + log_v))
+        log_complement.append(np.logaddexp(log_after, log_width + log_w))
+        log_weights.append(log_step + log_width + log_v + log_w)
+    log_u, log_complement, log_weights = map(
+        np.concatenate, (log_u, log_complement, log_weights)
+    )
+    # Each logarithm from the tail in which it is well conditioned: log u = log(1 - s) as u → 1.
+    smaller = np.exp(np.minimum(log_u, log_complement))
+    log_u = np.where(log_u <= log_complement, log_u, np.log1p(-smaller))
+    return log_u, np.exp(log_complement), log_weights
+
+
+@functools.cache
+def _sine_integral_weights(size: int) -> np.ndarray:
+    r""":math:`\tfrac12 + \mathrm{Si}(\pi m)/\pi` for :math:`m = -(K-1), …, K-1`."""
+    nodes, weights = np.polynomial.legendre.leggauss(24)
+    arch = np.pi * (np.arange(size - 1)[:, None] + 0.5 + 0.5 * nodes)
+    si = np.concatenate([[0.0], np.cumsum((np.sinc(arch / np.pi) * weights).sum(1) * np.pi / 2)])
+    half = si / np.pi
+    return 0.5 + np.concatenate([-half[:0:-1], half])
+
+
+def running_sum(mass: jax.Array) -> jax.Array:
+    r"""Integral up to each node of the density whose lattice masses are ``mass [..., K]``.
+
+    Sinc-indefinite integration, :math:`\sum_j m_j\,[\tfrac12 + \mathrm{Si}(\pi(k-j))/\pi]`
+    (Stenger 1993, §3.6; Haber 1993): as accurate as the plain sum, where cumulative sums are only
+    of second order. Errors are absolute, about 1e-16 of the total.
+    """
+    size = mass.shape[-1]
+    kernel = jnp.asarray(_sine_integral_weights(size), mass.dtype)
+    length = 1 << (3 * size - 2).bit_length()
+    product = jnp.fft.rfft(mass, length) * jnp.fft.rfft(kernel, length)
+    return jnp.fft.irfft(product, length)[..., size - 1 : 2 * size - 1]
+
+
+_STENCIL = (-2, -1, 0, 1, 2, 3)  # nodes around the interval [0, 1]: value and slope at each
+
+
+@functools.cache
+def _hermite_coefficients() -> np.ndarray:
+    """Rows: monomials in the offset; columns: six values, then six slopes. Solved exactly."""
+    size = 2 * len(_STENCIL)
+    values = [[Fraction(k) ** p for p in range(size)] for k in _STENCIL]
+    slopes = [[p * Fraction(k) ** (p - 1) if p else Fraction(0) for p in range(size)] for k in _STENCIL]
+    rows = [row + [Fraction(int(i == j)) for j in range(size)] for i, row in enumerate(values + slopes)]
+    for i in range(size):  # Gauss–Jordan on fractions
+        pivot = next(r for r in range(i, size) if rows[r][i] != 0)
+        rows[i], rows[pivot] = rows[pivot], rows[i]
+        rows[i] = [entry / rows[i][i] for entry in rows[i]]
+        for r in range(size):
+            if r != i and rows[r][i] != 0:
+                rows[r] = [x - rows[r][i] * y for x, y in zip(rows[r], rows[i], strict=True)]
+    return np.array([[float(entry) for entry in row[size:]] for row in rows])
+
+
+def absolute_sum(running: jax.Array, slope: jax.Array) -> jax.Array:
+    r"""Total variation :math:`\int |D'|` of a function known on the lattice with its slope.
+
+    ``running [..., K]`` holds :math:`D` at the nodes and ``slope [..., K]`` its derivative per
+    lattice step. Where the slope changes sign inside an interval, :math:`D` is followed to its
+    extremum there by the Hermite polynomial of degree 11 through six nodes (error about
+    1e-13 of the range at the default spacing). Differentiable; the extremum needs no derivative.
+    """
+    padded = [jnp.pad(a, [(0, 0)] * (a.ndim - 1) + [(2, 3)], mode="edge") for a in (running, slope)]
+    intervals = running.shape[-1] - 1
+    stack = jnp.stack([p[..., k : k + intervals] for p in padded for k in range(len(_STENCIL))])
+    polynomial = jnp.tensordot(jnp.asarray(_hermite_coefficients(), running.dtype), stack, 1)
+    left, right = slope[..., :-1], slope[..., 1:]
+    turning = left * right < 0
+    gap = jnp.where(turning, left - right, 1)
+    offset = jnp.where(turning, jnp.where(turning, left, 0) / gap, 0.5)
+
+    def evaluate(offset: jax.Array, order: int) -> jax.Array:
+        coefficients = polynomial
+        for _ in range(order):
+            powers = jnp.arange(1, coefficients.shape[0], dtype=running.dtype)
+            coefficients = coefficients[1:] * powers.reshape(-1, *[1] * running.ndim)
+        return functools.reduce(lambda total, c: total * offset + c, coefficients[::-1])
+
+    for _ in range(4):  # Newton from the secant point; quadratic, and the extremum is flat
+        curvature = evaluate(offset, 2)
+        step = evaluate(offset, 1) / jnp.where(curvature == 0, 1, curvature)
+        offset = jnp.clip(offset - jnp.where(turning, step, 0), 0, 1)
+    extremum = evaluate(jax.lax.stop_gradient(offset), 0)
+    through = jnp.abs(extremum - running[..., :-1]) + jnp.abs(running[..., 1:] - extremum)
+    direct = jnp.abs(running[..., 1:] - running[..., :-1])
+    return jnp.where(turning, through, direct).sum(-1)

@@ -1,0 +1,97 @@
+"""Counter-based random words: word = threefry2x32(key, (trial, draw)).
+
+Every trial reads its own counters, so a count depends on the seed and on nothing else: not on the
+chunk size, the order of the chunks or the device that runs them.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+_PARITY = 0x1BD11BDA
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+
+
+def key_words(key: Array) -> Array:
+    """The two 32-bit words of a threefry key; ``key`` is consumed.
+
+    Args:
+        key: a typed key, ``jax.random.key(seed)``, of the default implementation.
+
+    Raises:
+        ValueError: for an untyped key, an array of keys or another implementation.
+
+    Example:
+        >>> import jax
+        >>> key_words(jax.random.key(7)).tolist()
+        [0, 7]
+    """
+    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key) or key.shape != ():
+        raise ValueError(
+            f"key must be one typed key, got dtype {key.dtype} and shape {key.shape}: "
+            "make it by jax.random.key(seed)"
+        )
+    if str(jax.random.key_impl(key)) != "threefry2x32":
+        raise ValueError(
+            f"key must be a threefry2x32 key, got {jax.random.key_impl(key)}: "
+            "make it by jax.random.key(seed, impl='threefry2x32')"
+        )
+    return jax.random.key_data(key)
+
+
+def threefry_words(words: Array, trial: Array, draw: Array) -> tuple[Array, Array]:
+    """Two independent random words for each counter (trial, draw): threefry2x32, 20 rounds.
+
+    Unrolled and elementwise, so that XLA fuses it with whatever consumes the words; 4–10 times the
+    speed of the stock generator on a CPU, and bit-identical to it (tests).
+
+    Args:
+        words: the key, ``[2]`` uint32.
+        trial: first counter word, uint32, any shape.
+        draw: second counter word, uint32, of the same shape.
+
+    Returns:
+        Two uint32 arrays of the counters' shape.
+
+    Source:
+        Salmon, Moraes, Dror, Shaw, Parallel random numbers: as easy as 1, 2, 3 (SC 2011).
+    """
+    first, second = words[0], words[1]
+    schedule = (first, second, first ^ second ^ jnp.uint32(_PARITY))
+    left, right = trial + schedule[0], draw + schedule[1]
+    for group in range(5):
+        for rotation in _ROTATIONS[group % 2]:
+            left = left + right
+            right = (right << jnp.uint32(rotation)) | (right >> jnp.uint32(32 - rotation))
+            right = right ^ left
+        left = left + schedule[(group + 1) % 3]
+        right = right + schedule[(group + 2) % 3] + jnp.uint32(group + 1)
+    return left, right
+
+
+def unit_interval(words: Array) -> Array:
+    """(word + ½)·2⁻³² in float32: uniform on (0, 1], accurate relative to its own size near 0.
+
+    Near 1 the steps are 2⁻²⁴. Whoever needs that tail reads ``unit_interval(~words)``, which is
+    1 − U to full relative accuracy.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> float(unit_interval(jnp.uint32(0)) * 2.0**33)
+        1.0
+    """
+    return (words.astype(jnp.float32) + jnp.float32(0.5)) * jnp.float32(2.0**-32)
+
+
+def exponential(words: Array) -> Array:
+    """−log U: Exp(1), accurate in its upper tail, which decides who wins an exponential race."""
+    return -jnp.log(unit_interval(words))
+
+
+def gumbel(words: Array) -> Array:
+    """−log(−log(1 − U)): standard Gumbel, accurate in its upper tail, where winners come from.
+
+    The inner variable −log1p(−U) ~ Exp(1) is small for winners, and there keeps its relative
+    accuracy; −log U would lump it in steps of 2⁻²⁴.
+    """
+    return -jnp.log(-jnp.log1p(-unit_interval(words)))

@@ -1,0 +1,203 @@
+"""The checks themselves: false alarms by enumeration and simulation, power by planted errors."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import special, stats
+
+from simulations.checks import (
+    Check,
+    Family,
+    _histogram_tail,
+    check_distribution,
+    check_histogram,
+    check_mean,
+    required_trials,
+)
+from simulations.estimate import Estimate
+
+# Laws with ample, tiny and no probability: it is in the tiny cells that the χ² approximation fails.
+LAWS = {
+    "even": [0.25, 0.25, 0.5],
+    "small cell": [0.6, 0.39, 0.01],
+    "tiny cells": [0.98, 0.01999, 1e-5],
+    "excluded outcome": [0.7, 0.3, 0.0],
+}
+CHECKS = {
+    "histogram": lambda counts, law: check_histogram("c", counts, law),
+    "distribution": lambda counts, law: check_distribution("c", counts, np.cumsum(law)),
+    "mean": lambda counts, law: check_mean(
+        "c", Estimate.from_counts(counts, [0.0, 0.4, 1.0]), law[1] * 0.4 + law[2], bounds=(0.0, 1.0)
+    ),
+}
+
+
+def enumerate_p_values(check, law, num_trials):
+    """Every possible sample: its p-value and its exact probability under the law."""
+    counts = [
+        (i, j, num_trials - i - j)
+        for i, j in itertools.product(range(num_trials + 1), repeat=2)
+        if i + j <= num_trials
+    ]
+    chances = stats.multinomial.pmf(counts, num_trials, law)
+    return np.array([check(c, law).p_value for c in counts]), chances
+
+
+@pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
+@pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
+def test_no_level_is_exceeded_in_exact_enumeration(check, law):
+    p_values, chances = enumerate_p_values(check, law, num_trials=25)
+    possible = chances > 0
+    order = np.argsort(p_values[possible])
+    p_values, chances = p_values[possible][order], chances[possible][order]
+    # Pr(p ≤ α) ≤ α at every attainable α; 1e-12 for the sum's rounding.
+    assert np.all(np.cumsum(chances) <= p_values + 1e-12)
+    assert p_values.min() < 0.3  # and 25 trials are enough to raise suspicion
+
+
+def test_the_chi_squared_approximation_would_exceed_its_level():
+    """Why the tail is a theorem's: with one count expected per cell, χ² alarms far too often."""
+    law, trials, level = np.full(1000, 1e-3), 1000, 1e-4
+    counts = np.random.default_rng(5).multinomial(trials, law, 500)
+    # The rule that joins small cells would join all of these: compare the bare statistics.
+    statistics = trials * special.rel_entr(counts / trials, law).sum(axis=1)
+    assert np.sum(stats.chi2.sf(2 * statistics, law.size - 1) <= level) >= 20  # 0.05 expected
+    assert not any(_histogram_tail(statistic, law.size) <= level for statistic in statistics)
+
+
+def test_false_alarms_of_whole_reports():
+    """Simulated at a family-wise rate of 1e-2, where it can be measured; the bound must hold."""
+    law, trials, repeats, rate = np.array([0.5, 0.3, 0.15, 0.05]), 10_000, 4000, 1e-2
+    values = np.array([0.0, 0.5, 1.0, 3.0])
+    family = Family(("law", "cdf", "mean", "z"), false_alarm=rate)
+    alarms = 0
+    for counts in np.random.default_rng(1).multinomial(trials, law, repeats):
+        estimate = Estimate.from_counts(counts, values)
+        report = family.judge(
+            [
+                check_histogram("law", counts, law),
+                check_distribution("cdf", counts, np.cumsum(law)),
+                check_mean("mean", estimate, float(law @ values), bounds=(0.0, 3.0)),
+                check_mean("z", estimate, float(law @ values)),
+            ]
+        )
+        alarms += not report.passed
+    # False-alarm rate of this test 1e-6; not vacuous, since the z-test uses its whole share.
+    assert alarms <= stats.binom.isf(1e-6, repeats, rate)
+    assert alarms >= stats.binom.ppf(1e-6, repeats, rate / 4)
+
+
+def test_the_z_test_holds_its_level_both_ways():
+    repeats, rate = 20_000, 1e-2
+    samples = np.random.default_rng(2).exponential(size=(repeats, 400))
+    errors = samples.std(axis=1, ddof=1) / 20
+    p_values = [
+        check_mean("z", Estimate(float(mean), float(error), 400), 1.0).p_value
+        for mean, error in zip(samples.mean(axis=1), errors, strict=True)
+    ]
+    alarms = np.sum(np.array(p_values) <= rate)
+    # Skewness 2 and 400 samples: the stated relative error is 2·2.58³/(6·20) = 0.29.
+    assert stats.binom.ppf(1e-6, repeats, rate) <= alarms
+    assert alarms <= stats.binom.isf(1e-6, repeats, rate * 1.3)
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([2, 5, 16]), st.floats(0.003, 0.5))
+def test_required_trials_detect_with_the_stated_power(seed, num_outcomes, shift):
+    """Planted alternatives, near and far, on even and uneven laws."""
+    rng = np.random.default_rng(seed)
+    law = rng.dirichlet(np.full(num_outcomes, 0.7)) * 0.95 + 0.05 / num_outcomes
+    planted = law * np.exp(shift * rng.standard_normal(num_outcomes))
+    planted /= planted.sum()
+    threshold, miss, repeats = 2.5e-8, 1e-2, 300
+    trials = required_trials(law, planted, false_alarm=threshold, miss=miss)
+    samples = rng.multinomial(trials, planted, repeats)
+    missed = sum(check_histogram("c", counts, law).p_value > threshold for counts in samples)
+    assert missed <= stats.binom.isf(1e-8, repeats, miss)
+
+
+def test_required_trials_are_not_wasteful():
+    # A tenth of them would not do.
+    law, planted = np.array([0.9, 0.1]), np.array([0.899, 0.101])
+    trials = required_trials(law, planted, false_alarm=2.5e-8, miss=1e-3)
+    samples = np.random.default_rng(3).multinomial(trials // 3, planted, 200)
+    missed = sum(check_histogram("c", counts, law).p_value > 2.5e-8 for counts in samples)
+    assert missed > 20
+
+
+def test_an_outcome_the_law_excludes_is_a_contradiction():
+    assert check_histogram("c", [999_999, 1], [1.0, 0.0]).p_value == 0
+    assert check_histogram("c", [10**6, 0], [1.0, 0.0]).p_value == 1
+    # Seen at least once, with probability 1 − 1e-3: log(1e-3)/log(1 − 0.01) trials.
+    trials = required_trials([1.0, 0.0], [0.99, 0.01], false_alarm=1e-8, miss=1e-3)
+    assert trials == math.ceil(math.log(1e-3) / math.log(0.99))
+
+
+def test_a_constant_must_be_hit_exactly():
+    constant = Estimate(1.0, 0.0, 1000)
+    assert check_mean("c", constant, 1.0).p_value == 1
+    assert check_mean("c", constant, 1.0 + 1e-9).p_value == 0
+
+
+def test_a_report_lists_its_checks_as_planned():
+    family = Family(("a", "b", "c"), false_alarm=3e-3)
+    made = [Check("c", 0.0, 1e-3, 1), Check("a", 0.0, 0.5, 1), Check("b", 0.0, 1.1e-3, 1)]
+    report = family.judge(made)
+    assert [check.name for check in report.checks] == ["a", "b", "c"]
+    assert report.threshold == family.threshold == 1e-3
+    assert [check.name for check in report.rejected] == ["c"]
+    assert not report.passed
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("a",), r"missing \['b'\]"),
+        (("a", "b", "d"), r"not planned \['d'\]"),
+        (("a", "b", "b"), "3"),
+    ],
+)
+def test_only_the_planned_checks_are_judged(names, message):
+    with pytest.raises(ValueError, match=message):
+        Family(("a", "b")).judge([Check(name, 0.0, 1.0, 1) for name in names])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Family(()), "names must be distinct and not empty"),
+        (lambda: Family(("a", "a")), "names must be distinct"),
+        (lambda: Family(("a",), false_alarm=0.0), "false_alarm must be in"),
+        (lambda: check_histogram("c", [1, 2], [1.0]), r"law's shape \(1,\), got \(2,\)"),
+        (lambda: check_histogram("c", [1, -2], [0.5, 0.5]), "counts must be whole"),
+        (lambda: check_histogram("c", [0.5, 2], [0.5, 0.5]), "counts must be whole"),
+        (lambda: check_histogram("c", [0, 0], [0.5, 0.5]), "not all 0"),
+        (lambda: check_histogram("c", [1, 2], [0.5, 0.6]), "sum to one within 1e-9"),
+        (lambda: check_histogram("c", [1, 2], [np.nan, 0.5]), "nonnegative numbers"),
+        (lambda: check_distribution("c", [1, 2], [0.5, 0.9]), "differences of cdf"),
+        (lambda: check_distribution("c", [1, 2, 3], [0.5, 1.0]), r"cdf's shape \(2,\)"),
+        (lambda: check_mean("c", Estimate(0.0, np.inf, 1), 0.0), "at least 2 samples"),
+        (
+            lambda: check_mean("c", Estimate(0.0, 0.1, 9), 2.0, bounds=(0.0, 1.0)),
+            "within bounds",
+        ),
+        (
+            lambda: required_trials([0.5, 0.5], [0.5, 0.5], false_alarm=1e-6, miss=1e-3),
+            "alternative must differ from law",
+        ),
+        (
+            lambda: required_trials([0.5, 0.5], [0.4, 0.6], false_alarm=1.0, miss=1e-3),
+            "false_alarm and miss must be in",
+        ),
+        (
+            lambda: required_trials([0.5, 0.5], [1.0], false_alarm=1e-6, miss=1e-3),
+            "alternative must have the shape",
+        ),
+    ],
+)
+def test_bad_input(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

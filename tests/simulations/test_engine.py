@@ -1,0 +1,95 @@
+"""The engine: counts depend on the seed and on nothing else, and memory not on trials or n."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from simulations.engine import _run_chunk, simulate
+from simulations.random_bits import key_words
+from simulations.references import discrete_reference, uniform_reward
+from simulations.samplers import best_of_n, exponential_tilt, soft_best_of_n, win_rate_optimal
+
+THREE = discrete_reference([0.5, 0.3, 0.2], [0.0, 0.5, 1.0])
+SAMPLERS = {
+    "race": soft_best_of_n(THREE, 5, 0.3),
+    "random number of candidates": win_rate_optimal(uniform_reward(), 4.0),
+    "rejection": exponential_tilt(THREE, 0.4),
+}
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
+def test_any_chunk_size_gives_the_same_counts(sampler):
+    whole, *others = (
+        simulate(jax.random.key(3), sampler, num_trials=5003, chunk_size=size)
+        for size in (2**16, 1000, 617)
+    )
+    for other in others:
+        np.testing.assert_array_equal(other.counts, whole.counts)
+        assert other.reward.mean == pytest.approx(whole.reward.mean, rel=1e-12)
+        assert other.reward.std_error == pytest.approx(whole.reward.std_error, rel=1e-9)
+        assert other.win_rate.mean == pytest.approx(whole.win_rate.mean, rel=1e-12)
+
+
+def test_the_seed_decides():
+    runs = [
+        simulate(jax.random.key(seed), SAMPLERS["race"], num_trials=5003).counts
+        for seed in (0, 0, 1)
+    ]
+    np.testing.assert_array_equal(runs[0], runs[1])
+    assert np.any(runs[0] != runs[2])
+
+
+def test_golden_counts():
+    """Published numbers must not move. Hard selection is integer arithmetic: the same anywhere."""
+    out = simulate(jax.random.key(0), best_of_n(THREE, 3), num_trials=1000)
+    assert out.counts.tolist() == [140, 389, 471]
+    assert out.num_trials == 1000
+
+
+def test_a_longer_run_continues_a_shorter_one():
+    """Trial s is the same trial in every run: 3000 trials are the first 3000 of 5003."""
+    words = key_words(jax.random.key(0))
+    first = _run_chunk(words, SAMPLERS["race"], jnp.uint32(0), 5003)
+    rest = _run_chunk(words, SAMPLERS["race"], jnp.uint32(3000), 2003)
+    for whole, part in zip(first, rest, strict=True):
+        assert jnp.array_equal(whole[3000:], part)
+
+
+def test_memory_does_not_grow_with_candidates_or_trials():
+    """One program serves every n, and holds less than 64 bytes per trial in flight."""
+    words, size = key_words(jax.random.key(0)), 2**14
+    program: Any = _run_chunk  # pyright does not see the methods of a jitted function
+    compiled = program.lower(words, best_of_n(THREE, 10**6), jnp.uint32(0), size).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes <= 64 * size
+    before = program._cache_size()
+    for n in (3, 7, 100_000):
+        simulate(jax.random.key(1), best_of_n(THREE, n), num_trials=37)
+    assert program._cache_size() <= before + 1
+
+
+def test_many_candidates_find_the_rare_outcome():
+    # Missed by all 10⁵ candidates of any of 37 trials with probability 37·e^{−100}.
+    rare = discrete_reference([0.999, 0.001], [0.0, 1.0])
+    assert simulate(jax.random.key(2), best_of_n(rare, 10**5), num_trials=37).counts[1] == 37
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_trials": 0}, r"num_trials must be a whole number in \[1, 4294967295\], got 0"),
+        ({"num_trials": 2**32}, "num_trials must be a whole number"),
+        ({"num_trials": 10.5}, r"got 10\.5"),
+        ({"num_trials": 10, "chunk_size": -1}, "chunk_size must be a whole number"),
+    ],
+)
+def test_bad_input(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        simulate(jax.random.key(0), SAMPLERS["race"], **arguments)
+
+
+def test_an_untyped_key_is_refused():
+    with pytest.raises(ValueError, match="key must be one typed key"):
+        simulate(jax.random.PRNGKey(0), SAMPLERS["race"], num_trials=1)

@@ -1,0 +1,278 @@
+"""Each process against its law: by enumeration where discrete, ties included, else by integrals.
+
+All comparisons are one family: a false alarm has probability 1e-6 over the whole file. Power:
+errors of the size that matters are planted, with the number of trials computed in advance.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import optimize, special, stats
+
+from simulations import samplers
+from simulations.checks import check_histogram, check_mean, required_trials
+from simulations.engine import simulate
+from simulations.references import (
+    ContinuousReference,
+    discrete_reference,
+    exponential_reward,
+    gaussian_reward,
+    uniform_reward,
+)
+from tests.oracles import discrete, random_n, tilts
+
+FALSE_ALARM = 1e-6
+TRIALS = 300_000
+
+PROBS, REWARDS = [0.3, 0.1, 0.4, 0.2], [0.5, 1.0, 0.0, 1.0]  # a tie, unsorted
+FEW = [0.4, 0.35, 0.25], [0.0, 1.0, 1.0]  # where the oracle enumerates up to 35 candidates
+N, TEMPERATURE, STRENGTH, FRACTION = 3, 0.4, 1.5, 0.45
+
+DISCRETE = {
+    "best_of_n": (samplers.best_of_n, discrete.best_of_n, (N,)),
+    "worst_of_n": (samplers.worst_of_n, discrete.worst_of_n, (N,)),
+    "soft_best_of_n": (samplers.soft_best_of_n, discrete.soft_best_of_n, (N, TEMPERATURE)),
+    "exponential_race": (samplers.exponential_race, discrete.exponential_race, (N, TEMPERATURE)),
+    "best_of_poisson": (samplers.best_of_poisson, random_n.best_of_poisson, (STRENGTH,)),
+    "soft_best_of_poisson": (
+        samplers.soft_best_of_poisson,
+        random_n.soft_best_of_poisson,
+        (STRENGTH, TEMPERATURE),
+    ),
+    "win_rate_optimal": (samplers.win_rate_optimal, random_n.best_of_positive_poisson, (STRENGTH,)),
+    "top_fraction": (samplers.top_fraction, tilts.top_fraction, (FRACTION,)),
+    "exponential_tilt": (samplers.exponential_tilt, tilts.exponential_tilt, (TEMPERATURE,)),
+    "chi_squared_tilt": (samplers.chi_squared_tilt, tilts.chi_squared_tilt, (TEMPERATURE,)),
+}
+
+UNIFORM, GAUSSIAN, EXPONENTIAL = uniform_reward(), gaussian_reward(), exponential_reward()
+QUANTILES = {
+    UNIFORM: lambda u: u,
+    GAUSSIAN: special.ndtri,
+    EXPONENTIAL: lambda u: -np.log1p(-u),
+}
+
+
+def rank_law(cdf: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Probabilities of the 32 rank bins from the distribution function of the picked rank."""
+    return np.diff(cdf(np.linspace(0, 1, 33)))
+
+
+def pairwise_law(
+    reference: ContinuousReference, beats: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Bins of the law with n = 2: density 2∫ Pr(u beats v) dv, by midpoints in both ranks."""
+    size = 32 * 128
+    scores = QUANTILES[reference]((np.arange(size) + 0.5) / size) / TEMPERATURE
+    density = np.array([2 * np.mean(beats(score - scores)) for score in scores])
+    return density.reshape(32, -1).mean(axis=1) / 32
+
+
+def laplace_cdf(gap: np.ndarray) -> np.ndarray:
+    """Pr(Exp − Exp ≤ gap)."""
+    return np.where(gap < 0, np.exp(-np.abs(gap)) / 2, 1 - np.exp(-np.abs(gap)) / 2)
+
+
+CONTINUOUS = {
+    "best": (samplers.best_of_n(UNIFORM, 5), rank_law(lambda u: u**5)),
+    "best, Gaussian": (samplers.best_of_n(GAUSSIAN, 5), rank_law(lambda u: u**5)),
+    "worst": (samplers.worst_of_n(UNIFORM, 5), rank_law(lambda u: 1 - (1 - u) ** 5)),
+    "Poisson": (
+        samplers.best_of_poisson(UNIFORM, STRENGTH),
+        rank_law(lambda u: u * np.exp(STRENGTH * (u - 1))),
+    ),
+    "optimal": (
+        samplers.win_rate_optimal(UNIFORM, STRENGTH),
+        rank_law(lambda u: np.expm1(STRENGTH * u) / np.expm1(STRENGTH)),
+    ),
+    "soft": (
+        samplers.soft_best_of_n(UNIFORM, 2, TEMPERATURE),
+        pairwise_law(UNIFORM, special.expit),
+    ),
+    "soft, Gaussian": (
+        samplers.soft_best_of_n(GAUSSIAN, 2, TEMPERATURE),
+        pairwise_law(GAUSSIAN, special.expit),
+    ),
+    "soft, exponential": (
+        samplers.soft_best_of_n(EXPONENTIAL, 2, TEMPERATURE),
+        pairwise_law(EXPONENTIAL, special.expit),
+    ),
+    "race": (
+        samplers.exponential_race(UNIFORM, 2, TEMPERATURE),
+        pairwise_law(UNIFORM, laplace_cdf),
+    ),
+    "race, Gaussian": (
+        samplers.exponential_race(GAUSSIAN, 2, TEMPERATURE),
+        pairwise_law(GAUSSIAN, laplace_cdf),
+    ),
+    "top": (
+        samplers.top_fraction(UNIFORM, FRACTION),
+        rank_law(lambda u: np.maximum(0, (u - 1 + FRACTION) / FRACTION)),
+    ),
+    "tilt": (
+        samplers.exponential_tilt(UNIFORM, TEMPERATURE),
+        rank_law(lambda u: np.expm1(u / TEMPERATURE) / np.expm1(1 / TEMPERATURE)),
+    ),
+    "chi squared": (
+        samplers.chi_squared_tilt(UNIFORM, 0.125),  # ν = 1 − √(2β) = ½
+        rank_law(lambda u: np.maximum(0, u - 0.5) ** 2 / 0.25),
+    ),
+}
+NUM_CHECKS = len(DISCRETE) + len(CONTINUOUS) + 4
+
+
+def assert_law(seed: int, sampler: samplers.Sampler, law: np.ndarray, trials: int = TRIALS) -> None:
+    counts = simulate(jax.random.key(seed), sampler, num_trials=trials).counts
+    assert check_histogram("law", counts, law).p_value > FALSE_ALARM / NUM_CHECKS, counts / trials
+
+
+@pytest.mark.parametrize(("sample", "law", "parameters"), DISCRETE.values(), ids=DISCRETE)
+def test_discrete_law_with_ties(sample, law, parameters):
+    random_number = law.__module__ == random_n.__name__
+    probs, rewards = FEW if random_number else (PROBS, REWARDS)
+    exact = np.array(law(probs, rewards, *parameters), np.float64)
+    assert_law(1, sample(discrete_reference(probs, rewards), *parameters), exact)
+
+
+@pytest.mark.parametrize(("sampler", "law"), CONTINUOUS.values(), ids=CONTINUOUS)
+def test_continuous_law_of_the_rank(sampler, law):
+    assert_law(2, sampler, law)
+
+
+def test_many_outcomes_use_the_same_process():
+    """More outcomes than are compared one by one: binary search instead, same law."""
+    rng = np.random.default_rng(0)
+    probs, rewards = rng.dirichlet(np.ones(100)), rng.integers(0, 60, 100).astype(float)
+    upto = np.array([probs[rewards <= r].sum() for r in rewards])
+    below = np.array([probs[rewards < r].sum() for r in rewards])
+    exact = probs * (upto**4 - below**4) / (upto - below)
+    assert_law(3, samplers.best_of_n(discrete_reference(probs, rewards), 4), exact)
+
+
+def test_an_impossible_outcome_is_never_drawn():
+    reference = discrete_reference([0.0, 0.5, 0.0, 0.5, 0.0], [9.0, 1.0, 2.0, 3.0, -9.0])
+    counts = simulate(jax.random.key(4), samplers.worst_of_n(reference, 2), num_trials=1000).counts
+    assert counts[[0, 2, 4]].sum() == 0
+    assert reference.max_reward == 3
+
+
+@pytest.mark.parametrize("reference", QUANTILES, ids=["uniform", "Gaussian", "exponential"])
+def test_continuous_rewards_follow_their_quantile_function(reference):
+    words = np.array([0, 1, 10**6, 2**31, 2**32 - 10**6, 2**32 - 2, 2**32 - 1], np.uint32)
+    u = (words.astype(np.float64) + 0.5) / 2**32
+    # At u near 1 float64 still holds 1 − u to 1e-7 relative; 3e-6 for float32 ndtri and log.
+    np.testing.assert_allclose(
+        np.asarray(reference.reward(jnp.asarray(words))),
+        QUANTILES[reference](u),
+        rtol=3e-6,
+        atol=1e-7,
+    )
+
+
+def test_reward_and_win_rate_of_the_pick():
+    out = simulate(
+        jax.random.key(5),
+        samplers.best_of_n(discrete_reference(PROBS, REWARDS), N),
+        num_trials=TRIALS,
+    )
+    law = np.array(discrete.best_of_n(PROBS, REWARDS, N), np.float64)
+    middle = np.array([0.55, 0.85, 0.2, 0.85])  # (F⁻ + F)/2
+    for estimate, values in ((out.reward, np.array(REWARDS)), (out.win_rate, middle)):
+        check = check_mean("mean", estimate, float(law @ values), bounds=(0.0, 1.0))
+        assert check.p_value > FALSE_ALARM / NUM_CHECKS
+        assert estimate.mean == pytest.approx(out.expected_value(values).mean, abs=1e-6)
+
+
+# Power: errors that the trials of this file must reveal, each missed with probability 1e-3.
+
+ALTERNATIVES = {
+    "n + 1": (discrete.best_of_n, samplers.best_of_n, (16,), (17,)),
+    "soft n + 1": (discrete.soft_best_of_n, samplers.soft_best_of_n, (8, 0.4), (9, 0.4)),
+    "1.02 λ": (discrete.soft_best_of_n, samplers.soft_best_of_n, (8, 0.4), (8, 0.408)),
+    "race 1.02 λ": (discrete.exponential_race, samplers.exponential_race, (8, 0.4), (8, 0.408)),
+}
+
+
+@pytest.mark.parametrize(
+    ("oracle", "sample", "actual", "claimed"), ALTERNATIVES.values(), ids=ALTERNATIVES
+)
+def test_planted_errors_are_rejected(oracle, sample, actual, claimed):
+    probs, rewards = [0.5, 0.3, 0.2], [0.0, 0.5, 1.0]
+    true, false = (
+        np.array(oracle(probs, rewards, *parameters), np.float64)
+        for parameters in (actual, claimed)
+    )
+    level = FALSE_ALARM / NUM_CHECKS
+    trials = required_trials(false, true, false_alarm=level, miss=1e-3)
+    assert trials < 4_000_000
+    sampler = sample(discrete_reference(probs, rewards), *actual)
+    counts = simulate(jax.random.key(6), sampler, num_trials=trials).counts
+    assert check_histogram("planted", counts, false).p_value <= level
+    assert check_histogram("true", counts, true).p_value > level
+
+
+def test_ties_broken_in_order_of_drawing_would_be_rejected():
+    """An even split of a tie passes, 51 to 49 does not."""
+    counts = simulate(
+        jax.random.key(7),
+        samplers.best_of_n(discrete_reference([0.5, 0.25, 0.25], [0.0, 1.0, 1.0]), 4),
+        num_trials=TRIALS,
+    ).counts
+    best = 1 - 0.5**4
+    level = FALSE_ALARM / NUM_CHECKS
+    assert check_histogram("even", counts, [1 - best, best / 2, best / 2]).p_value > level
+    assert check_histogram("odd", counts, [1 - best, best * 0.51, best * 0.49]).p_value < level
+
+
+def test_rounding_to_words_is_below_detection():
+    """Probabilities are multiples of 2⁻³²: what that does to the law, beside what can be seen."""
+    rng = np.random.default_rng(1)
+    probs = rng.dirichlet(np.full(16, 0.5))
+    drawn = discrete_reference(probs, np.arange(16.0)).drawn_probs()
+    assert np.max(np.abs(drawn - probs)) <= 2.0**-32
+
+    def law(p: np.ndarray) -> np.ndarray:
+        return np.diff(np.cumsum(p) ** 64, prepend=0)
+
+    rounded = law(drawn) / law(drawn).sum()
+    gap = stats.entropy(rounded, law(probs) / law(probs).sum())
+    assert 2e8 * gap < 1e-4  # S·KL at 2·10⁸ trials, where a report's threshold is S·KL > 20
+
+
+def test_the_threshold_of_the_chi_squared_rule():
+    reference = discrete_reference(PROBS, REWARDS)
+    nu = float(samplers.chi_squared_tilt(reference, 0.3).parameter)
+    direct = optimize.root_scalar(
+        lambda v: np.maximum(np.array(REWARDS) - v, 0) @ np.array(PROBS) - 0.3, bracket=(-2, 1)
+    ).root
+    assert nu == pytest.approx(direct, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (partial(samplers.best_of_n, UNIFORM, 0), "n must be a whole number"),
+        (partial(samplers.best_of_n, UNIFORM, 2.5), "n must be a whole number"),  # pyright: ignore[reportArgumentType]
+        (partial(samplers.soft_best_of_n, UNIFORM, 2, 0.0), "temperature must be positive"),
+        (partial(samplers.soft_best_of_n, UNIFORM, 2, np.nan), "temperature must be positive"),
+        (partial(samplers.best_of_poisson, UNIFORM, -1.0), "mean_extra_draws must be positive"),
+        (partial(samplers.win_rate_optimal, UNIFORM, 0.0), "strength must be positive"),
+        (partial(samplers.top_fraction, UNIFORM, 0.0), r"fraction must be in \[0.0001, 1\]"),
+        (partial(samplers.exponential_tilt, GAUSSIAN, 1.0), "use a bounded reward"),
+        (partial(samplers.exponential_tilt, UNIFORM, 1e-6), "raise the temperature"),
+        (partial(samplers.chi_squared_tilt, EXPONENTIAL, 1.0), "use a bounded reward"),
+        (partial(uniform_reward, 33), "num_outcomes must be a power of two"),
+        (partial(discrete_reference, [0.5, 0.5], [1.0]), "must both be"),
+        (partial(discrete_reference, [0.5, 0.4], [1.0, 2.0]), "sum to 1"),
+        (partial(discrete_reference, [1.5, -0.5], [1.0, 2.0]), "nonnegative"),
+        (partial(discrete_reference, [0.5, np.nan], [1.0, 2.0]), "nonnegative"),
+        (partial(discrete_reference, [0.5, 0.5], [1.0, np.inf]), "rewards must be finite"),
+    ],
+)
+def test_bad_input(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

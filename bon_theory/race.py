@@ -76,7 +76,7 @@ def _gumbel_race(
     # The integrand over s is X e^{-X} g(M) with X = e^s w; log X is exact where it is near 0.
     def accumulate(log_ratio: jax.Array, block: _Block) -> jax.Array:
         top = jnp.max(block.height)
-        inner = jnp.einsum("s,sk->k", jnp.exp(block.height - top), block.decay)
+        inner = jnp.sum(jnp.exp(block.height - top)[:, None] * block.decay, axis=0)
         return jnp.logaddexp(log_ratio, block.log_first - block.first + top + jnp.log(inner))
 
     nothing = jnp.full_like(log_weights, -jnp.inf)
@@ -206,7 +206,7 @@ def _over_nodes(
         first = jnp.minimum(jnp.exp(log_first), largest)
         decay = jnp.exp(-first * (growth[:, None] - 1))
         # M near one from its complement; otherwise from scaled terms that cannot all underflow.
-        complement = -jnp.einsum("k,sk->s", probs, jnp.expm1(-first * growth[:, None]))
+        complement = -jnp.sum(probs * jnp.expm1(-first * growth[:, None]), axis=1)
         scaled = log_probs - first
         shift = jnp.max(scaled)
         terms = jnp.exp(scaled - shift) * decay

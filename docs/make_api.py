@@ -5,6 +5,7 @@ python docs/make_api.py
 
 import inspect
 import re
+import sys
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -12,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import bon_theory
+from tests.test_architecture import FLOORS
 
 PAGE = Path(__file__).with_name("api.md")
 SECTION = re.compile(r"^(Args|Attributes|Example|Examples|Raises|Returns|Source|References):$")
@@ -75,15 +77,22 @@ def signature(function: Any) -> str:
     return str(inspect.Signature(bare))
 
 
+def reading_order(pair: tuple[str, Any]) -> tuple[int, int]:
+    """Order by floor, then by place in the file: the order of the theory."""
+    _, thing = pair
+    _, line = inspect.getsourcelines(thing)
+    return FLOORS.index(thing.__module__.removeprefix("bon_theory.")), line
+
+
 def render() -> str:
     """Return the whole page."""
     blocks = [
         "# API",
         "Made by `make docs` from the docstrings, which also say shapes, errors and sources.",
     ]
-    names = public_names(bon_theory)
-    for module, group in groupby(names, key=lambda pair: inspect.getmodule(pair[1])):
-        assert module is not None
+    names = sorted(public_names(bon_theory), key=reading_order)
+    for module_name, group in groupby(names, key=lambda pair: pair[1].__module__):
+        module = sys.modules[module_name]
         blocks += [f"## {module.__name__}", markdown(inspect.getdoc(module) or "").split("\n\n")[0]]
         for name, thing in group:
             blocks += entry(name, thing, level=3)

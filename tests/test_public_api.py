@@ -24,8 +24,8 @@ MODULES = [
     for module in pkgutil.iter_modules(bt.__path__)
 ]
 MATHEMATICS = re.compile(r":math:`|\.\. math::")
-# A letter of docs/bibliography, "[G] Theorem 1", or our own derivation.
-SOURCE = re.compile(r"\[[A-Z]\w{0,4}\]|derived here", re.IGNORECASE)
+# The last paragraph: a letter of the bibliography, "Lin 1991", our own derivation, or no one's.
+SOURCE = re.compile(r"\[[A-Z]\w{0,4}\]|[A-Z]\w+ (1[89]|20)\d\d|[Dd]erived here|Standard")
 
 
 def undocumented(thing: Any, *wanted: str) -> list[str]:
@@ -35,7 +35,7 @@ def undocumented(thing: Any, *wanted: str) -> list[str]:
         "summary": sections(docstring)[""],
         "example": ">>>" in docstring,
         "formula": MATHEMATICS.search(docstring),
-        "source": SOURCE.search(docstring),
+        "source": SOURCE.search(docstring.split("\n\n")[-1]),
     }
     return [part for part in wanted if not present[part]]
 

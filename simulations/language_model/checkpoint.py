@@ -1,5 +1,6 @@
 """Arrays on disk that are either whole or not there, and that know what they belong to."""
 
+import hashlib
 import json
 import os
 import tempfile
@@ -42,6 +43,16 @@ def load(
             "Give this run a path of its own, or delete the file to start afresh."
         )
     return json.loads(found), arrays
+
+
+def file_name(stem: str, identity: Identity) -> str:
+    """A name that no run of another identity has, so that none is in another's way.
+
+    >>> file_name("model", {"num_steps": 600})
+    'model-9036b51b.npz'
+    """
+    digest = hashlib.sha256(_canonical(identity).encode()).hexdigest()
+    return f"{stem}-{digest[:8]}.npz"
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:

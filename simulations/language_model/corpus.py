@@ -101,15 +101,19 @@ def token_stream(documents: Sequence[str]) -> np.ndarray:
 
 
 def prompt_texts(documents: Sequence[str], *, num_prompts: int, num_bytes: int) -> tuple[str, ...]:
-    """The first words of each of the first `num_prompts` documents, whole and at most `num_bytes`.
+    """The first words, whole and at most `num_bytes`, of the first `num_prompts` documents.
 
-    >>> prompt_texts(["Return the next item."], num_prompts=1, num_bytes=12)
+    Documents shorter than twice `num_bytes` are passed over: little would be left to continue.
+
+    >>> documents = ["Too short.", "Return the next item."]
+    >>> prompt_texts(documents, num_prompts=1, num_bytes=10)
     ('Return the',)
     """
-    if num_prompts > len(documents):
+    long_enough = [text for text in documents if len(text) >= 2 * num_bytes]
+    if num_prompts > len(long_enough):
         raise ValueError(
-            f"num_prompts is {num_prompts}, but there are {len(documents)} held-out documents: "
-            "ask for fewer"
+            f"num_prompts is {num_prompts}, but {len(long_enough)} documents have at least "
+            f"{2 * num_bytes} bytes: ask for fewer or shorter prompts"
         )
     # One byte more is cut first, so that a word which ends exactly at the limit is kept whole.
-    return tuple(text[: num_bytes + 1].rpartition(" ")[0] for text in documents[:num_prompts])
+    return tuple(text[: num_bytes + 1].rpartition(" ")[0] for text in long_enough[:num_prompts])

@@ -1,0 +1,277 @@
+"""Selection among sampled candidates: predicted by the exact law of a pool, measured by selecting.
+
+Two disjoint pools of rewards per prompt come from the same model. The *prediction pool* gives an
+empirical reward law, from which `bon_theory` computes what best-of-n and soft best-of-n will do.
+The *measurement pool* is what they are then done to: take n candidates, select one, compare it with
+one more. A third route selects among n draws *from the prediction pool*: its law is the empirical
+one exactly, so it tests the computation alone, without the error of estimating a law.
+
+Letters: B prompts, N candidates in a prediction pool, L temperatures (0 is best-of-n), Q numbers of
+candidates n, G groups of n+1.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+import bon_theory as bt
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A quantity for each temperature, number of candidates and prompt: all arrays are `[L, Q, B]`.
+
+    Attributes:
+        predicted: the exact value under the law of the prediction pool.
+        predicted_error: its standard error as an estimate of the model's value, by the
+            infinitesimal jackknife √Σ_i (∂ predicted / ∂ logit_i)², one reverse pass through the
+            exact law.
+        predicted_bias: its bias to order 1/N, by comparison with the halves of the pool.
+        planted: the exact value for n+1, a wrong prediction that a check ought to reject.
+        measured: the mean over disjoint groups of n+1 candidates of the measurement pool.
+        measured_error: its standard error under the predicted law (a score test, which stays right
+            where a large n leaves few groups).
+        resampled: the mean over groups drawn from the prediction pool with replacement.
+        resampled_error: its standard error under the predicted law, which is exact.
+    """
+
+    predicted: NDArray[np.float64]
+    predicted_error: NDArray[np.float64]
+    predicted_bias: NDArray[np.float64]
+    planted: NDArray[np.float64]
+    measured: NDArray[np.float64]
+    measured_error: NDArray[np.float64]
+    resampled: NDArray[np.float64]
+    resampled_error: NDArray[np.float64]
+
+    @property
+    def measured_z(self) -> NDArray[np.float64]:
+        """`[L, Q]`: measured against predicted (its bias removed), on average over prompts."""
+        difference = self.measured - (self.predicted - self.predicted_bias)
+        return _z(difference, np.hypot(self.measured_error, self.predicted_error))
+
+    @property
+    def resampled_z(self) -> NDArray[np.float64]:
+        """`[L, Q]`: resampled against predicted, on average over prompts."""
+        return _z(self.resampled - self.predicted, self.resampled_error)
+
+    @property
+    def planted_z(self) -> NDArray[np.float64]:
+        """`[L, Q]`: resampled against the wrong prediction for n+1, on average over prompts."""
+        return _z(self.resampled - self.planted, self.resampled_error)
+
+
+@dataclass(frozen=True)
+class PoolComparison:
+    """What `compare` finds for one reward.
+
+    Attributes:
+        numbers: `[Q]`, numbers of candidates n.
+        temperatures: `[L]`, in units of the reward; 0 is best-of-n.
+        num_measured: `[Q]`, G = ⌊M/(n+1)⌋ groups of the measurement pool's M candidates per prompt.
+        num_resampled: `[Q]`, G for the groups drawn from the prediction pool.
+        expected_reward: of the selected response.
+        win_rate: its chance against one more draw, ties counting half.
+        kl_divergence: `[L, Q, B]`, of the law of selected responses from the model's, in nats, as
+            the pool predicts it. It is that of the reward laws, because the ratio of the two laws
+            depends on a response through its reward alone.
+    """
+
+    numbers: NDArray[np.int64]
+    temperatures: NDArray[np.float64]
+    num_measured: NDArray[np.int64]
+    num_resampled: NDArray[np.int64]
+    expected_reward: Comparison
+    win_rate: Comparison
+    kl_divergence: NDArray[np.float64]
+
+
+def compare(
+    key: jax.Array,
+    prediction_pool: NDArray[np.float64],
+    measurement_pool: NDArray[np.float64],
+    *,
+    numbers: Sequence[int],
+    temperatures: Sequence[float],
+    num_resamples: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> PoolComparison:
+    """Predict and measure soft best-of-n at every temperature and n. Consumes `key`.
+
+    Args:
+        key: a typed key.
+        prediction_pool: rewards `[B, N]`, N even.
+        measurement_pool: rewards `[B, M]` of other candidates for the same prompts, M > any n.
+        numbers: numbers of candidates n.
+        temperatures: λ ≥ 0, in units of the reward; 0 is best-of-n.
+        num_resamples: groups drawn with replacement from each prompt's prediction pool.
+        progress: called as `progress(done, total)` after each pair (λ, n).
+
+    Raises:
+        ValueError: pools whose shapes do not fit each other or `numbers`.
+    """
+    _check_pools(prediction_pool, measurement_pool, numbers)
+    predicting, measuring = jnp.asarray(prediction_pool), jnp.asarray(measurement_pool)
+    shape = (len(temperatures), len(numbers))
+    cells = []
+    for cell, (i, j) in enumerate(np.ndindex(shape)):
+        measure_key, resample_key = jax.random.split(jax.random.fold_in(key, cell))
+        n, temperature = numbers[j], jnp.asarray(temperatures[i], predicting.dtype)
+        measured = _compete(measure_key, _disjoint_groups(measuring, n), temperature)
+        resampled = _compete_resampled(
+            resample_key, predicting, temperature, n=n, num_groups=num_resamples
+        )
+        prediction = _predict(predicting, jnp.asarray(n, predicting.dtype), temperature)
+        cells.append(jax.device_get((prediction, measured, resampled)))
+        if progress is not None:
+            progress(cell + 1, len(temperatures) * len(numbers))
+
+    # Stacked cells are [L·Q, 2, B]; the second axis is (expected reward, win rate).
+    prediction, measured, resampled = jax.tree.map(
+        lambda *arrays: np.stack(arrays).astype(np.float64), *cells
+    )
+    num_measured = np.array([measuring.shape[1] // (n + 1) for n in numbers])
+    cell_measured = np.tile(num_measured, len(temperatures))[:, None, None]
+    arrays = {
+        "predicted": prediction.mean,
+        "predicted_error": prediction.error,
+        "predicted_bias": prediction.bias,
+        "planted": prediction.planted,
+        "measured": measured,
+        "measured_error": np.sqrt(prediction.variance / cell_measured),
+        "resampled": resampled,
+        "resampled_error": np.sqrt(prediction.variance / num_resamples),
+    }
+    reward, win_rate = (
+        Comparison(**{name: array[:, i].reshape(*shape, -1) for name, array in arrays.items()})
+        for i in range(2)
+    )
+    return PoolComparison(
+        numbers=np.asarray(numbers, np.int64),
+        temperatures=np.asarray(temperatures, np.float64),
+        num_measured=num_measured,
+        num_resampled=np.full(len(numbers), num_resamples),
+        expected_reward=reward,
+        win_rate=win_rate,
+        kl_divergence=prediction.kl_divergence.reshape(*shape, -1),
+    )
+
+
+class _Prediction(NamedTuple):
+    """Arrays `[2, B]` of (expected reward, win rate); the KL divergence is `[B]`."""
+
+    mean: jax.Array
+    variance: jax.Array
+    error: jax.Array
+    bias: jax.Array
+    planted: jax.Array
+    kl_divergence: jax.Array
+
+
+@jax.jit
+def _predict(pool: jax.Array, n: jax.Array, temperature: jax.Array) -> _Prediction:
+    """Everything that the exact law of `pool [B, N]` says of soft best-of-n."""
+
+    def one_prompt(rewards: jax.Array) -> _Prediction:
+        uniform = jnp.zeros_like(rewards)
+        mean, variance, kl_divergence = _exact(uniform, rewards, n, temperature)
+        slopes = jax.jacrev(lambda logits: _exact(logits, rewards, n, temperature)[0])(uniform)
+        error = jnp.linalg.norm(slopes, axis=-1)
+        planted, _, _ = _exact(uniform, rewards, n + 1, temperature)
+        # The bias of a plug-in law is c/N + O(1/N²), so the halves are biased by twice as much.
+        halves = jax.vmap(lambda half: _exact(jnp.zeros_like(half), half, n, temperature)[0])(
+            rewards.reshape(2, -1)
+        )
+        bias = mean - jnp.mean(halves, axis=0)
+        return _Prediction(mean, variance, error, -bias, planted, kl_divergence)
+
+    prediction = jax.vmap(one_prompt)(pool)
+    return jax.tree.map(lambda array: array.T, prediction)
+
+
+def _exact(
+    logits: jax.Array, rewards: jax.Array, n: jax.Array, temperature: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Mean and variance `[2]` of the selected reward and of the win score, and the KL divergence.
+
+    The win score of a selected response against one more draw is 1, ½ for a tie, or 0.
+    """
+    reference = bt.Policy.from_logits(logits, rewards)
+    policy = bt.soft_best_of_n(reference, n, temperature)
+    reward = bt.expected_reward(policy)
+    reward_variance = bt.expected_value(policy, jnp.square(rewards - reward))
+    strict = bt.win_rate(policy, reference, ties="loss")
+    weak = bt.win_rate(policy, reference, ties="win")
+    win_rate = (strict + weak) / 2
+    win_variance = strict + (weak - strict) / 4 - jnp.square(win_rate)
+    return (
+        jnp.stack([reward, win_rate]),
+        jnp.stack([reward_variance, win_variance]),
+        bt.kl_divergence(policy, reference),
+    )
+
+
+def _disjoint_groups(pool: jax.Array, n: int) -> jax.Array:
+    """`pool [B, M]` as `[B, G, n+1]`, in the order drawn; what is left over is not used."""
+    num_groups = pool.shape[1] // (n + 1)
+    return pool[:, : num_groups * (n + 1)].reshape(pool.shape[0], num_groups, n + 1)
+
+
+@jax.jit
+def _compete(key: jax.Array, groups: jax.Array, temperature: jax.Array) -> jax.Array:
+    """Mean reward and win score `[2, B]` of the one selected among n, in `groups [B, G, n+1]`.
+
+    The real process: the selected candidate is argmax r/λ + Gumbel, or argmax r for λ = 0, where
+    ties need no lot because tied candidates have the same reward.
+    """
+    opponent, candidates = groups[..., 0], groups[..., 1:]
+    noise = jax.random.gumbel(key, candidates.shape, candidates.dtype)
+    hard = temperature == 0
+    scores = candidates / jnp.where(hard, 1.0, temperature) + jnp.where(hard, 0.0, noise)
+    winner = jnp.argmax(scores, axis=-1, keepdims=True)
+    selected = jnp.take_along_axis(candidates, winner, axis=-1)[..., 0]
+    win_score = (1 + jnp.sign(selected - opponent)) / 2
+    return jnp.stack([jnp.mean(selected, axis=-1), jnp.mean(win_score, axis=-1)])
+
+
+@partial(jax.jit, static_argnames=("n", "num_groups"))
+def _compete_resampled(
+    key: jax.Array, pool: jax.Array, temperature: jax.Array, *, n: int, num_groups: int
+) -> jax.Array:
+    """`_compete` in groups whose every member is a fresh draw from its prompt's `pool [B, N]`."""
+    index_key, noise_key = jax.random.split(key)
+    shape = (pool.shape[0], num_groups * (n + 1))
+    indices = jax.random.randint(index_key, shape, 0, pool.shape[1], dtype=jnp.int32)
+    drawn = jnp.take_along_axis(pool, indices, axis=1)
+    return _compete(noise_key, drawn.reshape(pool.shape[0], num_groups, n + 1), temperature)
+
+
+def _z(difference: NDArray[np.float64], error: NDArray[np.float64]) -> NDArray[np.float64]:
+    """z of the mean over prompts (last axis) of independent differences."""
+    return difference.sum(axis=-1) / np.linalg.norm(error, axis=-1)
+
+
+def _check_pools(
+    prediction: NDArray[np.float64], measurement: NDArray[np.float64], numbers: Sequence[int]
+) -> None:
+    if prediction.ndim != 2 or prediction.shape[1] % 2:
+        raise ValueError(
+            f"prediction_pool has shape {prediction.shape}: pass [B, N] with N even, since its "
+            "halves show the bias"
+        )
+    if measurement.ndim != 2 or measurement.shape[0] != prediction.shape[0]:
+        raise ValueError(
+            f"measurement_pool has shape {measurement.shape} and prediction_pool "
+            f"{prediction.shape}: pass candidates of the same prompts"
+        )
+    if measurement.shape[1] <= max(numbers):
+        raise ValueError(
+            f"measurement_pool has {measurement.shape[1]} candidates per prompt, but the largest n "
+            f"is {max(numbers)}: pass at least n + 1"
+        )

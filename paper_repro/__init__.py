@@ -1,0 +1,1 @@
+"""What the papers state, held against what this package computes: claims, verdicts, one report."""

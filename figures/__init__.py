@@ -1,0 +1,60 @@
+"""One script per figure: ``data() -> FigureData``, ``draw(data) -> Figure``, ``main(output_dir)``.
+
+``python -m figures --output DIR`` makes all of :data:`ALL`, ``python -m figures.ties --output DIR``
+one. Each is written as PDF and PNG, with the data behind it as ``.npz`` and ``.json``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Protocol, cast
+
+from matplotlib.figure import Figure
+
+from figures.output import FigureData, FigureFiles, write
+
+__all__ = ["ALL", "FigureData", "FigureFiles", "Script", "make", "script", "write"]
+
+#: The figures whose ``data()`` takes no argument, in the order of the report. The one that is not
+#: here is ``language_model``: its ``data(results)`` takes the results of an experiment.
+ALL: tuple[str, ...] = (
+    "win_rate_frontier",
+    "reward_frontier",
+    "convergence_rate",
+    "ties",
+    "families",
+    "readme",
+)
+
+
+class Script(Protocol):
+    """What every module named in :data:`ALL` offers."""
+
+    def data(self) -> FigureData:
+        """Compute the numbers of the figure, in float64."""
+        ...
+
+    def draw(self, data: FigureData) -> Figure:
+        """Draw them: no computation, no file."""
+        ...
+
+    def main(self, output_dir: Path) -> FigureFiles:
+        """``write(name, draw(data()), ...)``."""
+        ...
+
+
+def script(name: str) -> Script:
+    """Import one figure's module, only when asked: matplotlib and compilation take their time.
+
+    Raises:
+        ValueError: for a name that is not in :data:`ALL`.
+    """
+    if name not in ALL:
+        raise ValueError(f"name must be one of {', '.join(ALL)}, got {name!r}")
+    return cast(Script, importlib.import_module(f"figures.{name}"))
+
+
+def make(name: str, output_dir: Path) -> FigureFiles:
+    """Compute, draw and write one figure."""
+    return script(name).main(output_dir)

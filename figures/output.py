@@ -1,0 +1,161 @@
+"""A figure's data, and how both reach the disk: whole or not at all, the same each time."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import io
+import json
+import os
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import jax
+import matplotlib
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+import bon_theory
+
+__all__ = ["FigureData", "FigureFiles", "command_line", "float64", "write"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Table = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class FigureData:
+    """The numbers behind a figure.
+
+    Attributes:
+        caption: what is seen, the parameters, the source; stored with the figure.
+        tables: name -> column -> ``[rows]``; the columns of a table are equally long.
+        parameters: what the numbers depend on, seeds included.
+    """
+
+    caption: str
+    tables: Mapping[str, Table]
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse ragged tables and numbers that cannot be drawn."""
+        for name, table in self.tables.items():
+            shapes = {column.shape for column in table.values()}
+            if len(shapes) != 1 or len(next(iter(shapes))) != 1:
+                raise ValueError(f"columns of table {name!r} must be equally long, got {shapes}")
+            for column, values in table.items():
+                if values.dtype.kind == "f" and not np.all(np.isfinite(values)):
+                    raise ValueError(f"column {column!r} of table {name!r} is not finite")
+
+    def __getitem__(self, table: str) -> Table:
+        """The table of that name."""
+        return self.tables[table]
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Caption, parameters and the versions that computed the numbers."""
+        return {
+            "caption": self.caption,
+            "parameters": dict(self.parameters),
+            "versions": {
+                "python": platform.python_version(),
+                "bon-theory": bon_theory.__version__,
+                "jax": jax.__version__,
+                "numpy": np.__version__,
+                "matplotlib": matplotlib.__version__,
+            },
+        }
+
+
+@dataclass(frozen=True)
+class FigureFiles:
+    """What :func:`write` wrote.
+
+    Attributes:
+        name: of the figure.
+        caption: as in its data.
+        pdf: for a paper.
+        png: for a screen.
+        npz: the tables as arrays ``table/column``, and ``metadata`` as JSON text.
+        json: the same, readable.
+    """
+
+    name: str
+    caption: str
+    pdf: Path
+    png: Path
+    npz: Path
+    json: Path
+
+
+def write(
+    name: str, figure: Figure, data: FigureData, output_dir: Path, *, png_dpi: int = 200
+) -> FigureFiles:
+    """Write PDF, PNG, NPZ and JSON, each atomically and without a date."""
+    output_dir.mkdir(parents=True, exist_ok=True)
+    arrays = {f"{t}/{c}": v for t, columns in data.tables.items() for c, v in columns.items()}
+    metadata = json.dumps(data.metadata, indent=1, ensure_ascii=False)
+    buffers = {suffix: io.BytesIO() for suffix in ("pdf", "png", "npz", "json")}
+
+    FigureCanvasPdf(figure).print_pdf(
+        buffers["pdf"], metadata={"Title": name, "Subject": data.caption, "CreationDate": None}
+    )
+    FigureCanvasAgg(figure)
+    figure.savefig(
+        buffers["png"], format="png", dpi=png_dpi, metadata={"Description": data.caption}
+    )
+    np.savez(buffers["npz"], metadata=np.array(metadata), **arrays)
+    buffers["json"].write(_readable(data).encode())
+
+    paths = {suffix: output_dir / f"{name}.{suffix}" for suffix in buffers}
+    for suffix, path in paths.items():
+        _replace(path, buffers[suffix].getvalue())
+    return FigureFiles(name, data.caption, paths["pdf"], paths["png"], paths["npz"], paths["json"])
+
+
+def float64(function: Callable[P, T]) -> Callable[P, T]:
+    """Run a function in double precision, whatever the caller's setting."""
+
+    @functools.wraps(function)
+    def in_double(*args: P.args, **kwargs: P.kwargs) -> T:
+        with jax.enable_x64(True):
+            return function(*args, **kwargs)
+
+    return in_double
+
+
+def command_line(main: Callable[[Path], FigureFiles]) -> None:
+    """Run ``main`` on the directory given as ``--output``, ``figures-out`` unless told."""
+    parser = argparse.ArgumentParser(description="Make one figure, and write the data behind it.")
+    parser.add_argument("--output", type=Path, default=Path("figures-out"), metavar="DIR")
+    print(main(parser.parse_args().output).png)
+
+
+def _readable(data: FigureData) -> str:
+    """JSON with one column a line."""
+    tables = ",\n".join(
+        f"  {json.dumps(name)}: {{\n"
+        + ",\n".join(f"   {json.dumps(c)}: {json.dumps(v.tolist())}" for c, v in columns.items())
+        + "\n  }"
+        for name, columns in data.tables.items()
+    )
+    head = json.dumps(data.metadata, indent=1, ensure_ascii=False).removesuffix("\n}")
+    return f'{head},\n "tables": {{\n{tables}\n }}\n}}\n'
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Put the file in place in one step: an interrupted run leaves the old one, or none."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -7,14 +7,21 @@ import os
 import pathlib
 from collections.abc import Iterator
 
-# Before JAX is imported: its backend is chosen once. A machine with an accelerator may override.
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# JAX reads these when it is imported, and so do the processes that tests start.
+os.environ.update(
+    {
+        "JAX_PLATFORMS": "cpu",  # a machine with an accelerator may say otherwise
+        # Compiled programs outlive the run: a second `make test` compiles next to nothing.
+        "JAX_COMPILATION_CACHE_DIR": str(pathlib.Path(__file__).with_name(".cache") / "jax"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        **os.environ,
+    }
+)
 
 import hypothesis
 import jax
 import pytest
-
-ROOT = pathlib.Path(__file__).parent
 
 STRICT_NUMERICS = {
     "jax_enable_x64": True,
@@ -22,13 +29,7 @@ STRICT_NUMERICS = {
     "jax_numpy_rank_promotion": "raise",
     "jax_debug_key_reuse": True,
 }
-# Compiled programs outlive the run: a second `make test` compiles next to nothing.
-COMPILATION_CACHE = {
-    "jax_compilation_cache_dir": str(ROOT / ".cache" / "jax"),
-    "jax_persistent_cache_min_compile_time_secs": 0.0,
-    "jax_persistent_cache_min_entry_size_bytes": -1,
-}
-for option, value in {**STRICT_NUMERICS, **COMPILATION_CACHE}.items():
+for option, value in STRICT_NUMERICS.items():
     jax.config.update(option, value)
 
 # Fixed examples, so that a red run is red again; no deadline, since a first call compiles.

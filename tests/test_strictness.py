@@ -22,6 +22,17 @@ def test_the_platform_is_the_one_asked_for():
     assert jax.default_backend() in os.environ["JAX_PLATFORMS"].split(",")
 
 
+def test_compiled_programs_are_kept():
+    def kept_program(x: jax.Array) -> jax.Array:
+        return 1.5 * x
+
+    cache = Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
+    for entry in cache.glob("jit_kept_program*"):
+        entry.unlink()
+    jax.jit(kept_program)(jnp.ones(7))
+    assert len(list(cache.glob("jit_kept_program*"))) > 0
+
+
 def test_mixed_dtypes_raise():
     with pytest.raises(ValueError, match="dtype_promotion=strict"):
         _ = jnp.ones(2, "float32") + jnp.ones(2, "float64")

@@ -45,7 +45,8 @@ types: $(VENV)/.dev  ## pyright
 
 .PHONY: bench
 bench: $(VENV)/.dev  ## run the benchmarks
-	$(PY) -m benchmarks
+	@set -e; for name in $(notdir $(basename $(wildcard benchmarks/[a-z]*.py))); do \
+		echo "benchmarks.$$name"; $(PY) -m benchmarks.$$name; done
 
 .PHONY: docs
 docs: $(VENV)/.dev  ## rewrite docs/api.md from the docstrings

@@ -127,40 +127,51 @@ def compare(
         resampled = _compete_resampled(
             resample_key, predicting, temperature, n=n, num_groups=num_resamples
         )
-        prediction = _predict(predicting, jnp.asarray(n, predicting.dtype), temperature)
-        cells.append(jax.device_get((prediction, measured, resampled)))
+        predicted, kl_divergence = _predictions(predicting, n, temperature)
+        averages = {"measured": measured, "resampled": resampled}
+        cells.append(jax.device_get((predicted | averages, kl_divergence)))
         if progress is not None:
-            progress(cell + 1, len(temperatures) * len(numbers))
+            progress(cell + 1, shape[0] * shape[1])
 
-    # Stacked cells are [L·Q, 2, B]; the second axis is (expected reward, win rate).
-    prediction, measured, resampled = jax.tree.map(
-        lambda *arrays: np.stack(arrays).astype(np.float64), *cells
+    arrays, kl_divergence = jax.tree.map(
+        lambda *leaves: np.stack(leaves).astype(np.float64).reshape(*shape, *leaves[0].shape),
+        *cells,
     )
-    num_measured = np.array([measuring.shape[1] // (n + 1) for n in numbers])
-    cell_measured = np.tile(num_measured, len(temperatures))[:, None, None]
-    arrays = {
-        "predicted": prediction.mean,
-        "predicted_error": prediction.error,
-        "predicted_bias": prediction.bias,
-        "planted": prediction.planted,
-        "measured": measured,
-        "measured_error": np.sqrt(prediction.variance / cell_measured),
-        "resampled": resampled,
-        "resampled_error": np.sqrt(prediction.variance / num_resamples),
-    }
+    num_measured = measuring.shape[1] // (np.asarray(numbers) + 1)
+    num_resampled = np.full(len(numbers), num_resamples)
+    variance = arrays.pop("variance")
+    arrays["measured_error"] = np.sqrt(variance / num_measured[:, None, None])
+    arrays["resampled_error"] = np.sqrt(variance / num_resamples)
+    # The arrays are [L, Q, 2, B]; the third axis is (expected reward, win rate).
     reward, win_rate = (
-        Comparison(**{name: array[:, i].reshape(*shape, -1) for name, array in arrays.items()})
-        for i in range(2)
+        Comparison(**{name: array[:, :, i] for name, array in arrays.items()}) for i in range(2)
     )
     return PoolComparison(
-        numbers=np.asarray(numbers, np.int64),
-        temperatures=np.asarray(temperatures, np.float64),
-        num_measured=num_measured,
-        num_resampled=np.full(len(numbers), num_resamples),
-        expected_reward=reward,
-        win_rate=win_rate,
-        kl_divergence=prediction.kl_divergence.reshape(*shape, -1),
+        np.asarray(numbers),
+        np.asarray(temperatures, np.float64),
+        num_measured,
+        num_resampled,
+        reward,
+        win_rate,
+        kl_divergence,
     )
+
+
+def _predictions(
+    pool: jax.Array, n: int, temperature: jax.Array
+) -> tuple[dict[str, jax.Array], jax.Array]:
+    """The predicted fields of `Comparison` and the variance, all `[2, B]`, and the KL `[B]`."""
+    real_n = jnp.asarray(n, pool.dtype)
+    exact = _predict(pool, real_n, temperature)
+    predicted = {
+        "predicted": exact.mean,
+        "predicted_error": exact.error,
+        # The bias is c/N + O(1/N²), so that of a half is twice as large.
+        "predicted_bias": _mean_of_halves(pool, real_n, temperature) - exact.mean,
+        "planted": _predict(pool, real_n + 1, temperature).mean,
+        "variance": exact.variance,
+    }
+    return predicted, exact.kl_divergence
 
 
 class _Prediction(NamedTuple):
@@ -169,30 +180,36 @@ class _Prediction(NamedTuple):
     mean: jax.Array
     variance: jax.Array
     error: jax.Array
-    bias: jax.Array
-    planted: jax.Array
     kl_divergence: jax.Array
 
 
 @jax.jit
 def _predict(pool: jax.Array, n: jax.Array, temperature: jax.Array) -> _Prediction:
-    """Everything that the exact law of `pool [B, N]` says of soft best-of-n."""
+    """What the exact law of `pool [B, N]` says of soft best-of-n, and its standard error."""
 
     def one_prompt(rewards: jax.Array) -> _Prediction:
-        uniform = jnp.zeros_like(rewards)
-        mean, variance, kl_divergence = _exact(uniform, rewards, n, temperature)
-        slopes = jax.jacrev(lambda logits: _exact(logits, rewards, n, temperature)[0])(uniform)
-        error = jnp.linalg.norm(slopes, axis=-1)
-        planted, _, _ = _exact(uniform, rewards, n + 1, temperature)
-        # The bias of a plug-in law is c/N + O(1/N²), so the halves are biased by twice as much.
-        halves = jax.vmap(lambda half: _exact(jnp.zeros_like(half), half, n, temperature)[0])(
-            rewards.reshape(2, -1)
-        )
-        bias = mean - jnp.mean(halves, axis=0)
-        return _Prediction(mean, variance, error, -bias, planted, kl_divergence)
+        def exact(logits: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+            mean, variance, kl_divergence = _exact(logits, rewards, n, temperature)
+            return mean, (variance, kl_divergence)
 
-    prediction = jax.vmap(one_prompt)(pool)
-    return jax.tree.map(lambda array: array.T, prediction)
+        mean, pull_back, (variance, kl_divergence) = jax.vjp(
+            exact, jnp.zeros_like(rewards), has_aux=True
+        )
+        (slopes,) = jax.vmap(pull_back)(jnp.eye(2, dtype=mean.dtype))
+        return _Prediction(mean, variance, jnp.linalg.norm(slopes, axis=-1), kl_divergence)
+
+    return jax.tree.map(jnp.transpose, jax.vmap(one_prompt)(pool))
+
+
+@jax.jit
+def _mean_of_halves(pool: jax.Array, n: jax.Array, temperature: jax.Array) -> jax.Array:
+    """`_Prediction.mean`, averaged over the predictions from either half of `pool [B, N]`."""
+
+    def one_half(rewards: jax.Array) -> jax.Array:
+        return _exact(jnp.zeros_like(rewards), rewards, n, temperature)[0]
+
+    halves = pool.reshape(pool.shape[0], 2, -1)
+    return jnp.mean(jax.vmap(jax.vmap(one_half))(halves), axis=1).T
 
 
 def _exact(

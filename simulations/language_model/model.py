@@ -17,6 +17,9 @@ from flax import nnx
 from simulations.language_model.tokenizer import BYTES, Vocabulary
 
 
+_LECUN_NORMAL = nnx.initializers.lecun_normal()
+
+
 @dataclass(frozen=True)
 class Config:
     """Shape of the model; the default has 131,648 parameters."""
@@ -145,7 +148,13 @@ class Transformer(nnx.Module):
         )
         self.blocks = nnx.List([Block(config, rngs=rngs) for _ in range(config.num_layers)])
         self.norm = _norm(config.width, rngs=rngs)
-        self.head = _linear(config.width, config.vocabulary.num_tokens, rngs=rngs)
+        # Small at first, so that training starts from the uniform law: log V nats.
+        self.head = _linear(
+            config.width,
+            config.vocabulary.num_tokens,
+            rngs=rngs,
+            init=nnx.initializers.normal(0.02),
+        )
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """Logits `[B, T, V]` of the token after each of `tokens [B, T]`."""
@@ -213,9 +222,21 @@ def num_parameters(model: nnx.Module) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
 
 
-def _linear(inputs: int, outputs: int, *, rngs: nnx.Rngs) -> nnx.Linear:
+def _linear(
+    inputs: int,
+    outputs: int,
+    *,
+    rngs: nnx.Rngs,
+    init: nnx.Initializer = _LECUN_NORMAL,
+) -> nnx.Linear:
     return nnx.Linear(
-        inputs, outputs, use_bias=False, dtype=jnp.float32, param_dtype=jnp.float32, rngs=rngs
+        inputs,
+        outputs,
+        use_bias=False,
+        kernel_init=init,
+        dtype=jnp.float32,
+        param_dtype=jnp.float32,
+        rngs=rngs,
     )
 
 

@@ -34,6 +34,14 @@ class Config:
     warmup_steps: int = 50
     weight_decay: float = 0.1
 
+    def __post_init__(self) -> None:
+        """Refuse a warm-up that training does not outlast."""
+        if not 0 <= self.warmup_steps < self.num_steps:
+            raise ValueError(
+                f"warmup_steps is {self.warmup_steps} and num_steps is {self.num_steps}: the "
+                "warm-up must be shorter than the training"
+            )
+
 
 @dataclass(frozen=True)
 class Trained:

@@ -1,0 +1,316 @@
+"""Every selection law of `bon_theory` against the process it describes, in one calibrated report.
+
+Each case runs the real process once and asks four things of the same sample: is its histogram the
+exact law's (for a continuous reward, over equal-probability bins of the rank), is its distribution
+function, its mean reward and its mean win rate the exact ones. All of it is one family with one
+false-alarm rate. The sample is as large as it takes to reject each *planted* law — n + 1 for n, λ
+or a strength off by 2 % — and the report must reject every one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from types import MappingProxyType
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpy.typing import NDArray
+
+import bon_theory as bt
+from simulations import samplers
+from simulations.checks import (
+    Check,
+    Family,
+    Report,
+    check_distribution,
+    check_histogram,
+    check_mean,
+    required_trials,
+)
+from simulations.engine import Simulation, simulate
+from simulations.references import (
+    Reference,
+    discrete_reference,
+    exponential_reward,
+    gaussian_reward,
+    uniform_reward,
+)
+
+_BINS = 16
+_NODES = 257  # per bin: laws over bins to 1e-12
+
+Law = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A reference twice: as something to draw from and as an exact law.
+
+    Attributes:
+        reference: what the process draws from.
+        policy: the same law for the exact theory; a function, since it is built on first use.
+        groups: probability masses of the policy's outcomes (or nodes) to those of the histogram.
+        bounds: of the reward, or None.
+    """
+
+    reference: Reference
+    policy: Callable[[], bt.Policy]
+    groups: Callable[[Law], Law]
+    bounds: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Case:
+    """One selection on one problem.
+
+    Attributes:
+        problem: key of :data:`PROBLEMS`.
+        selection: name of the function, the same in `bon_theory` and in `samplers`.
+        parameters: its parameters.
+        planted: parameters of wrong laws, each of which this case's sample must reject.
+    """
+
+    problem: str
+    selection: str
+    parameters: tuple[float, ...]
+    planted: tuple[tuple[float, ...], ...]
+
+    @property
+    def name(self) -> str:
+        """Selection, parameters and problem: unique within the matrix."""
+        return f"{self.selection}{_tuple(self.parameters)} on {self.problem}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a case.
+
+    Attributes:
+        case: the case.
+        law: exact probabilities of the histogram's cells.
+        simulation: counts, mean reward and mean win rate.
+        expected_reward: exact.
+        win_rate: exact, against the reference, ties counting half.
+        checks: the case's checks, to be judged within the whole family.
+        planted: the histogram check against each planted law.
+    """
+
+    case: Case
+    law: Law
+    simulation: Simulation
+    expected_reward: float
+    win_rate: float
+    checks: tuple[Check, ...]
+    planted: tuple[Check, ...]
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is checked, and how surely.
+
+    Attributes:
+        cases: the matrix.
+        false_alarm: chance, at most, that a right theory fails the report.
+        miss: chance, nearly, that any planted law goes unnoticed.
+        min_trials: smallest sample of a case.
+        max_trials: largest sample of a case; needing more is an error in the matrix.
+    """
+
+    cases: tuple[Case, ...]
+    false_alarm: float = 1e-6
+    miss: float = 1e-3
+    min_trials: int = 200_000
+    max_trials: int = 8_000_000
+
+
+@dataclass(frozen=True)
+class Results:
+    """The outcomes, the verdict on the theory, and which planted laws were rejected.
+
+    Attributes:
+        outcomes: one per case.
+        report: the verdict on all checks of all cases.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    report: Report
+
+    @property
+    def missed(self) -> tuple[Check, ...]:
+        """Planted laws that the report would not have rejected; empty if it has its power."""
+        planted = (check for outcome in self.outcomes for check in outcome.planted)
+        return tuple(check for check in planted if check.p_value > self.report.threshold)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every law passed and every planted law was rejected."""
+        return self.report.passed and not self.missed
+
+
+def run(config: Config, key: Array, *, progress: Callable[[str], None] | None = None) -> Results:
+    """Run all cases; needs float64 (``jax.enable_x64``), for the exact side.
+
+    Args:
+        config: the matrix and its error rates; :data:`DEFAULT`, or part of it.
+        key: typed key; consumed.
+        progress: called with each case's name before it runs.
+
+    Raises:
+        ValueError: without float64, or if a planted law needs more than ``max_trials``.
+    """
+    if jnp.zeros(()).dtype != jnp.float64:
+        raise ValueError("theory_checks needs float64, got float32: use jax.enable_x64(True)")
+    # Planned before any sample is seen: the rates depend on the matrix alone.
+    family = Family(
+        tuple(name for case in config.cases for name in _check_names(case)), config.false_alarm
+    )
+    num_planted = sum(len(case.planted) for case in config.cases)
+
+    outcomes = []
+    for case, case_key in zip(config.cases, jax.random.split(key, len(config.cases)), strict=True):
+        if progress is not None:
+            progress(case.name)
+        outcomes.append(_run_case(config, case, case_key, family.threshold, num_planted))
+    report = family.judge(check for outcome in outcomes for check in outcome.checks)
+    return Results(tuple(outcomes), report)
+
+
+def _run_case(
+    config: Config, case: Case, key: Array, threshold: float, num_planted: int
+) -> Outcome:
+    problem = PROBLEMS[case.problem]
+    rows = jnp.asarray((case.parameters, *case.planted), jnp.float64)
+    masses, rewards, win_rates = _exact(problem.policy(), rows, case.selection)
+    expected, win_rate = float(rewards[0]), float(win_rates[0])
+    law, *wrong = (problem.groups(mass) for mass in np.asarray(masses))
+    miss = config.miss / max(1, num_planted)
+    trials = max(
+        (required_trials(w, law, false_alarm=threshold, miss=miss) for w in wrong),
+        default=config.min_trials,
+    )
+    if trials > config.max_trials:
+        raise ValueError(
+            f"planted laws of {case.name} need {trials} trials, more than max_trials "
+            f"{config.max_trials}: choose parameters at which they are easier to tell apart"
+        )
+
+    sampler = getattr(samplers, case.selection)(problem.reference, *case.parameters)
+    simulation = simulate(key, sampler, num_trials=max(trials, config.min_trials))
+    names = _check_names(case)
+    checks = (
+        check_histogram(names[0], simulation.counts, law),
+        check_distribution(names[1], simulation.counts, np.cumsum(law)),
+        check_mean(names[2], simulation.reward, expected, bounds=problem.bounds),
+        check_mean(names[3], simulation.win_rate, win_rate, bounds=(0.0, 1.0)),
+    )
+    planted = tuple(
+        check_histogram(f"{case.name} taken for {_tuple(parameters)}", simulation.counts, w)
+        for parameters, w in zip(case.planted, wrong, strict=True)
+    )
+    return Outcome(case, law, simulation, expected, win_rate, checks, planted)
+
+
+def _check_names(case: Case) -> tuple[str, ...]:
+    quantities = ("law", "distribution function", "expected reward", "win rate")
+    return tuple(f"{case.name}: {quantity}" for quantity in quantities)
+
+
+def _tuple(parameters: tuple[float, ...]) -> str:
+    return "(" + ", ".join(f"{p:g}" for p in parameters) + ")"
+
+
+@partial(jax.jit, static_argnames="selection")
+def _exact(reference: bt.Policy, rows: Array, selection: str) -> tuple[Array, Array, Array]:
+    """Probabilities ``[R, K]``, mean rewards and win rates ``[R]``, per row of parameters."""
+    select: Callable[..., bt.Policy] = getattr(bt, selection)
+
+    def at(parameters: Array) -> tuple[Array, Array, Array]:
+        policy = select(reference, *parameters)
+        return policy.probs, bt.expected_reward(policy), bt.win_rate(policy, reference)
+
+    return jax.vmap(at)(rows)
+
+
+# Problems.
+
+
+def _discrete(probs: tuple[float, ...], rewards: tuple[float, ...]) -> Problem:
+    return Problem(
+        discrete_reference(probs, rewards),
+        cache(lambda: bt.Policy.from_probs(jnp.asarray(probs), jnp.asarray(rewards))),
+        lambda masses: masses,
+        (min(rewards), max(rewards)),
+    )
+
+
+def _continuous(
+    reference: Reference,
+    quantile: Callable[[Array], Array],
+    bounds: tuple[float, float] | None = None,
+) -> Problem:
+    """Quadrature panels are the bins of the histogram, so their masses are the nodes' sums."""
+
+    def policy() -> bt.Policy:
+        # Nodes crowd at the breaks until their ranks round to the same number; the running maximum
+        # keeps the rounding of the quantile function from undoing their order.
+        return bt.Policy.from_quantile(
+            lambda u: jax.lax.cummax(quantile(u)),
+            num_nodes=_NODES,
+            breaks=tuple(k / _BINS for k in range(1, _BINS)),
+        )
+
+    return Problem(
+        reference, cache(policy), lambda masses: masses.reshape(_BINS, _NODES).sum(axis=1), bounds
+    )
+
+
+PROBLEMS: MappingProxyType[str, Problem] = MappingProxyType(
+    {
+        "distinct rewards": _discrete((0.3, 0.1, 0.25, 0.15, 0.2), (0.2, 1.0, 0.0, 0.7, 0.5)),
+        "tied rewards": _discrete((0.3, 0.1, 0.25, 0.15, 0.2), (0.0, 1.0, 0.5, 1.0, 0.0)),
+        "uniform reward": _continuous(uniform_reward(_BINS), lambda u: u, (0.0, 1.0)),
+        "Gaussian reward": _continuous(gaussian_reward(_BINS), jax.scipy.special.ndtri),
+        "exponential reward": _continuous(exponential_reward(_BINS), lambda u: -jnp.log1p(-u)),
+    }
+)
+
+
+# The matrix: per selection, its parameters and what is planted, then the problems it runs on.
+
+_DISCRETE = ("distinct rewards", "tied rewards")
+_BOUNDED = (*_DISCRETE, "uniform reward")
+_ALL = (*_BOUNDED, "Gaussian reward", "exponential reward")
+
+# Parameters are where the planted 2 % are easiest to see: about 10⁶ trials.
+_MATRIX: tuple[
+    tuple[str, tuple[float, ...], tuple[tuple[float, ...], ...], tuple[str, ...]], ...
+] = (
+    ("best_of_n", (8,), ((9,),), _ALL),
+    ("worst_of_n", (8,), ((9,),), _BOUNDED),
+    ("best_of_poisson", (8.0,), ((8.16,),), _BOUNDED),
+    ("win_rate_optimal", (8.0,), ((8.16,),), _BOUNDED),
+    ("top_fraction", (0.25,), ((0.255,),), _DISCRETE),
+    ("top_fraction", (0.25,), ((0.3125,),), ("uniform reward",)),  # a bin edge, as it must be
+    ("soft_best_of_n", (8, 0.2), ((9, 0.2), (8, 0.204)), ("distinct rewards", "uniform reward")),
+    ("soft_best_of_n", (8, 0.25), ((9, 0.25), (8, 0.255)), ("tied rewards",)),
+    ("soft_best_of_n", (8, 0.6), ((9, 0.6), (8, 0.612)), ("Gaussian reward",)),
+    ("soft_best_of_n", (8, 1.0), ((9, 1.0), (8, 1.02)), ("exponential reward",)),
+    ("soft_best_of_poisson", (8.0, 0.2), ((9.0, 0.2), (8.0, 0.204)), _BOUNDED),
+    ("exponential_race", (8, 0.3), ((9, 0.3), (8, 0.306)), _DISCRETE),
+    ("exponential_tilt", (0.2,), ((0.204,),), _BOUNDED),
+    ("chi_squared_tilt", (0.1,), ((0.102,),), ("distinct rewards",)),
+    ("chi_squared_tilt", (0.4,), ((0.408,),), ("tied rewards",)),
+    ("chi_squared_tilt", (0.125,), ((0.1275,),), ("uniform reward",)),  # kink at rank ½, a bin edge
+)
+
+DEFAULT = Config(
+    tuple(
+        Case(problem, selection, parameters, planted)
+        for selection, parameters, planted, problems in _MATRIX
+        for problem in problems
+    )
+)

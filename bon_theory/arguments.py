@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
@@ -25,13 +26,13 @@ def is_concrete(*values: Any) -> bool:
 
 
 def require(condition: Callable[[], Any], message: Callable[[], str], *values: Any) -> None:
-    """Raise ``ValueError(message())`` unless ``condition()`` holds; skipped while tracing ``values``."""
+    """Raise ``ValueError(message())`` unless ``condition()``; skipped while tracing ``values``."""
     if is_concrete(*values) and not bool(np.all(condition())):
         raise ValueError(message())
 
 
 def float_array(name: str, value: ArrayLike) -> jax.Array:
-    """``value`` as a floating-point array with at least one axis, the last of which is not empty."""
+    """``value`` as a floating-point array whose last axis exists and is not empty."""
     array = jnp.asarray(value)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise ValueError(
@@ -68,8 +69,14 @@ def scalar(
         valid &= jnp.isfinite(array)
     if is_concrete(array):
         if not bool(np.all(np.asarray(valid))):
-            bound = f"at least {at_least:g}" if at_most == math.inf else f"in [{at_least:g}, {at_most:g}]"
+            bound = (
+                f"at least {at_least:g}"
+                if at_most == math.inf
+                else f"in [{at_least:g}, {at_most:g}]"
+            )
             what = f"{'a finite number' if finite else 'a number'} {bound}"
-            raise ValueError(f"{name} must be {what}, got {np.asarray(value)}: choose {name} {bound}.")
+            raise ValueError(
+                f"{name} must be {what}, got {np.asarray(value)}: choose {name} {bound}."
+            )
         return array
     return jnp.where(valid, array, jnp.nan)

@@ -5,8 +5,8 @@ into :math:`H \circ F`. Three numbers per outcome are all that is needed, and ea
 logarithms, accurate in both tails:
 
 * ``log_ratio(log_a, log_b)`` is :math:`\log\frac{H(b) - H(a)}{b - a}`, the log-ratio of new to old
-  probability of an atom that occupies the ranks :math:`[a, b]`. At :math:`a = b` it is the log density
-  :math:`\log H'(b)`, so that an outcome of a continuous law is the same formula.
+  probability of an atom that occupies the ranks :math:`[a, b]`. At :math:`a = b` it is the log
+  density :math:`\log H'(b)`, so that an outcome of a continuous law is the same formula.
 * ``log_cdf(log_u)`` is :math:`\log H(u)`.
 """
 
@@ -76,12 +76,13 @@ class WorstOfN:
 
 @dataclasses.dataclass(frozen=True)
 class BestOfPoisson:
-    r"""The maximum of :math:`1 + \mathrm{Poisson}(\mu)` draws: :math:`H(u) = u e^{\mu(u-1)}` ([K])."""
+    r"""The best of :math:`1 + \mathrm{Poisson}(\mu)` draws: :math:`H(u) = u e^{\mu(u-1)}` ([K])."""
 
     mean_extra_draws: jax.Array
 
     def log_ratio(self, log_a: jax.Array, log_b: jax.Array) -> jax.Array:
-        # [b e^{-μ(1-b)} - a e^{-μ(1-a)}] / (b - a) = e^{-μ(1-b)} [1 + a (1 - e^{-μ(b-a)}) / (b - a)]
+        # [b e^{-μ(1-b)} - a e^{-μ(1-a)}] / (b - a) = e^{-μ(1-b)} [1 + a (1 - e^{-μ(b-a)}) / (b -
+        # a)]
         mu = self.mean_extra_draws
         slope = mu * jnp.exp(log_a + log_expm1_quotient(mu * _width(log_a, log_b)))
         return mu * jnp.expm1(log_b) + jnp.log1p(slope)
@@ -92,7 +93,7 @@ class BestOfPoisson:
 
 @dataclasses.dataclass(frozen=True)
 class WinRateOptimal:
-    r"""The best win rate at its KL divergence: :math:`H(u) = \frac{e^{cu} - 1}{e^c - 1}` ([G] Thm 1).
+    r"""The best win rate at its KL: :math:`H(u) = \frac{e^{cu} - 1}{e^c - 1}` ([G] Theorem 1).
 
     Also the maximum of a zero-truncated Poisson(:math:`c`) number of draws (derived here).
     """
@@ -110,7 +111,9 @@ class WinRateOptimal:
         from_below = (
             log_u - c * complement + log_expm1_quotient(c * jnp.exp(log_u)) - log_expm1_quotient(c)
         )
-        log_upper = safe_log(complement) + log_expm1_quotient(c * complement) - log_expm1_quotient(c)
+        log_upper = (
+            safe_log(complement) + log_expm1_quotient(c * complement) - log_expm1_quotient(c)
+        )
         from_above = log1mexp(jnp.minimum(log_upper, 0))
         return jnp.where(log_upper < from_below, from_above, jnp.minimum(from_below, 0))
 

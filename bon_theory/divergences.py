@@ -1,8 +1,8 @@
 r"""Divergences between two laws on the same outcomes, in nats; ``(policy, reference)`` throughout.
 
-Every sum is over :math:`\ell = \log P/Q` and is arranged so that its terms have one sign. A divergence
-of nearly equal laws therefore keeps its relative accuracy. Where :math:`Q` has no mass but :math:`P`
-has, the value is the divergence's own limit (:math:`\infty` for KL, not NaN).
+Every sum is over :math:`\ell = \log P/Q` and is arranged so that its terms have one sign. A
+divergence of nearly equal laws therefore keeps its relative accuracy. Where :math:`Q` has no mass
+but :math:`P` has, the value is the divergence's own limit (:math:`\infty` for KL, not NaN).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from bon_theory.arguments import scalar
-from bon_theory.policy import Policy
+from bon_theory.policy import Policy, aligned
 from bon_theory.quadrature import absolute_sum
 
 __all__ = [
@@ -36,8 +36,8 @@ def log_ratio(policy: Policy, reference: Policy) -> jax.Array:
     reference is.
 
     Raises:
-        ValueError: the policies are not on the same number of outcomes, or one is continuous and the
-            other discrete.
+        ValueError: the policies are not on the same number of outcomes, or one is continuous and
+            the other discrete.
 
     Example:
         >>> import bon_theory as bt
@@ -50,8 +50,10 @@ def log_ratio(policy: Policy, reference: Policy) -> jax.Array:
     if policy.num_outcomes != reference.num_outcomes or policy.continuous != reference.continuous:
         raise ValueError(
             "policy and reference must be laws on the same outcomes, got "
-            f"{_describe(policy)} and {_describe(reference)}: derive one from the other by a selection."
+            f"{_describe(policy)} and {_describe(reference)}: "
+            "derive one from the other by a selection."
         )
+    policy, reference = aligned(policy, reference)
     p, q = policy.log_probs, reference.log_probs
     both_zero = (p == -jnp.inf) & (q == -jnp.inf)
     p_zero, q_zero = p == -jnp.inf, q == -jnp.inf
@@ -61,7 +63,7 @@ def log_ratio(policy: Policy, reference: Policy) -> jax.Array:
 
 
 def kl_divergence(policy: Policy, reference: Policy) -> jax.Array:
-    r""":math:`\mathrm{KL}(P\|Q) = \sum P \log\frac{P}{Q}`, in nats; swap the arguments for the reverse.
+    r""":math:`\mathrm{KL}(P\|Q) = \sum P \log\frac{P}{Q}`, in nats; swap for the reverse.
 
     Summed as :math:`\sum Q\,(\ell e^\ell - e^\ell + 1)`, whose terms are non-negative.
 
@@ -88,8 +90,8 @@ def renyi_divergence(policy: Policy, reference: Policy, order: ArrayLike) -> jax
     r""":math:`D_\alpha(P\|Q) = \frac{1}{\alpha-1}\log\sum P^\alpha Q^{1-\alpha}`, in nats.
 
     The limits are taken: :math:`\alpha = 1` is the KL divergence, :math:`\alpha = 0` is
-    :math:`-\log Q(P > 0)`, :math:`\alpha = \infty` is :math:`\max \log P/Q`. Near :math:`\alpha = 1`
-    nothing cancels and the order may be differentiated.
+    :math:`-\log Q(P > 0)`, :math:`\alpha = \infty` is :math:`\max \log P/Q`. Near
+    :math:`\alpha = 1` nothing cancels and the order may be differentiated.
 
     Args:
         policy: :math:`P`.
@@ -109,7 +111,9 @@ def renyi_divergence(policy: Policy, reference: Policy, order: ArrayLike) -> jax
     [M] for best-of-n: :math:`[\alpha\log n - \log(\alpha(n-1)+1)]/(\alpha-1)`.
     """
     alpha = scalar("order", order, dtype=policy.dtype, at_least=0, finite=False)[..., None]
+    policy, reference = aligned(policy, reference, ndim=alpha.ndim)
     ell, p, q = _terms(policy, reference)
+    alpha = alpha.reshape((1,) * (ell.ndim - alpha.ndim) + alpha.shape)
     at_limit = (alpha == 0) | (alpha == jnp.inf)
     a = jnp.where(at_limit, 2, alpha)
     excess = a - 1
@@ -159,8 +163,8 @@ def chi_squared_divergence(policy: Policy, reference: Policy) -> jax.Array:
 def total_variation(policy: Policy, reference: Policy) -> jax.Array:
     r""":math:`\mathrm{TV}(P, Q) = \tfrac12 \sum |P - Q|`.
 
-    For continuous laws the kinks of :math:`|P - Q|` are located between nodes, so the integral is as
-    accurate as that of a smooth function.
+    For continuous laws the kinks of :math:`|P - Q|` are located between nodes, so the integral is
+    as accurate as that of a smooth function.
 
     Args and Raises: as :func:`kl_divergence`.
 
@@ -180,6 +184,7 @@ def total_variation(policy: Policy, reference: Policy) -> jax.Array:
     signed = jnp.where(jnp.isfinite(ell), signed, p - q)
     if not policy.continuous:
         return 0.5 * jnp.sum(jnp.abs(signed), axis=-1)
+    policy, reference = aligned(policy, reference)
     running = jnp.exp(policy.log_cdf) - jnp.exp(reference.log_cdf)
     return 0.5 * absolute_sum(jnp.broadcast_to(running, signed.shape), signed)
 
@@ -192,7 +197,8 @@ def squared_hellinger(policy: Policy, reference: Policy) -> jax.Array:
     Example:
         >>> import bon_theory as bt
         >>> uniform = bt.Policy.uniform_reward()
-        >>> round(float(bt.squared_hellinger(bt.best_of_n(uniform, n=4), uniform)), 10)  # 2(√n-1)²/(n+1)
+        >>> best = bt.best_of_n(uniform, n=4)
+        >>> round(float(bt.squared_hellinger(best, uniform)), 10)  # 2(√n-1)²/(n+1)
         0.4
 
     [M], with their convention.
@@ -205,7 +211,7 @@ def squared_hellinger(policy: Policy, reference: Policy) -> jax.Array:
 
 
 def jensen_shannon(policy: Policy, reference: Policy) -> jax.Array:
-    r""":math:`\tfrac12\mathrm{KL}(P\|M) + \tfrac12\mathrm{KL}(Q\|M)`, :math:`M = \tfrac12(P+Q)`, in nats.
+    r""":math:`\tfrac12[\mathrm{KL}(P\|M) + \mathrm{KL}(Q\|M)]`, :math:`M = \tfrac12(P+Q)`, in nats.
 
     At most :math:`\log 2`.
 
@@ -233,7 +239,7 @@ def jensen_shannon(policy: Policy, reference: Policy) -> jax.Array:
 def f_divergence(
     policy: Policy, reference: Policy, generator: Callable[[jax.Array], jax.Array]
 ) -> jax.Array:
-    r""":math:`D_f(P\|Q) = \sum Q\, f(P/Q)` for a convex ``generator`` :math:`f` with :math:`f(1) = 0`.
+    r""":math:`D_f(P\|Q) = \sum Q\, f(P/Q)`, ``generator`` :math:`f` convex, :math:`f(1) = 0`.
 
     Where :math:`Q = 0 < P` the term is :math:`P \lim_{t\to\infty} f(t)/t`, read off at the largest
     power of ten the precision allows and taken as infinite when it still grows there. A generator
@@ -262,14 +268,18 @@ def f_divergence(
     inside = q * generator(jnp.exp(jnp.where(outside, 0, ell)))
     large = jnp.asarray([1e30, 1e36] if p.dtype == jnp.float32 else [1e120, 1e150], p.dtype)
     slope = generator(large) / large
-    at_infinity = jnp.where(jnp.abs(slope[1] - slope[0]) <= 1e-6 * jnp.abs(slope[0]), slope[1], jnp.inf)
+    at_infinity = jnp.where(
+        jnp.abs(slope[1] - slope[0]) <= 1e-6 * jnp.abs(slope[0]), slope[1], jnp.inf
+    )
     missing = jnp.where(p > 0, p * at_infinity, 0)
     return jnp.sum(jnp.where(outside, missing, inside), axis=-1)
 
 
 def _terms(policy: Policy, reference: Policy) -> tuple[jax.Array, jax.Array, jax.Array]:
     ell = log_ratio(policy, reference)
-    return ell, *(jnp.broadcast_to(law.probs, ell.shape) for law in (policy, reference))
+    laws = aligned(policy, reference)
+    p, q = (jnp.broadcast_to(law.probs, ell.shape) for law in laws)
+    return ell, p, q
 
 
 def _kl_term(ell: jax.Array, p: jax.Array, q: jax.Array) -> jax.Array:

@@ -31,7 +31,9 @@ def safe_log(x: jax.Array) -> jax.Array:
     positive = x > 0
     # The inner where keeps 1/0 out of the tangent; without it the gradient would be 0·inf = NaN.
     # NaN inputs stay NaN.
-    return jnp.where(positive, jnp.log(jnp.where(positive, x, 1)), jnp.where(x == 0, -jnp.inf, jnp.nan))
+    return jnp.where(
+        positive, jnp.log(jnp.where(positive, x, 1)), jnp.where(x == 0, -jnp.inf, jnp.nan)
+    )
 
 
 def log1mexp(x: jax.Array) -> jax.Array:
@@ -100,8 +102,8 @@ def linear_map(
     """``apply(operand)`` for a linear ``apply`` whose transpose is ``transpose``, not derived.
 
     Loops with a data-dependent length can be differentiated forwards but not transposed; given both
-    directions, forward and reverse mode work, under ``vmap`` and ``jit`` as well. ``apply`` must map
-    the operand's shape to itself. Built on ``custom_linear_solve`` for the identity, whose
+    directions, forward and reverse mode work, under ``vmap`` and ``jit`` as well. ``apply`` must
+    map the operand's shape to itself. Built on ``custom_linear_solve`` for the identity, whose
     solver is free; nothing is solved.
     """
     return jax.lax.custom_linear_solve(

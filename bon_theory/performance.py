@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from bon_theory.arguments import float_array, require
-from bon_theory.policy import Policy
+from bon_theory.policy import Policy, aligned
 
 __all__ = ["expected_reward", "expected_value", "win_rate"]
 
@@ -60,6 +60,8 @@ def expected_value(policy: Policy, values: ArrayLike) -> jax.Array:
         lambda: "values contain NaN: every outcome needs a number, even at probability zero.",
         values,
     )
+    (policy,) = aligned(policy, ndim=values.ndim)
+    values = values.reshape((1,) * (policy.log_probs.ndim - values.ndim) + values.shape)
     probs = policy.probs
     return jnp.sum(jnp.where(probs > 0, probs * values.astype(policy.dtype), 0), axis=-1)
 
@@ -85,17 +87,20 @@ def win_rate(
         >>> reference = bt.Policy.from_probs([0.7, 0.3], rewards=[0.0, 1.0])
         >>> best = bt.best_of_n(reference, n=8)
         >>> [round(float(bt.win_rate(best, reference, ties=t)), 6) for t in ("half", "win", "loss")]
-        [0.821176, 0.982706, 0.659647]
+        [0.821176, 0.982706, 0.659646]
 
     [G] §2: without ties :math:`n/(n+1)` for best-of-n against its reference.
     """
     share = {"half": 0.5, "win": 1.0, "loss": 0.0}.get(ties)
     if share is None:
-        raise ValueError(f"ties must be 'half', 'win' or 'loss', got {ties!r}: choose how a tie counts.")
+        raise ValueError(
+            f"ties must be 'half', 'win' or 'loss', got {ties!r}: choose how a tie counts."
+        )
     if policy.num_outcomes != opponent.num_outcomes or policy.continuous != opponent.continuous:
         raise ValueError(
             f"policy and opponent must be laws on the same outcomes, got {policy.num_outcomes} and "
             f"{opponent.num_outcomes}: derive one from the other by a selection."
         )
+    policy, opponent = aligned(policy, opponent)
     below, at_most = jnp.exp(opponent.log_cdf_below), jnp.exp(opponent.log_cdf)
     return jnp.sum(policy.probs * ((1 - share) * below + share * at_most), axis=-1)

@@ -1,9 +1,9 @@
 r"""The one data type: a law over outcomes that carry a reward.
 
 A discrete law lists its outcomes. A continuous, tie-free law lists quadrature nodes in the rank
-:math:`u = F(r)`: the outcomes are then nodes and the probabilities their weights, and every sum over
-outcomes is an integral. Nothing downstream needs to know which of the two it is given, except where
-an integrand has kinks or a distribution function is to be had from masses alone.
+:math:`u = F(r)`: the outcomes are then nodes and the probabilities their weights, and every sum
+over outcomes is an integral. Nothing downstream needs to know which of the two it is given, except
+where an integrand has kinks or a distribution function is to be had from masses alone.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bon_theory.arguments import float_array, is_concrete, require
 from bon_theory.numerics import log1mexp, safe_log
 from bon_theory.quadrature import log_odds_nodes, running_sum
 
-__all__ = ["Policy", "reward_log_cdf"]
+__all__ = ["Policy", "aligned", "reward_log_cdf"]
 
 _DEFAULT_NODES = 1281  # spacing 1/8 in log-odds
 
@@ -81,9 +81,9 @@ class Policy:
         r"""A discrete law from probabilities and rewards.
 
         Args:
-            probs: :math:`\pi(y) \ge 0`, floating point, shape ``[..., K]``, summing to one along the
-                last axis up to rounding (within the square root of the machine precision); what is
-                left of rounding is divided out.
+            probs: :math:`\pi(y) \ge 0`, floating point, shape ``[..., K]``, summing to one along
+                the last axis up to rounding (within the square root of the machine precision);
+                what is left of rounding is divided out.
             rewards: :math:`r(y)`, finite, broadcastable to the same shape.
 
         Raises:
@@ -100,26 +100,31 @@ class Policy:
         probs = float_array("probs", probs)
         require(
             lambda: np.asarray(probs) >= 0,
-            lambda: f"probs must be non-negative numbers, got {_first_bad(probs, lambda p: p >= 0)}: "
-            "pass Policy.from_logits for unnormalised logarithms.",
+            lambda: (
+                f"probs must be non-negative numbers, got {_first_bad(probs, lambda p: p >= 0)}: "
+                "pass Policy.from_logits for unnormalised logarithms."
+            ),
             probs,
         )
         total = jnp.sum(probs, axis=-1, keepdims=True)
         tolerance = float(jnp.finfo(probs.dtype).eps) ** 0.5
         require(
             lambda: np.abs(np.asarray(total) - 1) <= tolerance,
-            lambda: f"probs must sum to one along the last axis, got sums {np.asarray(total).ravel()[:4]}: "
-            "divide by the sum first, or use Policy.from_logits(jnp.log(probs), rewards).",
+            lambda: (
+                f"probs must sum to one along the last axis, got {np.asarray(total).ravel()[:4]}: "
+                "divide by the sum first, or use Policy.from_logits(jnp.log(probs), rewards)."
+            ),
             probs,
         )
         return _discrete(safe_log(probs / total), rewards)
 
     @staticmethod
     def from_logits(logits: ArrayLike, rewards: ArrayLike) -> Policy:
-        r"""A discrete law :math:`\pi(y) \propto e^{\mathrm{logits}(y)}`; ``-inf`` excludes an outcome.
+        r"""A discrete law :math:`\pi(y) \propto e^{\mathrm{logits}(y)}`; ``-inf`` is probability 0.
 
         Args:
-            logits: unnormalised log-probabilities, floating point, ``[..., K]``; at least one finite.
+            logits: unnormalised log-probabilities, floating point, ``[..., K]``; at least one
+                finite.
             rewards: finite, broadcastable to the same shape.
 
         Raises:
@@ -134,8 +139,10 @@ class Policy:
         logits = float_array("logits", logits)
         require(
             lambda: np.asarray(logits) < np.inf,
-            lambda: f"logits must be less than +inf, got {_first_bad(logits, lambda x: x < np.inf)}: "
-            "mask outcomes with -inf and keep the rest finite.",
+            lambda: (
+                f"logits must be less than +inf, got {_first_bad(logits, lambda x: x < np.inf)}: "
+                "mask outcomes with -inf and keep the rest finite."
+            ),
             logits,
         )
         require(
@@ -156,10 +163,12 @@ class Policy:
             >>> import bon_theory as bt
             >>> pool = bt.Policy.from_samples([0.1, 0.7, 0.7, 0.4])
             >>> round(float(bt.expected_reward(bt.best_of_n(pool, n=2))), 6)
-            0.59375
+            0.60625
         """
         rewards = float_array("rewards", rewards)
-        return _discrete(jnp.full(rewards.shape, -np.log(rewards.shape[-1]), rewards.dtype), rewards)
+        return _discrete(
+            jnp.full(rewards.shape, -np.log(rewards.shape[-1]), rewards.dtype), rewards
+        )
 
     @staticmethod
     def from_quantile(
@@ -180,12 +189,12 @@ class Policy:
 
         Args:
             quantile: increasing function of an array of ranks in (0, 1).
-            survival_quantile: :math:`s \mapsto F^{-1}(1 - s)`, used for :math:`u > 1/2`. Give it when
-                the reward is unbounded above: ranks within 1e-16 of one are not representable.
+            survival_quantile: :math:`s \mapsto F^{-1}(1 - s)`, used for :math:`u > 1/2`. Give it
+                when the reward is unbounded above: ranks within 1e-16 of one are not representable.
                 Without it ranks are cut off at the largest number below one.
             num_nodes: nodes per panel (static).
-            breaks: ranks in (0, 1), ascending, at which a later selection has a jump or kink, such as
-                ``1 - fraction`` for :func:`top_fraction` (static).
+            breaks: ranks in (0, 1), ascending, at which a later selection has a jump or kink, such
+                as ``1 - fraction`` for :func:`top_fraction` (static).
 
         Raises:
             ValueError: ``breaks`` are not ascending in (0, 1), ``num_nodes < 3``, or the quantile
@@ -214,15 +223,19 @@ class Policy:
         rewards = _checked_rewards(rewards, ranks.shape)
         require(
             lambda: np.all(np.diff(np.asarray(rewards)) >= 0),
-            lambda: "quantile must be increasing in the rank, got a decreasing stretch: "
-            "check the order of its argument (survival_quantile takes 1 - u).",
+            lambda: (
+                "quantile must be increasing in the rank, got a decreasing stretch: "
+                "check the order of its argument (survival_quantile takes 1 - u)."
+            ),
             rewards,
         )
         log_cdf = jnp.asarray(log_u, dtype)
         return Policy(jnp.asarray(log_weights, dtype), rewards, log_cdf, log_cdf, continuous=True)
 
     @staticmethod
-    def uniform_reward(*, num_nodes: int = _DEFAULT_NODES, breaks: tuple[float, ...] = ()) -> Policy:
+    def uniform_reward(
+        *, num_nodes: int = _DEFAULT_NODES, breaks: tuple[float, ...] = ()
+    ) -> Policy:
         r"""The calibrated reward, uniform on (0, 1): every tie-free reward in rank units.
 
         Takes the keywords of :meth:`from_quantile` and raises as it does.
@@ -233,10 +246,14 @@ class Policy:
             ...                         bt.Policy.uniform_reward())), 6)
             0.8
         """
-        return Policy.from_quantile(lambda u: u, lambda s: 1 - s, num_nodes=num_nodes, breaks=breaks)
+        return Policy.from_quantile(
+            lambda u: u, lambda s: 1 - s, num_nodes=num_nodes, breaks=breaks
+        )
 
     @staticmethod
-    def gaussian_reward(*, num_nodes: int = _DEFAULT_NODES, breaks: tuple[float, ...] = ()) -> Policy:
+    def gaussian_reward(
+        *, num_nodes: int = _DEFAULT_NODES, breaks: tuple[float, ...] = ()
+    ) -> Policy:
         r"""A standard normal reward.
 
         Takes the keywords of :meth:`from_quantile` and raises as it does.
@@ -268,12 +285,16 @@ class Policy:
             lambda u: -jnp.log1p(-u), lambda s: -jnp.log(s), num_nodes=num_nodes, breaks=breaks
         )
 
-    def with_log_ratio(self, log_ratio: jax.Array, log_cdf: jax.Array | None = None,
-                       log_cdf_below: jax.Array | None = None) -> Policy:
+    def with_log_ratio(
+        self,
+        log_ratio: jax.Array,
+        log_cdf: jax.Array | None = None,
+        log_cdf_below: jax.Array | None = None,
+    ) -> Policy:
         r"""The law :math:`P(y) = \pi(y) e^{\mathrm{log\_ratio}(y)}` on the same outcomes.
 
-        ``log_ratio [..., K]`` may be ``-inf``; it is not normalised. The distribution function of the
-        reward is recomputed from the masses unless its logarithms are given.
+        ``log_ratio [..., K]`` may be ``-inf``; it is not normalised. The distribution function of
+        the reward is recomputed from the masses unless its logarithms are given.
 
         Example:
             >>> import jax.numpy as jnp
@@ -293,10 +314,20 @@ class Policy:
         return Policy(log_probs, rewards, log_cdf_below, log_cdf, self.continuous)
 
 
+def aligned(*policies: Policy, ndim: int = 0) -> tuple[Policy, ...]:
+    """The policies with singleton batch axes in front, so that all arrays have the same rank."""
+    ndim = max(ndim, *(policy.log_probs.ndim for policy in policies))
+
+    def expand(leaf: jax.Array) -> jax.Array:
+        return leaf.reshape((1,) * (ndim - leaf.ndim) + leaf.shape)
+
+    return tuple(jax.tree.map(expand, policy) for policy in policies)
+
+
 def reward_log_cdf(
     log_probs: jax.Array, rewards: jax.Array, continuous: bool = False
 ) -> tuple[jax.Array, jax.Array]:
-    r""":math:`\log F(r-)` and :math:`\log F(r)` at every outcome, both tails accurate, ``[..., K]``.
+    r""":math:`\log F(r-)` and :math:`\log F(r)` at every outcome, ``[..., K]``.
 
     Outcomes of equal reward form one level. The sum over levels runs in log space from below and
     from above, and each value is taken from the tail in which it is the smaller of the two.
@@ -333,7 +364,9 @@ def reward_log_cdf(
 
 def _from_both_tails(log_lower: jax.Array, log_upper: jax.Array) -> jax.Array:
     """log F from log F and log(1 - F), using the smaller of the two."""
-    return jnp.where(log_lower <= log_upper, log_lower, jnp.minimum(log1mexp(jnp.minimum(log_upper, 0)), 0))
+    return jnp.where(
+        log_lower <= log_upper, log_lower, jnp.minimum(log1mexp(jnp.minimum(log_upper, 0)), 0)
+    )
 
 
 def _cumulative_log_sum(log_probs: jax.Array, *, reverse: bool = False) -> jax.Array:
@@ -357,20 +390,23 @@ def _checked_rewards(rewards: ArrayLike, shape: tuple[int, ...]) -> jax.Array:
         array = array.astype(jnp.zeros(()).dtype)  # graded scores 1, 2, 3 are welcome
     if array.ndim == 0 or array.shape[-1] != shape[-1]:
         raise ValueError(
-            f"rewards must have one value per outcome, got shape {array.shape} for {shape[-1]} outcomes: "
+            f"rewards must have one value per outcome, got shape {array.shape} "
+            f"for {shape[-1]} outcomes: "
             "the last axes must agree."
         )
     try:
         jnp.broadcast_shapes(array.shape, shape)
     except ValueError:
         raise ValueError(
-            f"rewards of shape {array.shape} do not broadcast against probabilities of shape {shape}: "
+            f"rewards of shape {array.shape} do not broadcast against shape {shape}: "
             "batch axes lead, outcomes are last."
         ) from None
     require(
         lambda: np.isfinite(np.asarray(array)),
-        lambda: f"rewards must be finite, got {_first_bad(array, np.isfinite)}: "
-        "drop such outcomes or give them probability zero and a finite reward.",
+        lambda: (
+            f"rewards must be finite, got {_first_bad(array, np.isfinite)}: "
+            "drop such outcomes or give them probability zero and a finite reward."
+        ),
         array,
     )
     return array
@@ -379,4 +415,8 @@ def _checked_rewards(rewards: ArrayLike, shape: tuple[int, ...]) -> jax.Array:
 def _first_bad(array: jax.Array, good: Callable[[np.ndarray], np.ndarray]) -> str:
     values = np.asarray(array)
     where = np.argwhere(~good(values))
-    return f"{values[tuple(where[0])]} at index {tuple(int(i) for i in where[0])}" if is_concrete(array) else ""
+    return (
+        f"{values[tuple(where[0])]} at index {tuple(int(i) for i in where[0])}"
+        if is_concrete(array)
+        else ""
+    )

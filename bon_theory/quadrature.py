@@ -13,6 +13,7 @@ of an absolute value, whose kinks the plain sum would not see.
 from __future__ import annotations
 
 import functools
+import itertools
 from fractions import Fraction
 
 import jax
@@ -40,15 +41,13 @@ def log_odds_nodes(
     log_step = np.log(x[1] - x[0])
     edges = [0.0, *breaks, 1.0]
     log_u, log_complement, log_weights = [], [], []
-    for a, b in zip(edges[:-1], edges[1:], strict=True):
+    for a, b in itertools.pairwise(edges):
         with np.errstate(divide="ignore"):
             log_a, log_width, log_after = np.log(a), np.log(b - a), np.log1p(-b)
         log_u.append(np.logaddexp(log_a, log_width + log_v))
         log_complement.append(np.logaddexp(log_after, log_width + log_w))
         log_weights.append(log_step + log_width + log_v + log_w)
-    log_u, log_complement, log_weights = map(
-        np.concatenate, (log_u, log_complement, log_weights)
-    )
+    log_u, log_complement, log_weights = map(np.concatenate, (log_u, log_complement, log_weights))
     # Each logarithm from the tail in which it is well conditioned: log u = log(1 - s) as u → 1.
     smaller = np.exp(np.minimum(log_u, log_complement))
     log_u = np.where(log_u <= log_complement, log_u, np.log1p(-smaller))
@@ -75,7 +74,8 @@ def running_sum(mass: jax.Array) -> jax.Array:
     size = mass.shape[-1]
     kernel = jnp.asarray(_sine_integral_weights(size), mass.dtype)
     length = 1 << (3 * size - 2).bit_length()
-    product = jnp.fft.rfft(mass, length) * jnp.fft.rfft(kernel, length)
+    transfer = jnp.broadcast_to(jnp.fft.rfft(kernel, length), (*mass.shape[:-1], length // 2 + 1))
+    product = jnp.fft.rfft(mass, length) * transfer
     return jnp.fft.irfft(product, length)[..., size - 1 : 2 * size - 1]
 
 
@@ -87,8 +87,12 @@ def _hermite_coefficients() -> np.ndarray:
     """Rows: monomials in the offset; columns: six values, then six slopes. Solved exactly."""
     size = 2 * len(_STENCIL)
     values = [[Fraction(k) ** p for p in range(size)] for k in _STENCIL]
-    slopes = [[p * Fraction(k) ** (p - 1) if p else Fraction(0) for p in range(size)] for k in _STENCIL]
-    rows = [row + [Fraction(int(i == j)) for j in range(size)] for i, row in enumerate(values + slopes)]
+    slopes = [
+        [p * Fraction(k) ** (p - 1) if p else Fraction(0) for p in range(size)] for k in _STENCIL
+    ]
+    rows = [
+        row + [Fraction(int(i == j)) for j in range(size)] for i, row in enumerate(values + slopes)
+    ]
     for i in range(size):  # Gauss–Jordan on fractions
         pivot = next(r for r in range(i, size) if rows[r][i] != 0)
         rows[i], rows[pivot] = rows[pivot], rows[i]
@@ -114,7 +118,7 @@ def absolute_sum(running: jax.Array, slope: jax.Array) -> jax.Array:
     left, right = slope[..., :-1], slope[..., 1:]
     turning = left * right < 0
     gap = jnp.where(turning, left - right, 1)
-    offset = jnp.where(turning, jnp.where(turning, left, 0) / gap, 0.5)
+    offset = jnp.where(turning, jnp.where(turning, left, 0) / gap, 0.5)  # the secant's root
 
     def evaluate(offset: jax.Array, order: int) -> jax.Array:
         coefficients = polynomial

@@ -14,14 +14,16 @@ candidates: :math:`n z^{n-1}` for :math:`n` of them. *Exponential noise* has a c
 discrete law.
 
 The half-line integral is a trapezoidal sum over :math:`t = e^{s}`, :math:`s \in h\mathbb{Z}`,
-accumulated in blocks until no later node can matter. Stretches of :math:`s` over which every outcome
-either has surely rung or surely has not are jumped over: there the integrand is a pure exponential,
-whose sum is a geometric series that the next node carries. So the cost grows with the number of
-outcomes times the smaller of the range of :math:`r/\lambda` and the number of separate clusters of it.
+accumulated in blocks until no later node can matter. Stretches of :math:`s` over which every
+outcome either has surely rung or surely has not are jumped over: there the integrand is a pure
+exponential, whose sum is a geometric series that the next node carries. So the cost grows with the
+number of outcomes times the smaller of the range of :math:`r/\lambda` and the number of separate
+clusters of it.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -31,17 +33,28 @@ import jax.numpy as jnp
 
 from bon_theory.numerics import linear_map, log1mexp, log_diff_exp, log_mean_power, safe_log
 
-__all__ = ["exponential_race_log_ratio", "gumbel_race_log_ratio"]
+__all__ = ["Candidates", "exponential_race_log_ratio", "gumbel_race_log_ratio"]
 
-# log g as a function of (log M, parameter); increasing in log M.
-LogSlope = Callable[[jax.Array, jax.Array], jax.Array]
+
+@dataclasses.dataclass(frozen=True)
+class Candidates:
+    r"""How many candidates race: :math:`\log g` as a function of ``(log_m, parameter)``.
+
+    ``log_slope`` increases in ``log_m``. ``is_power`` says that :math:`g` is the power
+    :math:`n z^{n-1}`, which for fractional :math:`n` (or differentiated in :math:`n`) has a branch
+    point wherever :math:`M` vanishes in the complex plane; the lattice is then refined.
+    """
+
+    log_slope: Callable[[jax.Array, jax.Array], jax.Array]
+    is_power: bool
+
 
 _BLOCK = 16  # nodes per step of the loop
 _LEAST_LOG_M = -1e18  # stands for log 0, so that 0 · log 0 = 0 at n = 1
 
 
 class _Block(NamedTuple):
-    """One block of lattice nodes s_b and what every use of them needs; ``[S]``, ``[K]``, ``[S, K]``."""
+    """One block of lattice nodes s_b and what every use of them needs."""
 
     log_first: jax.Array  # [K] log of e^{s} w at the first node
     first: jax.Array  # [K] its exponential X, capped to stay finite
@@ -53,25 +66,25 @@ class _Block(NamedTuple):
 
 
 def gumbel_race_log_ratio(
-    log_probs: jax.Array, log_weights: jax.Array, parameter: jax.Array, log_slope: LogSlope
+    log_probs: jax.Array, log_weights: jax.Array, parameter: jax.Array, *, candidates: Candidates
 ) -> jax.Array:
     r""":math:`\log P/\pi` of the Gumbel race; see the module's formula.
 
     Args:
         log_probs: :math:`\log\pi`, ``[K]``, ``-inf`` allowed (the ratio is still finite there).
         log_weights: :math:`\log w`, ``[K]``, finite; a common shift does not matter.
-        parameter: scalar handed to ``log_slope``.
-        log_slope: :math:`(\log M, \mathrm{parameter}) \mapsto \log g(M)`; a plain function, hashable.
+        parameter: scalar handed to ``candidates.log_slope``.
+        candidates: the law of their number.
 
     Differentiable once, forwards and backwards, through its own integral formulas; a second
     derivative raises ``NotImplementedError``.
     """
-    return _gumbel_race(log_slope, log_probs, log_weights, parameter)
+    return _gumbel_race(candidates, log_probs, log_weights, parameter)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _gumbel_race(
-    log_slope: LogSlope, log_probs: jax.Array, log_weights: jax.Array, parameter: jax.Array
+    candidates: Candidates, log_probs: jax.Array, log_weights: jax.Array, parameter: jax.Array
 ) -> jax.Array:
     # The integrand over s is X e^{-X} g(M) with X = e^s w; log X is exact where it is near 0.
     def accumulate(log_ratio: jax.Array, block: _Block) -> jax.Array:
@@ -80,15 +93,15 @@ def _gumbel_race(
         return jnp.logaddexp(log_ratio, block.log_first - block.first + top + jnp.log(inner))
 
     nothing = jnp.full_like(log_weights, -jnp.inf)
-    return _over_nodes(log_slope, log_probs, log_weights, parameter, accumulate, nothing)
+    return _Sweep.of(candidates, log_probs, log_weights, parameter).fold(accumulate, nothing)
 
 
 @_gumbel_race.defjvp
-def _gumbel_race_jvp(log_slope: LogSlope, primals: Any, tangents: Any) -> Any:
+def _gumbel_race_jvp(candidates: Candidates, primals: Any, tangents: Any) -> Any:
     primals = jax.tree.map(_first_order_only, primals)
     log_probs, log_weights, parameter = primals
-    log_ratio = _gumbel_race(log_slope, *primals)
-    sweep = functools.partial(_over_nodes, log_slope, *primals)
+    log_ratio = _gumbel_race(candidates, *primals)
+    sweep = _Sweep.of(candidates, *primals, differentiated=True)
 
     size = log_weights.shape[0]
 
@@ -103,29 +116,29 @@ def _gumbel_race_jvp(log_slope: LogSlope, primals: Any, tangents: Any) -> Any:
         """p(s | k): the integrand of outcome k at node s over its integral; sums to one over s."""
         top = jnp.max(block.height)
         scale = jnp.exp(block.log_first - block.first + top - log_ratio)
-        return jnp.exp(block.height - top)[:, None] * block.decay * scale
+        return jnp.exp(block.height - top)[:, None] * block.decay * scale[None, :]
 
     def slopes(block: _Block) -> tuple[jax.Array, jax.Array]:
         def height(log_m: jax.Array, parameter: jax.Array) -> jax.Array:
-            return jnp.maximum(log_slope(log_m, parameter), _LEAST_LOG_M)
+            return jnp.maximum(candidates.log_slope(log_m, parameter), _LEAST_LOG_M)
 
-        return jax.vmap(jax.grad(height, argnums=(0, 1)), in_axes=(0, None))(
-            block.log_m, parameter
-        )
+        return jax.vmap(jax.grad(height, argnums=(0, 1)), in_axes=(0, None))(block.log_m, parameter)
 
     def forward(tangent: jax.Array) -> jax.Array:
         d_log_probs, d_log_weights, d_parameter = split(tangent)
 
         def accumulate(total: jax.Array, block: _Block) -> jax.Array:
             by_log_m, by_parameter = slopes(block)
-            x = block.first * block.growth[:, None]
-            d_log_m = jnp.sum(block.share * (d_log_probs - x * d_log_weights), axis=1)
+            x = block.first[None, :] * block.growth[:, None]
+            d_log_m = jnp.sum(
+                block.share * (d_log_probs[None, :] - x * d_log_weights[None, :]), axis=1
+            )
             d_height = by_log_m * d_log_m + by_parameter * d_parameter
             weights = node_weights(block)
             weighted_x = jnp.where(weights > 0, weights * x, 0)
             return total + d_height @ weights - weighted_x.sum(0) * d_log_weights
 
-        total = sweep(accumulate, jnp.zeros_like(log_weights))
+        total = sweep.fold(accumulate, jnp.zeros_like(log_weights))
         return join(total, jnp.zeros_like(total), jnp.zeros_like(parameter))
 
     def backward(cotangent: jax.Array) -> jax.Array:
@@ -134,7 +147,7 @@ def _gumbel_race_jvp(log_slope: LogSlope, primals: Any, tangents: Any) -> Any:
         def accumulate(totals: Any, block: _Block) -> Any:
             to_log_probs, to_log_weights, to_parameter = totals
             by_log_m, by_parameter = slopes(block)
-            x = block.first * block.growth[:, None]
+            x = block.first[None, :] * block.growth[:, None]
             weights = node_weights(block)
             weighted_x = jnp.where(weights > 0, weights * x, 0)
             to_height = weights @ received
@@ -146,8 +159,12 @@ def _gumbel_race_jvp(log_slope: LogSlope, primals: Any, tangents: Any) -> Any:
                 to_parameter + to_height @ by_parameter,
             )
 
-        zeros = (jnp.zeros_like(log_weights), jnp.zeros_like(log_weights), jnp.zeros_like(parameter))
-        return join(*sweep(accumulate, zeros))
+        zeros = (
+            jnp.zeros_like(log_weights),
+            jnp.zeros_like(log_weights),
+            jnp.zeros_like(parameter),
+        )
+        return join(*sweep.fold(accumulate, zeros))
 
     # A zero-probability outcome's log has no meaningful tangent and no influence.
     d_log_probs, d_log_weights, d_parameter = tangents
@@ -164,108 +181,143 @@ def _first_order_only(x: jax.Array) -> jax.Array:
 @_first_order_only.defjvp
 def _no_second_order(primals: Any, tangents: Any) -> Any:
     raise NotImplementedError(
-        "soft best-of-n can be differentiated once: its derivative is computed by its own loop, which "
-        "is not differentiable again. Take finite differences of the gradient for curvature."
+        "soft best-of-n can be differentiated once: its derivative is computed by its own loop, "
+        "which is not differentiable again. Take finite differences of the gradient for curvature."
     )
 
 
-def _over_nodes(
-    log_slope: LogSlope,
-    log_probs: jax.Array,
-    log_weights: jax.Array,
-    parameter: jax.Array,
-    accumulate: Callable[[Any, _Block], Any],
-    initial: Any,
-) -> Any:
-    """Fold ``accumulate`` over the blocks of lattice nodes, skipping stretches where nothing happens."""
-    dtype = log_weights.dtype
-    double = dtype == jnp.float64
-    step = 0.25 if double else 0.5  # trapezoidal error exp(-π²/step)
-    start_error = 1e-8 if double else 1e-4  # squared: relative error of the first node's series
-    cut = 44.0 if double else 22.0  # e^{-cut} is nothing
-    largest = jnp.finfo(dtype).max ** 0.5
-    support = log_probs > -jnp.inf
-    probs = jnp.exp(log_probs)
-    offsets = step * jnp.arange(_BLOCK, dtype=dtype)
-    growth = jnp.exp(offsets)
-    last_log_weight = jnp.min(log_weights)
-    log_g = functools.partial(log_slope, parameter=parameter)
-    sensitivity = jax.grad(lambda log_m: log_g(log_m))
+@dataclasses.dataclass(frozen=True)
+class _Sweep:
+    """The lattice of one race: which nodes there are, and what happens on them."""
 
-    def next_start(active: jax.Array) -> jax.Array:
-        """Where, in s, the first of the ``active`` outcomes begins to matter; +inf if there are none."""
-        weights = jnp.where(active, log_weights, -jnp.inf)
-        log_mass = jax.nn.logsumexp(jnp.where(active, log_probs, -jnp.inf))
-        log_mass = jnp.clip(log_mass, _LEAST_LOG_M, 0)
-        log_mean = jax.nn.logsumexp(log_probs + weights) - log_mass
-        log_pull = safe_log(sensitivity(log_mass)) + log_mean
-        return jnp.log(start_error) - jnp.logaddexp(jnp.max(weights), log_pull)
+    candidates: Candidates
+    log_probs: jax.Array
+    log_weights: jax.Array
+    parameter: jax.Array
+    step: jax.Array
 
-    def block_at(position: jax.Array, skipped: jax.Array) -> _Block:
-        log_first = position * step + log_weights
-        first = jnp.minimum(jnp.exp(log_first), largest)
-        decay = jnp.exp(-first * (growth[:, None] - 1))
+    @staticmethod
+    def of(
+        candidates: Candidates,
+        log_probs: jax.Array,
+        log_weights: jax.Array,
+        parameter: jax.Array,
+        *,
+        differentiated: bool = False,
+    ) -> _Sweep:
+        """The lattice whose step suits the integrand.
+
+        The trapezoidal error is exp(-π²/step). A branch point of a power adds at most
+        exp(-2π sqrt(2n/step)); the worst case is an atom of mass exp(-π sqrt(2/(n step))).
+        """
+        dtype = log_weights.dtype
+        step = jnp.asarray(0.25 if dtype == jnp.float64 else 0.5, dtype)
+        if candidates.is_power:
+            branched = (parameter < 8) & (differentiated | (parameter != jnp.round(parameter)))
+            step = jnp.where(branched, step / 4, step)
+        return _Sweep(candidates, log_probs, log_weights, parameter, step)
+
+    @property
+    def cut(self) -> float:
+        """An exponent c such that e^{-c} is nothing."""
+        return 44.0 if self.log_weights.dtype == jnp.float64 else 22.0
+
+    @property
+    def offsets(self) -> jax.Array:
+        """Where the nodes of a block lie from its first, ``[S]``."""
+        return self.step * jnp.arange(_BLOCK, dtype=self.log_weights.dtype)
+
+    def log_g(self, log_m: jax.Array) -> jax.Array:
+        """Log g(M), finite."""
+        return jnp.maximum(self.candidates.log_slope(log_m, self.parameter), _LEAST_LOG_M)
+
+    def fold(self, accumulate: Callable[[Any, _Block], Any], initial: Any) -> Any:
+        """Fold ``accumulate`` over the blocks of nodes, skipping idle stretches."""
+
+        def body(state: Any) -> Any:
+            position, skipped, top, carry = state
+            block = self.block_at(position, skipped)
+            top = jnp.maximum(top, position * self.step + jnp.max(block.height))
+            following = self.next_position(position + _BLOCK, block.log_m[-1], top)
+            return following, following - position - _BLOCK, top, accumulate(carry, block)
+
+        start = jnp.floor(self.first_effect(self.log_weights) / self.step)
+        state = (start, jnp.full_like(start, jnp.inf), jnp.full_like(start, -jnp.inf), initial)
+        return jax.lax.while_loop(lambda state: state[0] < jnp.inf, body, state)[-1]
+
+    def block_at(self, position: jax.Array, skipped: jax.Array) -> _Block:
+        """Evaluate the nodes from ``position`` on; the first stands for ``skipped`` more."""
+        dtype = self.log_weights.dtype
+        log_first = position * self.step + self.log_weights
+        first = jnp.minimum(jnp.exp(log_first), jnp.finfo(dtype).max ** 0.5)
+        growth = jnp.exp(self.offsets)
+        decay = jnp.exp(-first[None, :] * (growth[:, None] - 1))
         # M near one from its complement; otherwise from scaled terms that cannot all underflow.
-        complement = -jnp.sum(probs * jnp.expm1(-first * growth[:, None]), axis=1)
-        scaled = log_probs - first
+        rung = -jnp.expm1(-first[None, :] * growth[:, None])
+        complement = jnp.sum(jnp.exp(self.log_probs)[None, :] * rung, axis=1)
+        scaled = self.log_probs - first
         shift = jnp.max(scaled)
-        terms = jnp.exp(scaled - shift) * decay
-        total = terms.sum(1)
-        tiny = jnp.finfo(dtype).tiny
-        share = terms / jnp.maximum(total, tiny)[:, None]
+        terms = jnp.exp(scaled - shift)[None, :] * decay
+        total = jnp.sum(terms, axis=1)
+        share = terms / jnp.maximum(total, jnp.finfo(dtype).tiny)[:, None]
         near_one = complement < 0.5
-        log_m = jnp.where(
-            near_one, jnp.log1p(-jnp.where(near_one, complement, 0)), shift + jnp.log(total)
-        )
+        from_complement = jnp.log1p(-jnp.where(near_one, complement, 0))
+        log_m = jnp.where(near_one, from_complement, shift + jnp.log(total))
         log_m = jnp.maximum(log_m, _LEAST_LOG_M)
-        height = offsets + jnp.log(step) + jnp.maximum(log_g(log_m), _LEAST_LOG_M)
-        # Σ_{k=0}^{skipped} e^{-k h}: this node also stands for the skipped ones below it.
-        series = jnp.expm1(-(skipped + 1) * step) / jnp.expm1(-step)
+        height = self.offsets + jnp.log(self.step) + self.log_g(log_m)
+        # Below an idle stretch's end the integrand is e^s: Σ_{k=0}^{skipped} e^{-k step}.
+        series = jnp.expm1(-(skipped + 1) * self.step) / jnp.expm1(-self.step)
         height = height.at[0].add(jnp.log(series))
         return _Block(log_first, first, growth, decay, share, log_m, height)
 
-    def advance(state: Any) -> Any:
-        position, skipped, top, carry = state
-        block = block_at(position, skipped)
-        carry = accumulate(carry, block)
-        top = jnp.maximum(top, position * step + jnp.max(block.height))
-        # What has not rung yet by the next node, and what is left of the rest.
-        following = position + _BLOCK
-        x = jnp.exp(following * step + log_weights)
-        waiting = x < 1
-        log_left = jax.nn.logsumexp(jnp.where(waiting, -jnp.inf, log_probs - x))
-        log_waiting = jax.nn.logsumexp(jnp.where(waiting, log_probs, -jnp.inf))
-        log_waiting = jnp.clip(log_waiting, _LEAST_LOG_M, 0)
-        log_pull = safe_log(sensitivity(log_waiting))  # at n = 1 nothing else is felt
-        quiet = jnp.min(jnp.where(waiting, jnp.inf, x)) > cut
-        quiet &= log_left + log_pull < log_waiting - cut
-        none_waits = ~jnp.any(waiting)
-        done = none_waits & (jnp.min(x) > cut)
-        # No later node exceeds the end of the lattice times g at the current M.
-        bound = jnp.log(cut) - last_log_weight + log_g(block.log_m[-1])
-        done = done | (bound < top - cut)
-        jump = jnp.floor(next_start(waiting) / step)
-        target = jnp.where(quiet & ~none_waits, jnp.maximum(following, jump), following)
-        return jnp.where(done, jnp.inf, target), target - following, top, carry
+    def first_effect(self, log_weights: jax.Array) -> jax.Array:
+        """Where, in s, the first of some outcomes begins to matter; the others' weight is -inf.
 
-    start = jnp.floor(next_start(jnp.ones_like(support)) / step)
-    initial_state = (start, jnp.full_like(start, jnp.inf), jnp.full_like(start, -jnp.inf), initial)
-    return jax.lax.while_loop(lambda state: state[0] < jnp.inf, advance, initial_state)[-1]
+        There e^s (w_max + E[w] d log g/d log M) is so small that the series' relative error, its
+        square, is below rounding. +inf if there are no outcomes.
+        """
+        small = 1e-8 if log_weights.dtype == jnp.float64 else 1e-4
+        log_mass = jax.nn.logsumexp(jnp.where(log_weights > -jnp.inf, self.log_probs, -jnp.inf))
+        log_mass = jnp.clip(log_mass, _LEAST_LOG_M, 0)
+        log_mean = jax.nn.logsumexp(self.log_probs + log_weights) - log_mass
+        log_pull = safe_log(jax.grad(self.log_g)(log_mass)) + log_mean
+        return jnp.log(small) - jnp.logaddexp(jnp.max(log_weights), log_pull)
+
+    def next_position(self, following: jax.Array, log_m: jax.Array, top: jax.Array) -> jax.Array:
+        """The next node worth a visit, from ``following`` on; +inf when no later one can matter."""
+        x = jnp.exp(following * self.step + self.log_weights)
+        waiting = x < 1
+        any_waiting = jnp.any(waiting)
+        # Idle: all that have begun to ring have rung, and of what they leave M feels nothing.
+        log_left = jax.nn.logsumexp(jnp.where(waiting, -jnp.inf, self.log_probs - x))
+        log_waiting = jax.nn.logsumexp(jnp.where(waiting, self.log_probs, -jnp.inf))
+        log_waiting = jnp.clip(log_waiting, _LEAST_LOG_M, 0)
+        log_felt = log_left + safe_log(jax.grad(self.log_g)(log_waiting))
+        all_rung = jnp.min(jnp.where(waiting, jnp.inf, x)) > self.cut
+        idle = all_rung & (log_felt < log_waiting - self.cut)
+        effect = self.first_effect(jnp.where(waiting, self.log_weights, -jnp.inf))
+        jump = jnp.maximum(following, jnp.floor(effect / self.step))
+        # g only falls, and nothing is left of any outcome beyond the end of the lattice.
+        log_end = jnp.log(self.cut) - jnp.min(self.log_weights)
+        done = (all_rung & ~any_waiting) | (log_end + self.log_g(log_m) < top - self.cut)
+        return jnp.where(done, jnp.inf, jnp.where(idle & any_waiting, jump, following))
 
 
 def exponential_race_log_ratio(
     log_probs: jax.Array, log_weights: jax.Array, n: jax.Array
 ) -> jax.Array:
-    r""":math:`\log P/\pi` of :math:`\arg\max_i r_i/\lambda + \mathrm{Exp}(1)`, equivalently :math:`\arg\max w_i/U_i`.
+    r""":math:`\log P/\pi` of :math:`\arg\max_i r_i/\lambda + \mathrm{Exp}(1) = \arg\max w_i/U_i`.
 
     With :math:`H(s) = E_\pi[(1 - w/s)_+]` the probability that a candidate scores at most
     :math:`s`, and outcomes sorted by :math:`w`, on :math:`[w_k, w_{k+1}]` it is
     :math:`A_k - B_k/s` (:math:`A_k, B_k` running sums of :math:`\pi` and :math:`\pi w`), so
 
     .. math:: \frac{P(x)}{\pi(x)} = w(x) \sum_{k \ge x} \frac{H(w_{k+1})^n - H(w_k)^n}
-              {H(w_{k+1}) - H(w_k)} \Bigl(\frac1{w_k} - \frac1{w_{k+1}}\Bigr), \qquad w_{K+1} = \infty .
+              {H(w_{k+1}) - H(w_k)} \Bigl(\frac1{w_k} - \frac1{w_{k+1}}\Bigr), \qquad w_{K+1} =
+              \infty .
 
-    Every term is positive and nothing cancels. Arrays ``[K]``; derived here, for the mechanism of [U].
+    Every term is positive and nothing cancels. Arrays ``[K]``; derived here, for the mechanism of
+    [U].
     """
     order = jnp.argsort(log_weights)
     inverse = jnp.argsort(order)
@@ -274,7 +326,8 @@ def exponential_race_log_ratio(
     log_gap = jnp.maximum(log_diff_exp(-log_w, -jnp.append(log_w[1:], jnp.inf)), nothing)
     finite = jnp.maximum(log_probs, nothing)
     log_b = jax.lax.cumlogsumexp(finite + log_w)
-    # H rises by B_k (1/w_k - 1/w_{k+1}) from one outcome to the next; its complement is what is above.
+    # H rises by B_k (1/w_k - 1/w_{k+1}) from one outcome to the next; its complement is what is
+    # above.
     rises = jax.lax.cumlogsumexp(jnp.maximum(log_b + log_gap, nothing))
     log_above = jnp.append(jax.lax.cumlogsumexp(finite, reverse=True)[1:], nothing)
     complement = jnp.minimum(jnp.logaddexp(log_above, log_b - log_w), 0)

@@ -1,9 +1,9 @@
 r"""The ten selections: each maps a reference law to the law of what is selected.
 
 A rank selection is a distortion of the reward CDF (:mod:`bon_theory.distortion`); a value selection
-weighs rewards by :math:`w = e^{r/\lambda}` and is a race among candidates (:mod:`bon_theory.race`) or
-the tilt that the race tends to. Temperatures are [V]'s: small :math:`\lambda` is greedy. (Others write
-:math:`\beta = 1/\lambda`, or :math:`e^{\lambda r}`.)
+weighs rewards by :math:`w = e^{r/\lambda}` and is a race among candidates (:mod:`bon_theory.race`)
+or the tilt that the race tends to. Temperatures are [V]'s: small :math:`\lambda` is greedy.
+(Others write :math:`\beta = 1/\lambda`, or :math:`e^{\lambda r}`.)
 
 Scalar parameters may also be arrays that broadcast against the reference's batch axes. Inadmissible
 concrete values raise ``ValueError``; traced ones (under ``jit``, ``vmap``, ``grad``) give NaN.
@@ -12,8 +12,9 @@ concrete values raise ``ValueError``; traced ones (under ``jit``, ``vmap``, ``gr
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
-from typing import Literal, overload
+from typing import Any, Literal, NamedTuple, overload
 
 import jax
 import jax.numpy as jnp
@@ -29,8 +30,8 @@ from bon_theory.distortion import (
     WinRateOptimal,
     WorstOfN,
 )
-from bon_theory.policy import Policy
-from bon_theory.race import exponential_race_log_ratio, gumbel_race_log_ratio
+from bon_theory.policy import Policy, aligned
+from bon_theory.race import Candidates, exponential_race_log_ratio, gumbel_race_log_ratio
 
 __all__ = [
     "best_of_n",
@@ -67,7 +68,8 @@ def best_of_n(reference: Policy, n: ArrayLike) -> Policy:
 
     [G] §2; [B] Lemma 1.
     """
-    return _distort(reference, BestOfN(_parameter("n", n, reference, at_least=1)))
+    reference, count = _aligned(reference, n=_Real(n, at_least=1))
+    return _distort(reference, BestOfN(count))
 
 
 def worst_of_n(reference: Policy, n: ArrayLike) -> Policy:
@@ -85,7 +87,8 @@ def worst_of_n(reference: Policy, n: ArrayLike) -> Policy:
 
     The losing side of [G]'s contrastive pairs, §4.
     """
-    return _distort(reference, WorstOfN(_parameter("n", n, reference, at_least=1)))
+    reference, count = _aligned(reference, n=_Real(n, at_least=1))
+    return _distort(reference, WorstOfN(count))
 
 
 def best_of_poisson(reference: Policy, mean_extra_draws: ArrayLike) -> Policy:
@@ -108,7 +111,7 @@ def best_of_poisson(reference: Policy, mean_extra_draws: ArrayLike) -> Policy:
 
     [K], Best-of-Poisson; the discrete law with ties is derived here.
     """
-    mu = _parameter("mean_extra_draws", mean_extra_draws, reference, at_least=0)
+    reference, mu = _aligned(reference, mean_extra_draws=_Real(mean_extra_draws, at_least=0))
     return _distort(reference, BestOfPoisson(mu))
 
 
@@ -117,9 +120,9 @@ def win_rate_optimal(reference: Policy, strength: ArrayLike) -> Policy:
 
     .. math:: H(u) = \frac{e^{cu} - 1}{e^c - 1}, \qquad h(u) = \frac{c\,e^{cu}}{e^c - 1}
 
-    An atom on ranks :math:`[a, b]` gets :math:`H(b) - H(a)`: the continuous optimum seen through the
-    atoms, which is also the best of a zero-truncated Poisson(:math:`c`) number of draws. (The optimum
-    over discrete laws for half-counted ties tilts by the mid-rank instead.)
+    An atom on ranks :math:`[a, b]` gets :math:`H(b) - H(a)`: the continuous optimum seen through
+    the atoms, which is also the best of a zero-truncated Poisson(:math:`c`) number of draws. (The
+    optimum over discrete laws for half-counted ties tilts by the mid-rank instead.)
 
     Args:
         reference: the law of one draw.
@@ -137,8 +140,8 @@ def win_rate_optimal(reference: Policy, strength: ArrayLike) -> Policy:
 
     [G] Theorem 1; the mixture over the number of draws is derived here.
     """
-    strength = _parameter("strength", strength, reference, at_least=0)
-    return _distort(reference, WinRateOptimal(strength))
+    reference, c = _aligned(reference, strength=_Real(strength, at_least=0))
+    return _distort(reference, WinRateOptimal(c))
 
 
 def top_fraction(reference: Policy, fraction: ArrayLike) -> Policy:
@@ -148,8 +151,9 @@ def top_fraction(reference: Policy, fraction: ArrayLike) -> Policy:
               \text{ without ties}.
 
     Args:
-        reference: the law of one draw. If continuous, its lattice needs a break at ``1 - fraction``:
-            ``Policy.from_quantile(..., breaks=(1 - fraction,))``, because the density jumps there.
+        reference: the law of one draw. If continuous, its lattice needs a break at ``1 -
+            fraction``: ``Policy.from_quantile(..., breaks=(1 - fraction,))``, because the density
+            jumps there.
         fraction: :math:`q \in (0, 1]`.
 
     Raises:
@@ -164,13 +168,15 @@ def top_fraction(reference: Policy, fraction: ArrayLike) -> Policy:
     The threshold rule is standard; the form with ties is derived here.
     """
     least = float(jnp.finfo(reference.dtype).tiny)
-    q = _parameter("fraction", fraction, reference, at_least=least, at_most=1)
+    reference, q = _aligned(reference, fraction=_Real(fraction, at_least=least, at_most=1))
     policy = _distort(reference, TopFraction(q))
     if reference.continuous:
         require(
             lambda: np.abs(np.asarray(policy.probs).sum(-1) - 1) < 1e-6,
-            lambda: f"fraction={np.asarray(fraction)} cuts between quadrature nodes of this continuous "
-            "reference: build it with breaks=(1 - fraction,), or use Policy.from_samples.",
+            lambda: (
+                f"fraction={np.asarray(fraction)} cuts between quadrature nodes of this continuous "
+                "reference: build it with breaks=(1 - fraction,), or use Policy.from_samples."
+            ),
             policy,
         )
     return policy
@@ -222,13 +228,15 @@ def soft_best_of_n(
     ``O(K S)`` with ``S`` about four nodes per unit of :math:`\log w`, in constant memory.
     Differentiable once.
     """
-    n = _parameter("n", n, reference, at_least=1)
-    race = functools.partial(gumbel_race_log_ratio, log_slope=_log_slope_of_n)
-    policy = _race(reference, race, n, temperature, BestOfN(n))
+    reference, count, lam = _aligned(
+        reference, n=_Real(n, at_least=1), temperature=_Real(temperature, at_least=0, finite=False)
+    )
+    race = functools.partial(gumbel_race_log_ratio, candidates=_FIXED_NUMBER)
+    policy = _race(reference, race, count, lam, BestOfN(count))
     if not full_output:
         return policy
     mass_error = jnp.abs(jnp.sum(policy.probs, axis=-1) - 1)
-    return policy, jnp.maximum(mass_error, _node_error(reference, policy, temperature))
+    return policy, jnp.maximum(mass_error, _node_error(reference, policy, lam))
 
 
 def soft_best_of_poisson(
@@ -254,9 +262,13 @@ def soft_best_of_poisson(
 
     [K] for the mechanism; the integral is derived here.
     """
-    nu = _parameter("mean_extra_draws", mean_extra_draws, reference, at_least=0)
-    race = functools.partial(gumbel_race_log_ratio, log_slope=_log_slope_of_poisson)
-    return _race(reference, race, nu, temperature, BestOfPoisson(nu))
+    reference, nu, lam = _aligned(
+        reference,
+        mean_extra_draws=_Real(mean_extra_draws, at_least=0),
+        temperature=_Real(temperature, at_least=0, finite=False),
+    )
+    race = functools.partial(gumbel_race_log_ratio, candidates=_POISSON_NUMBER)
+    return _race(reference, race, nu, lam, BestOfPoisson(nu))
 
 
 def exponential_race(reference: Policy, n: ArrayLike, temperature: ArrayLike) -> Policy:
@@ -292,8 +304,10 @@ def exponential_race(reference: Policy, n: ArrayLike, temperature: ArrayLike) ->
             "reference must be discrete for exponential_race, got a continuous one: "
             "discretise it, for instance Policy.from_samples(reference quantiles)."
         )
-    n = _parameter("n", n, reference, at_least=1)
-    return _race(reference, exponential_race_log_ratio, n, temperature, BestOfN(n))
+    reference, count, lam = _aligned(
+        reference, n=_Real(n, at_least=1), temperature=_Real(temperature, at_least=0, finite=False)
+    )
+    return _race(reference, exponential_race_log_ratio, count, lam, BestOfN(count))
 
 
 def exponential_tilt(reference: Policy, temperature: ArrayLike) -> Policy:
@@ -306,36 +320,38 @@ def exponential_tilt(reference: Policy, temperature: ArrayLike) -> Policy:
         temperature: :math:`\lambda \in [0, \infty]`; 0 conditions on the highest reward.
 
     Raises:
-        ValueError: ``temperature`` is negative or NaN, or the reference is continuous with a tail too
-            heavy for the tilt to exist (or to be resolved by its nodes).
+        ValueError: ``temperature`` is negative or NaN, or the reference is continuous with a tail
+            too heavy for the tilt to exist (or to be resolved by its nodes).
 
     Example:
         >>> import bon_theory as bt
         >>> reference = bt.Policy.from_probs([0.5, 0.3, 0.2], rewards=[0.0, 0.5, 1.0])
         >>> [round(float(p), 6) for p in bt.exponential_tilt(reference, 0.5).probs]
-        [0.157061, 0.256163, 0.586776]
+        [0.179, 0.291944, 0.529056]
 
     [V] Eq. (2); [G] §3.
     """
-    log_weights, is_hard = _log_weights(reference, temperature)
+    reference, lam = _aligned(reference, temperature=_Real(temperature, at_least=0, finite=False))
+    log_weights, is_hard = _log_weights(reference, lam)
     log_probs, shape = reference.log_probs, log_weights.shape
-    supported = jnp.where(log_probs > -jnp.inf, reference.rewards, -jnp.inf)
-    at_top = supported == jnp.max(supported, axis=-1, keepdims=True)
+    at_top = _rewards_below_top(reference) == 0
     exponent = jnp.where(is_hard, jnp.where(at_top, 0, -jnp.inf), log_weights)
     log_normaliser = jax.nn.logsumexp(log_probs + exponent, axis=-1, keepdims=True)
     policy = reference.with_log_ratio(jnp.broadcast_to(exponent - log_normaliser, shape))
     if reference.continuous:
         require(
             lambda: np.asarray(policy.probs)[..., -1] < 1e-9,
-            lambda: f"temperature={np.asarray(temperature)} is too small for this continuous reward: "
-            "E exp(reward / temperature) diverges or lies beyond the nodes; raise the temperature.",
+            lambda: (
+                f"temperature={np.asarray(temperature)} is too small for this continuous reward: "
+                "E exp(reward / temperature) diverges or lies beyond the nodes; raise it."
+            ),
             policy,
         )
     return policy
 
 
 def chi_squared_tilt(reference: Policy, strength: ArrayLike) -> Policy:
-    r"""The optimum of :math:`E\,r - \tfrac{\beta}{2}\,\chi^2(\cdot\|\pi)`, a clipped linear reweighting.
+    r"""The optimum of :math:`E\,r - \tfrac{\beta}{2}\,\chi^2(\cdot\|\pi)`: a clipped linear tilt.
 
     .. math:: P(y) = \pi(y)\,\frac{(r(y) - \nu)_+}{\beta}, \qquad E_\pi (r - \nu)_+ = \beta
 
@@ -343,8 +359,8 @@ def chi_squared_tilt(reference: Policy, strength: ArrayLike) -> Policy:
     rewards, with :math:`A_k` their probability and :math:`S_k` their sum of :math:`\pi r`.
 
     Args:
-        reference: the law of one draw. If continuous, give it a break at the rank of :math:`\nu` for
-            full accuracy: the density has a kink there.
+        reference: the law of one draw. If continuous, give it a break at the rank of :math:`\nu`
+            for full accuracy: the density has a kink there.
         strength: :math:`\beta > 0`, in units of the reward.
 
     Raises:
@@ -359,28 +375,46 @@ def chi_squared_tilt(reference: Policy, strength: ArrayLike) -> Policy:
     [H], the target of InferenceTimePessimism; the formula for the level is derived here.
     """
     least = float(jnp.finfo(reference.dtype).tiny)
-    strength = _parameter("strength", strength, reference, at_least=least)
-    shape = jnp.broadcast_shapes(strength.shape[:-1] + (1,), reference.rewards.shape)
-    top = jnp.max(reference.rewards, axis=-1, keepdims=True)
-    rewards = jnp.broadcast_to(reference.rewards - top, shape)  # the best is 0: no cancellation
+    reference, beta = _aligned(reference, strength=_Real(strength, at_least=least))
+    shape = jnp.broadcast_shapes(beta.shape, reference.rewards.shape)
+    rewards = jnp.broadcast_to(_rewards_below_top(reference), shape)
     probs = jnp.broadcast_to(reference.probs, shape)
     order = jnp.argsort(-rewards, axis=-1)
     mass = jnp.cumsum(jnp.take_along_axis(probs, order, axis=-1), axis=-1)
     total = jnp.cumsum(jnp.take_along_axis(probs * rewards, order, axis=-1), axis=-1)
     positive = mass > 0
-    levels = jnp.where(positive, (total - strength) / jnp.where(positive, mass, 1), -jnp.inf)
+    levels = jnp.where(positive, (total - beta) / jnp.where(positive, mass, 1), -jnp.inf)
     excess = rewards - jnp.max(levels, axis=-1, keepdims=True)
     kept = excess > 0
-    log_ratio = jnp.where(kept, jnp.log(jnp.where(kept, excess, 1)) - jnp.log(strength), -jnp.inf)
+    log_ratio = jnp.where(kept, jnp.log(jnp.where(kept, excess, 1)) - jnp.log(beta), -jnp.inf)
     return reference.with_log_ratio(log_ratio)
 
 
-def _parameter(
-    name: str, value: ArrayLike, reference: Policy, *, at_least: float, at_most: float = np.inf
-) -> jax.Array:
-    """A checked scalar parameter with an axis to broadcast against outcomes."""
-    checked = scalar(name, value, dtype=reference.dtype, at_least=at_least, at_most=at_most)
-    return checked[..., None]
+class _Real(NamedTuple):
+    """A scalar parameter as given, and its range."""
+
+    value: ArrayLike
+    at_least: float
+    at_most: float = math.inf
+    finite: bool = True
+
+
+def _aligned(reference: Policy, **parameters: _Real) -> tuple[Any, ...]:
+    """The reference and the checked parameters, all of one rank; outcomes are the last axis."""
+    checked = [
+        scalar(
+            name,
+            real.value,
+            dtype=reference.dtype,
+            at_least=real.at_least,
+            at_most=real.at_most,
+            finite=real.finite,
+        )[..., None]
+        for name, real in parameters.items()
+    ]
+    (reference,) = aligned(reference, ndim=max(array.ndim for array in checked))
+    ndim = reference.log_probs.ndim
+    return reference, *(a.reshape((1,) * (ndim - a.ndim) + a.shape) for a in checked)
 
 
 def _distort(reference: Policy, distortion: Distortion) -> Policy:
@@ -391,25 +425,30 @@ def _distort(reference: Policy, distortion: Distortion) -> Policy:
     return reference.with_log_ratio(log_ratio, log_cdf, below)
 
 
-def _log_weights(reference: Policy, temperature: ArrayLike) -> tuple[jax.Array, jax.Array]:
+def _log_weights(reference: Policy, temperature: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The weights (r - max r) / temperature, and where the temperature counts as zero."""
-    temperature = scalar(
-        "temperature", temperature, dtype=reference.dtype, at_least=0, finite=False
-    )[..., None]
-    top = jax.lax.stop_gradient(jnp.max(reference.rewards, axis=-1, keepdims=True))
-    below_top = reference.rewards - top
+    below_top = _rewards_below_top(reference)
     extent = -jnp.min(below_top, axis=-1, keepdims=True)
-    # Beyond this range r/temperature is rounded by more than a tenth and orders no more than ranks do.
+    # Beyond this range r/temperature is rounded by more than a tenth and orders no more than ranks
+    # do.
     is_hard = temperature <= jax.lax.stop_gradient(extent) * 16 * jnp.finfo(reference.dtype).eps
     is_hard |= temperature == 0
     return jnp.where(is_hard, 0, below_top / jnp.where(is_hard, 1, temperature)), is_hard
+
+
+def _rewards_below_top(reference: Policy) -> jax.Array:
+    """The rewards less the highest possible one; 0 for outcomes of probability zero."""
+    possible = reference.log_probs > -jnp.inf
+    supported = jnp.where(possible, reference.rewards, -jnp.inf)
+    top = jax.lax.stop_gradient(jnp.max(supported, axis=-1, keepdims=True))
+    return jnp.where(possible, reference.rewards - top, 0)
 
 
 def _race(
     reference: Policy,
     log_ratio: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
     parameter: jax.Array,
-    temperature: ArrayLike,
+    temperature: jax.Array,
     hard: Distortion,
 ) -> Policy:
     """The winner of a race among candidates; at temperature 0 it is the ``hard`` rank selection."""
@@ -420,7 +459,7 @@ def _race(
     return reference.with_log_ratio(jnp.where(is_hard, hard_ratio, soft_ratio))
 
 
-def _node_error(reference: Policy, policy: Policy, temperature: ArrayLike) -> jax.Array:
+def _node_error(reference: Policy, policy: Policy, temperature: jax.Array) -> jax.Array:
     """Error of integrating exp(-t w) over the nodes of a continuous law; 0 for a discrete one."""
     if not reference.continuous:
         return jnp.zeros((), reference.dtype)
@@ -439,3 +478,7 @@ def _log_slope_of_n(log_m: jax.Array, parameter: jax.Array) -> jax.Array:
 def _log_slope_of_poisson(log_m: jax.Array, parameter: jax.Array) -> jax.Array:
     """Log of d/dz [z e^{ν(z-1)}]."""
     return jnp.log1p(parameter * jnp.exp(log_m)) + parameter * jnp.expm1(log_m)
+
+
+_FIXED_NUMBER = Candidates(_log_slope_of_n, is_power=True)
+_POISSON_NUMBER = Candidates(_log_slope_of_poisson, is_power=False)

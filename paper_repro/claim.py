@@ -30,7 +30,7 @@ class Tolerance:
         relative: to the expected value.
 
     Example:
-        >>> Tolerance("quadrature is good to rounding", relative=1e-12).allowance(2.0)
+        >>> float(Tolerance("quadrature is good to rounding", relative=1e-12).allowance(2.0))
         2e-12
     """
 
@@ -56,8 +56,8 @@ def printed(significant_digits: int) -> Tolerance:
     """Half a unit of the last digit of a number given to so many significant digits.
 
     Example:
-        >>> printed(3).allowance(8.15)
-        0.04075
+        >>> float(printed(3).allowance(8.0))
+        0.04
     """
     reason = f"stated to {significant_digits} significant digits"
     return Tolerance(reason, relative=0.5 * 10.0 ** (1 - significant_digits))

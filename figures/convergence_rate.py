@@ -25,13 +25,14 @@ REWARDS = tuple(float(r) for r in np.arange(10) / 9)
 TEMPERATURE = 0.06
 
 CAPTION = (
-    "Convergence of soft best-of-n to the tilt P*: published 1/n bounds beside the exact values. "
-    "Ten outcomes, π ∝ 2⁻ʲ, rewards j/9, temperature {temperature}; χ² = {chi_squared:.1f}. "
-    "(a) KL(P*‖Pₙ) ≤ log(1 + χ²/n) holds at every n and is the right order while n is far below χ² "
-    "(vertical line); beyond, the divergence is Θ(1/n²), with constant ½Var(w̄) under P*. "
-    "(b) E*/Eₙ − 1 ≤ (c − 1)/n, c = E*[r w̄]/E*[r]: the order 1/n is exact, the constant is "
-    "Cov(r, w̄)/E*[r] under P*. (c) Total variation: Pinsker's inequality applied to (a) gives "
-    "n^(−1/2), the truth is 1/n with constant ½E*|w̄ − 1 − χ²|. Exact; no sampling."
+    "Convergence of soft best-of-n to the tilt P*: published 1/n bounds beside the exact "
+    "values. Ten outcomes, π ∝ 2⁻ʲ, rewards j/9, temperature {temperature}; χ² = "
+    "{chi_squared:.1f}. (a) KL(P*‖Pₙ) ≤ log(1 + χ²/n) holds at every n and is the right order"
+    " while n is far below χ² (vertical line); beyond, the divergence is Θ(1/n²), with "
+    "constant ½Var(w̄) under P*. (b) E*/Eₙ − 1 ≤ (c − 1)/n, c = E*[r w̄]/E*[r]: the order 1/n"
+    " is exact, the constant is Cov(r, w̄)/E*[r] under P*. (c) Total variation: Pinsker's "
+    "inequality applied to (a) gives n^(−1/2), the truth is 1/n with constant ½E*|w̄ − 1 − "
+    "χ²|. Exact; no sampling."
 )
 
 
@@ -115,7 +116,13 @@ def _draw_panel(ax: Axes, data: FigureData, name: str, bound: str, order: str) -
     ax.plot(n, exact, color=COLORS["soft_best_of_n"], label="exact")
     ax.plot(n, rates[f"{name}_sharp"], color="black", linestyle=":", label=order)
     low = 10.0 ** np.floor(np.log10(exact.min()))
-    ax.set(xscale="log", yscale="log", xlim=(1, n[-1]), ylim=(low, 30), xlabel="n (draws)")
+    ax.set(
+        xscale="log",
+        yscale="log",
+        xlim=(1, n[-1]),
+        ylim=(low, 3 * max(exact.max(), 1)),
+        xlabel="n (draws)",
+    )
     ax.set_xticks(10.0 ** np.arange(0, 7, 2))
     ax.annotate(
         r"$n=\chi^2$",
@@ -125,7 +132,9 @@ def _draw_panel(ax: Axes, data: FigureData, name: str, bound: str, order: str) -
         fontsize=7,
         color=BOUND,
     )
-    ax.legend(loc="lower left", bbox_to_anchor=(0.0, 0.08), handlelength=1.8)
+    ax.yaxis.set_ticks([], minor=True)
+    legend = ax.legend(loc="lower left", bbox_to_anchor=(0.0, 0.08), frameon=True, framealpha=1.0)
+    legend.get_frame().set(edgecolor="none")
 
 
 def main(output_dir: Path) -> FigureFiles:

@@ -35,14 +35,14 @@ REWARDS = tuple(float(r) for r in np.arange(8) / 7)
 _NODES = 1601  # moves no point by 1e-6 against 6401 nodes
 
 CAPTION = (
-    "Reward and KL divergence of soft best-of-n (the plane of Mayrink Verdun et al., Figure 1). "
-    "(a) Eight outcomes, π = (8, 7, …, 1)/36, rewards 0, 1/7, …, 1. (b) A reward uniform on "
-    "(0, 1). Black: the exponential tilt, the largest expected reward at each KL divergence from "
-    "the reference. Dots: best-of-n. Curves: soft best-of-n at fixed n, from the reference "
-    "(temperature ∞, lower left) to best-of-n (temperature 0, the dot). (c, d) What soft best-of-n "
-    "falls short of the optimum at equal KL divergence. Curves tend to the optimum as n grows; "
-    "under a uniform reward a few more candidates chosen softly lose to fewer chosen hard. "
-    "Exact; no sampling."
+    "Reward and KL divergence of soft best-of-n (the plane of Mayrink Verdun et al., Figure "
+    "1). (a) Eight outcomes, π = (8, 7, …, 1)/36, rewards 0, 1/7, …, 1. (b) A reward uniform "
+    "on (0, 1). Black: the exponential tilt, the largest expected reward at each KL "
+    "divergence from the reference. Dots: best-of-n. Curves: soft best-of-n at fixed n, from "
+    "the reference (temperature ∞, lower left) to best-of-n (temperature 0, the dot). (c, d) "
+    "What soft best-of-n falls short of the optimum at equal KL divergence. Curves tend to "
+    "the optimum as n grows; under a uniform reward a few more candidates chosen softly lose "
+    "to fewer chosen hard. Exact; no sampling."
 )
 
 

@@ -99,7 +99,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 def shades(color: str, count: int) -> list[tuple[float, float, float]]:
     """``count`` shades of a method's colour, light to full: an ordered parameter."""
-    strengths = [1.0] if count == 1 else [0.35 + 0.65 * i / (count - 1) for i in range(count)]
+    strengths = [1.0] if count == 1 else [0.45 + 0.55 * i / (count - 1) for i in range(count)]
     return [
         tuple(1 - s * (1 - channel) for channel in to_rgb(color))  # type: ignore[misc]
         for s in strengths

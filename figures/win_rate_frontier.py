@@ -29,11 +29,12 @@ from figures.style import (
 __all__ = ["data", "draw", "main"]
 
 CAPTION = (
-    "Best-of-n against the optimum (Gui et al., Figure 2). (a) Win rate against the reference and "
-    "KL divergence from it, for a reward without ties: best-of-n for real n (line) and n = 2, 4, … "
-    "(dots), and the policy that has the highest win rate at its KL divergence. (b) How much "
-    "higher the optimum's win rate is at the KL divergence of best-of-n. Largest over real n: "
-    "{gap:.6f} at n = {n:.3f}; for large n it falls like 1/(2n³). Exact; no sampling."
+    "Best-of-n against the optimum (Gui et al., Figure 2). (a) Win rate against the reference"
+    " and KL divergence from it, for a reward without ties: best-of-n for real n (line) and n"
+    " = 2, 4, … (dots), and the policy that has the highest win rate at its KL divergence. "
+    "(b) How much higher the optimum's win rate is at the KL divergence of best-of-n. Largest"
+    " over real n: {gap:.6f} at n = {n:.3f}; for large n it falls like 1/(2n³). Exact; no "
+    "sampling."
 )
 
 

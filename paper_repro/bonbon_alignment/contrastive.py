@@ -65,14 +65,14 @@ def _margin_moments() -> tuple[tuple[float, float], ...]:
     return tuple((float(mean), float(variance)) for mean, variance in moments)
 
 
-def _discrete_margin(levels: int, n: int) -> float:
+@partial(jax.jit, static_argnames="levels")
+def _discrete_margin(n: Array, *, levels: int) -> Array:
     """Mean margin on equally likely distinct rewards."""
     probs = jnp.full(levels, 1 / levels)
-    reference = bt.Policy.from_probs(probs, jnp.arange(levels, dtype=float))
-    return float(margin_mean(reference, jnp.asarray(float(n))))
+    return margin_mean(bt.Policy.from_probs(probs, jnp.arange(levels, dtype=float)), n)
 
 
-_LEVELS = (2, 10, 100, 10_000)
+_LEVELS = (2, 10, 10_000)
 
 
 def _ipo_minimiser_error() -> list[float]:
@@ -161,7 +161,7 @@ CLAIMS: tuple[Claim, ...] = (
         id="bonbon/discrete-margin",
         where="IPO-BoN",
         statement="With 10 equally likely reward levels, the mean margin at n = 8 is 14.2083.",
-        compute=lambda: _discrete_margin(10, 8),
+        compute=lambda: _discrete_margin(jnp.asarray(8.0), levels=10),
         expected=14.2083,
         tolerance=printed(6),
         source="derived",
@@ -174,7 +174,7 @@ CLAIMS: tuple[Claim, ...] = (
             "With finitely many equally likely reward levels the mean margin at n = 8 is below the "
             "18.15 that β*_8 assumes."
         ),
-        compute=lambda: [_discrete_margin(levels, 8) for levels in _LEVELS],
+        compute=lambda: [float(_discrete_margin(jnp.asarray(8.0), levels=k)) for k in _LEVELS],
         expected=(7 * harmonic(7),) * len(_LEVELS),
         relation="<=",
         tolerance=Tolerance("an inequality: no slack"),

@@ -6,12 +6,14 @@ import math
 from functools import cache, partial
 from itertools import pairwise
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from numpy.typing import NDArray
 
 import bon_theory as bt
-from paper_repro.bonbon_alignment.rank_policies import uniform
+from paper_repro.bonbon_alignment.rank_policies import best_of_n_curve
 from paper_repro.claim import Claim, Tolerance
 from paper_repro.search import root
 
@@ -32,30 +34,39 @@ LAWS: dict[str, tuple[float, ...]] = {
     "rare top": (0.6, 0.399, 0.001),
     "one level": (1.0,),
 }
-_NUMBERS = (2, 8, 64)
+_NUMBERS: tuple[int, ...] = (2, 8, 64)
 _CASES = tuple((name, n) for name in LAWS for n in _NUMBERS)
 _LABELS = tuple(f"{name}, n={n}" for name, n in _CASES)
 
 
-@cache
-def _selected(name: str, n: int) -> tuple[bt.Policy, bt.Policy]:
-    """Best-of-n on one of the laws, and the law."""
-    probs = np.array(LAWS[name])
+@jax.jit
+def _best_of_n(probs: Array, n: Array) -> dict[str, Array]:
+    """The law of best-of-n on the law `probs`, levels ascending, and how it performs."""
     reference = bt.Policy.from_probs(probs, jnp.arange(probs.size, dtype=float))
-    return bt.best_of_n(reference, float(n)), reference
+    policy = bt.best_of_n(reference, n)
+    return {
+        "probs": policy.probs,
+        "kl": bt.kl_divergence(policy, reference),
+        "win": bt.win_rate(policy, reference, ties="win"),
+        "loss": bt.win_rate(policy, reference, ties="loss"),
+        "half": bt.win_rate(policy, reference, ties="half"),
+    }
+
+
+@cache
+def _selected(name: str, n: int) -> dict[str, NDArray[np.float64]]:
+    found = _best_of_n(jnp.array(LAWS[name]), jnp.asarray(float(n)))
+    return {quantity: np.asarray(value) for quantity, value in found.items()}
 
 
 def _kl(name: str, n: int) -> float:
-    return float(bt.kl_divergence(*_selected(name, n)))
+    return float(_selected(name, n)["kl"])
 
 
 def _win_rates(name: str, n: int) -> tuple[float, float, float]:
     """Ties count as wins, as losses, as one half."""
-    policy, reference = _selected(name, n)
-    win, loss, half = (
-        float(bt.win_rate(policy, reference, ties=ties)) for ties in ("win", "loss", "half")
-    )
-    return win, loss, half
+    selected = _selected(name, n)
+    return float(selected["win"]), float(selected["loss"]), float(selected["half"])
 
 
 def _half_ties_shortfalls() -> list[float]:
@@ -68,10 +79,9 @@ def _tie_free_kl(n: int) -> float:
 
 def _kl_shortfalls() -> list[float]:
     """KL of tie-free best-of-n minus that on the law, both by the core."""
-    tie_free = {
-        n: float(bt.kl_divergence(bt.best_of_n(uniform(), float(n)), uniform())) for n in _NUMBERS
-    }
-    return [tie_free[n] - _kl(name, n) for name, n in _CASES]
+    tie_free = np.asarray(best_of_n_curve(jnp.array(_NUMBERS, float))[1]).tolist()
+    at = dict(zip(_NUMBERS, tie_free, strict=True))
+    return [at[n] - _kl(name, n) for name, n in _CASES]
 
 
 def _divergence_within_atoms(probs: tuple[float, ...], n: int) -> float:
@@ -94,32 +104,32 @@ def _one_atom_kl() -> float:
     """KL of best-of-10 for a top atom of 1/100 over 200,000 equal levels, nearly a continuum."""
     levels, top = 200_000, 0.01
     probs = np.append(np.full(levels, (1 - top) / levels), top)
-    reference = bt.Policy.from_probs(probs, jnp.arange(levels + 1, dtype=float))
-    return float(bt.kl_divergence(bt.best_of_n(reference, 10.0), reference))
+    return float(_best_of_n(jnp.asarray(probs), jnp.asarray(10.0))["kl"])
 
 
-_COARSE = (0.05, 0.09, 0.72, 0.14)
+@jax.jit
+def _coarse(strength: Array) -> dict[str, Array]:
+    """Best-of-2 and the discrete optimum π·e^{c·midrank}/Z on a coarse law."""
+    probs = jnp.array([0.05, 0.09, 0.72, 0.14])
+    reference = bt.Policy.from_probs(probs, jnp.cumsum(probs) - probs / 2)
+    best = bt.best_of_n(reference, 2.0)
+    optimum = bt.exponential_tilt(reference, 1 / strength)
+    return {
+        "excess_kl": bt.kl_divergence(optimum, reference) - bt.kl_divergence(best, reference),
+        "advantage": bt.win_rate(optimum, reference) - bt.win_rate(best, reference),
+    }
 
 
 def _coarse_gap() -> float:
-    """Advantage at equal KL of the discrete optimum π·e^{c·midrank}/Z over best-of-2."""
-    probs = np.array(_COARSE)
-    reference = bt.Policy.from_probs(probs, np.cumsum(probs) - probs / 2)
-    best = bt.best_of_n(reference, 2.0)
-    kl = float(bt.kl_divergence(best, reference))
-
-    def excess(strength: float) -> float:
-        optimum = bt.exponential_tilt(reference, 1 / strength)
-        return float(bt.kl_divergence(optimum, reference)) - kl
-
-    optimum = bt.exponential_tilt(reference, 1 / root(excess, 0.1, 100.0))
-    return float(bt.win_rate(optimum, reference) - bt.win_rate(best, reference))
+    """Advantage of the optimum at the KL of best-of-2."""
+    strength = root(lambda c: float(_coarse(jnp.asarray(c))["excess_kl"]), 0.1, 100.0)
+    return float(_coarse(jnp.asarray(strength))["advantage"])
 
 
-def _hundred_levels() -> NDArray[np.float64]:
-    policy, reference = _selected("100 equal levels", 10)
-    shortfall = 10 / 11 - float(bt.win_rate(policy, reference))
-    return np.array([_tie_free_kl(10) - _kl("100 equal levels", 10), shortfall])
+def _hundred_levels() -> list[float]:
+    """What 100 equal levels cost best-of-10 against a continuum: KL, win rate."""
+    name = "100 equal levels"
+    return [_tie_free_kl(10) - _kl(name, 10), 10 / 11 - _win_rates(name, 10)[2]]
 
 
 CLAIMS: tuple[Claim, ...] = (
@@ -127,7 +137,7 @@ CLAIMS: tuple[Claim, ...] = (
         id="bonbon/discrete-law",
         statement="With ties, best-of-n has probability Fⁿ − F₋ⁿ on each reward level.",
         compute=lambda: np.concatenate(
-            [_selected("5 : 3 : 2", 3)[0].probs, _selected("7 : 3", 8)[0].probs]
+            [_selected("5 : 3 : 2", 3)["probs"], _selected("7 : 3", 8)["probs"]]
         ),
         expected=(0.125, 0.387, 0.488, 0.05764801, 0.94235199),
         tolerance=ROUNDING,

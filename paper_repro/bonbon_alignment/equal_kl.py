@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from functools import cache, partial
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from numpy.typing import ArrayLike, NDArray
 
 import bon_theory as bt
@@ -67,24 +69,25 @@ def _largest_gap() -> tuple[float, float]:
 
 def _win_rates_at_equal_kl() -> list[float]:
     """Win rate of the optimum minus that of each rival at the rival's KL."""
-    return [
-        win_rate_at_kl(float(bt.kl_divergence(policy, reference)))
-        - float(bt.win_rate(policy, reference))
-        for policy, reference in rivals().values()
-    ]
+    return [win_rate_at_kl(kl) - win_rate for win_rate, kl, *_ in rivals().tolist()]
+
+
+@jax.jit
+def _best_of_poisson(mean_extra_draws: Array) -> tuple[Array, Array]:
+    policy = bt.best_of_poisson(uniform(), mean_extra_draws)
+    return bt.win_rate(policy, uniform()), bt.kl_divergence(policy, uniform())
 
 
 def _poisson_excess() -> float:
     """Largest KL(best-of-Poisson) − KL(optimum) at equal win rate, over μ."""
 
     def excess(mean_extra_draws: float) -> float:
-        policy = bt.best_of_poisson(uniform(), mean_extra_draws)
-        win_rate = float(bt.win_rate(policy, uniform()))
+        win_rate, kl = map(float, _best_of_poisson(jnp.asarray(mean_extra_draws)))
         strength = root(
             lambda c: float(optimal_curve(jnp.asarray([c]))[0][0]) - win_rate, 1e-6, 1e3
         )
         optimal = float(optimal_curve(jnp.asarray([strength]))[1][0])
-        return float(bt.kl_divergence(policy, uniform())) - optimal
+        return kl - optimal
 
     return maximum(excess, 2.0, 6.0, accuracy=1e-4)[0]
 

@@ -37,7 +37,8 @@ STRENGTHS = (0.1, 1.0, 5.0, 50.0)
 @cache
 def uniform() -> bt.Policy:
     """The tie-free reference; no rank policy depends on which one it is."""
-    return bt.Policy.uniform_reward()
+    with jax.ensure_compile_time_eval():  # numbers, also when first asked for under jit
+        return bt.Policy.uniform_reward()
 
 
 def optimal_win_rate(strength: float) -> float:
@@ -73,7 +74,8 @@ def _curve(
     return jax.vmap(at)(parameters)
 
 
-def _tilting_class() -> list[float]:
+@jax.jit
+def _tilting_class() -> Array:
     """Largest |log(policy/π) − log h(F)| for best-of-8 and the optimum, on three rewards."""
     deviations = []
     for reference in (uniform(), bt.Policy.gaussian_reward(), bt.Policy.exponential_reward()):
@@ -82,10 +84,10 @@ def _tilting_class() -> list[float]:
         optimal = bt.log_ratio(bt.win_rate_optimal(reference, 5.0), reference)
         log_normaliser = math.log(math.expm1(5.0) / 5.0)
         deviations += [
-            float(jnp.max(jnp.abs(best - (math.log(8.0) + 7.0 * log_rank)))),
-            float(jnp.max(jnp.abs(optimal - (5.0 * rank - log_normaliser)))),
+            jnp.max(jnp.abs(best - (math.log(8.0) + 7.0 * log_rank))),
+            jnp.max(jnp.abs(optimal - (5.0 * rank - log_normaliser))),
         ]
-    return deviations
+    return jnp.stack(deviations)
 
 
 def _slope() -> Array:
@@ -95,20 +97,6 @@ def _slope() -> Array:
         optimal_curve, (strengths,), (jnp.ones_like(strengths),)
     )
     return win_rate_slope / kl_slope
-
-
-def rivals() -> dict[str, tuple[bt.Policy, bt.Policy]]:
-    """Policies that the optimum must beat at equal KL, each with its reference."""
-    gaussian = bt.Policy.gaussian_reward()
-    cut = bt.Policy.from_quantile(lambda u: u, breaks=(0.75,))
-    return {
-        "best-of-4": (bt.best_of_n(uniform(), 4.0), uniform()),
-        "worst-of-2": (bt.worst_of_n(uniform(), 2.0), uniform()),
-        "best-of-Poisson, μ=5": (bt.best_of_poisson(uniform(), 5.0), uniform()),
-        "soft best-of-8, λ=¼": (bt.soft_best_of_n(uniform(), 8.0, 0.25), uniform()),
-        "tilt of a Gaussian reward, λ=1": (bt.exponential_tilt(gaussian, 1.0), gaussian),
-        "top quarter": (bt.top_fraction(cut, 0.25), cut),
-    }
 
 
 RIVALS = (
@@ -121,15 +109,44 @@ RIVALS = (
 )
 
 
-def _optimality_identity() -> list[float]:
+@jax.jit
+def _rivals(strength: Array) -> Array:
+    """`[6, 5]`: WR(P), KL(P‖π), KL(P‖π_c), WR(π_c), KL(π_c‖π) of each rival P."""
+    gaussian = bt.Policy.gaussian_reward()
+    cut = bt.Policy.from_quantile(lambda u: u, breaks=(0.75,))
+    rivals = (
+        (bt.best_of_n(uniform(), 4.0), uniform()),
+        (bt.worst_of_n(uniform(), 2.0), uniform()),
+        (bt.best_of_poisson(uniform(), 5.0), uniform()),
+        (bt.soft_best_of_n(uniform(), 8.0, 0.25), uniform()),
+        (bt.exponential_tilt(gaussian, 1.0), gaussian),
+        (bt.top_fraction(cut, 0.25), cut),
+    )
+    rows = []
+    for policy, reference in rivals:
+        optimal = bt.win_rate_optimal(reference, strength)
+        rows.append(
+            [
+                bt.win_rate(policy, reference),
+                bt.kl_divergence(policy, reference),
+                bt.kl_divergence(policy, optimal),
+                bt.win_rate(optimal, reference),
+                bt.kl_divergence(optimal, reference),
+            ]
+        )
+    return jnp.array(rows)
+
+
+@cache
+def rivals() -> np.ndarray:
+    """Policies that the optimum must beat at equal KL; columns as in `_rivals`, at c = 5."""
+    return np.asarray(_rivals(jnp.asarray(5.0)))
+
+
+def _optimality_identity() -> np.ndarray:
     """KL(P‖π_c) + KL(π_c‖π) − KL(P‖π) − c·(WR(π_c) − WR(P)) at c = 5, for each rival P."""
-    residuals = []
-    for policy, reference in rivals().values():
-        optimal = bt.win_rate_optimal(reference, 5.0)
-        advantage = bt.win_rate(optimal, reference) - bt.win_rate(policy, reference)
-        kl = bt.kl_divergence(policy, optimal) + bt.kl_divergence(optimal, reference)
-        residuals.append(float(kl - bt.kl_divergence(policy, reference) - 5.0 * advantage))
-    return residuals
+    win_rate, kl, kl_from_optimal, optimal_win_rate, optimal_kl = rivals().T
+    return kl_from_optimal + optimal_kl - kl - 5.0 * (optimal_win_rate - win_rate)
 
 
 def _best_of_n_as_rlhf() -> list[float]:
@@ -157,7 +174,8 @@ def _optimum_as_rlhf() -> list[float]:
     ]
 
 
-def _zero_truncated_poisson() -> float:
+@jax.jit
+def _zero_truncated_poisson() -> Array:
     """Largest |Σ_k Pr(N=k)·best-of-k − optimum| on a law with ties, N zero-truncated Poisson(5)."""
     reference = bt.Policy.from_probs(
         np.array([0.3, 0.1, 0.25, 0.15, 0.2]), np.array([0.0, 1.0, 0.5, 1.0, 0.0])
@@ -166,7 +184,7 @@ def _zero_truncated_poisson() -> float:
     log_mass = counts * math.log(5.0) - jax.lax.lgamma(counts + 1) - math.log(math.expm1(5.0))
     best = jax.vmap(lambda k: bt.best_of_n(reference, k).probs)(counts)
     mixture = jnp.sum(jnp.exp(log_mass)[:, None] * best, axis=0)
-    return float(jnp.max(jnp.abs(mixture - bt.win_rate_optimal(reference, 5.0).probs)))
+    return jnp.max(jnp.abs(mixture - bt.win_rate_optimal(reference, 5.0).probs))
 
 
 def _gaussian_tilt_win_rate() -> list[float]:

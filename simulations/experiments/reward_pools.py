@@ -226,7 +226,12 @@ def _exact(
     strict = bt.win_rate(policy, reference, ties="loss")
     weak = bt.win_rate(policy, reference, ties="win")
     win_rate = (strict + weak) / 2
-    win_variance = strict + (weak - strict) / 4 - jnp.square(win_rate)
+    # A sum of squares: the shorter E s² − W² rounds below zero where all candidates tie.
+    win_variance = (
+        strict * jnp.square(1 - win_rate)
+        + jnp.maximum(weak - strict, 0) * jnp.square(0.5 - win_rate)
+        + jnp.maximum(1 - weak, 0) * jnp.square(win_rate)
+    )
     return (
         jnp.stack([reward, win_rate]),
         jnp.stack([reward_variance, win_variance]),
@@ -271,7 +276,8 @@ def _compete_resampled(
 
 def _z(difference: NDArray[np.float64], error: NDArray[np.float64]) -> NDArray[np.float64]:
     """z of the mean over prompts (last axis) of independent differences."""
-    return difference.sum(axis=-1) / np.linalg.norm(error, axis=-1)
+    # A law without any variance leaves rounding errors alone, which are no discrepancy.
+    return difference.sum(axis=-1) / np.maximum(np.linalg.norm(error, axis=-1), 1e-6)
 
 
 def _check_pools(

@@ -16,7 +16,6 @@ from flax import nnx
 
 from simulations.language_model.tokenizer import BYTES, Vocabulary
 
-
 _LECUN_NORMAL = nnx.initializers.lecun_normal()
 
 

@@ -1,15 +1,18 @@
 """Recompute the golden values that take minutes: `python -m tests.golden.make`.
 
-Writes soft_continuous.json beside this file: soft best-of-n of continuous rewards, 22 digits each,
-from tests/oracles/soft_continuous.py alone.
+Writes beside this file, from tests/oracles alone:
+soft_continuous.json — soft best-of-n of continuous rewards, 22 digits each;
+soft_extreme.json — natural logarithms of discrete soft best-of-n laws far beyond enumeration.
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tests.oracles.multiprecision import mp
 from tests.oracles.soft_continuous import DIGITS, SoftBestOfN
+from tests.oracles.soft_real_n import soft_best_of_n
 
 HERE = Path(__file__).parent
 CASES = [
@@ -59,14 +62,56 @@ def case(name: str, n: float, temperature: float) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Write the table, reporting each case as it is done."""
+# Dyadic rewards and temperatures: r/λ is exact in floats, so rounding it is not what is tested.
+REWARDS = [0.0, 0.5, 1.0, 0.75]
+EXTREME = [
+    *(
+        ([0.5, 0.25, 0.125, 0.125], n, temperature)
+        for n, temperature in [
+            (1.5, 0.25),
+            (1.0625, 2.0**-4),
+            (40.25, 2.0**-10),
+            (1e6, 0.25),
+            (1e6, 2.0**-13),
+            (1e15, 2.0**-4),
+            (1e15, 2.0**-13),
+            (1e15, 1024.0),
+        ]
+    ),
+    *(
+        ([0.5, 0.25, 1e-200, 0.25], n, temperature)
+        for n, temperature in [(1e3, 2.0**-10), (1e15, 2.0**-10), (1e15, 0.125)]
+    ),
+    ([2.0**-11, 1 - 2.0**-10, 2.0**-12, 2.0**-12], 1.125, 2.0**-4),
+]
+
+
+def extreme_case(probs: list[float], n: float, temperature: float) -> dict[str, Any]:
+    """Return the logarithms of one discrete law."""
+    law = soft_best_of_n(probs, REWARDS, n, temperature)
+    return {
+        "probs": probs,
+        "rewards": REWARDS,
+        "n": n,
+        "temperature": temperature,
+        "log_law": [mp.nstr(mp.log(p), 22) for p in law],
+    }
+
+
+def write(name: str, case: Callable[..., dict[str, Any]], table: list[Any]) -> None:
+    """Write one table, reporting each row as it is done."""
     rows = []
     with mp.workdps(DIGITS):
-        for arguments in CASES:
+        for arguments in table:
             rows.append(case(*arguments))
-            print(*arguments, rows[-1]["kl"], "mass error", rows[-1]["mass_error"], flush=True)
-    (HERE / "soft_continuous.json").write_text(json.dumps(rows, indent=1) + "\n")
+            print(rows[-1], flush=True)
+    (HERE / name).write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def main() -> None:
+    """Write both tables."""
+    write("soft_extreme.json", extreme_case, EXTREME)
+    write("soft_continuous.json", case, CASES)
 
 
 if __name__ == "__main__":

@@ -11,63 +11,67 @@ from typing import Any
 from tests.oracles.multiprecision import Real, mp
 
 DIGITS = 34
-Density = Callable[[Real], Real]
+Density = Callable[[Real, Real], Real]
 
 
 @dataclass(frozen=True)
 class RankLaw:
-    """A density ratio h on (0, 1), with the points between which it is smooth."""
+    """A density ratio h(u, 1 − u) on (0, 1), with the points between which it is smooth."""
 
     density: Density
     breaks: tuple[Any, ...] = ()
 
     def integral(self, integrand: Callable[[Real, Real], Real], *extra: Any) -> Real:
-        """Return ∫ integrand(u, h(u)) du over (0, 1)."""
+        """Return ∫ integrand(u, h(u)) du over (0, 1), each half from its own end."""
         # Laws with n = 1e6 change within 1e-6 of an end: resolve each decade down to 1e-9.
         decades = [mp.mpf(10) ** -k for k in range(1, 10)]
-        points = {mp.mpf(0), mp.mpf(1), *self.breaks, *extra}
-        points |= {*decades, *(1 - d for d in decades)}
+        half = mp.mpf(1) / 2
+        breaks = [mp.mpf(b) for b in (*self.breaks, *extra)]
+        lower = {0, *decades, half, *(b for b in breaks if b < half)}
+        upper = {0, *decades, half, *(1 - b for b in breaks if b > half)}
         with mp.workdps(DIGITS):
-            return mp.quad(lambda u: integrand(u, self.density(u)), sorted(points))
+            return mp.quad(lambda u: integrand(u, self.density(u, 1 - u)), sorted(lower)) + mp.quad(
+                lambda v: integrand(1 - v, self.density(1 - v, v)), sorted(upper)
+            )
 
     def crossing(self) -> list[Real]:
         """Return where the monotone h passes 1, where |h − 1| has its corner."""
         with mp.workdps(DIGITS):
             low, high = mp.mpf(0), mp.mpf(1)
-            rising = self.density(mp.mpf("1e-30")) < 1
+            rising = self.density(mp.mpf("1e-30"), mp.mpf(1)) < 1
             for _ in range(4 * DIGITS):
                 middle = (low + high) / 2
-                below = self.density(middle) < 1
+                below = self.density(middle, 1 - middle) < 1
                 low, high = (middle, high) if below == rising else (low, middle)
             return [low]
 
 
 def best_of_n(n: Any) -> RankLaw:
     """Maximum of n uniforms, real n: h = n u^{n−1}."""
-    return RankLaw(lambda u: mp.mpf(n) * u ** (mp.mpf(n) - 1))
+    return RankLaw(lambda u, v: mp.mpf(n) * u ** (mp.mpf(n) - 1))
 
 
 def worst_of_n(n: Any) -> RankLaw:
     """Minimum of n uniforms: h = n (1−u)^{n−1}."""
-    return RankLaw(lambda u: mp.mpf(n) * (1 - u) ** (mp.mpf(n) - 1))
+    return RankLaw(lambda u, v: mp.mpf(n) * v ** (mp.mpf(n) - 1))
 
 
 def best_of_poisson(mean_extra_draws: Any) -> RankLaw:
     """Maximum of 1 + Poisson(μ) uniforms: h = Σ_k Pr(k) (k+1) u^k = (μu + 1) e^{μ(u−1)}."""
     mu = mp.mpf(mean_extra_draws)
-    return RankLaw(lambda u: (mu * u + 1) * mp.exp(mu * (u - 1)))
+    return RankLaw(lambda u, v: (mu * u + 1) * mp.exp(-mu * v))
 
 
 def win_rate_optimal(strength: Any) -> RankLaw:
     """Density ratio proportional to e^{cu}."""
     c = mp.mpf(strength)
-    return RankLaw(lambda u: c * mp.exp(c * u) / mp.expm1(c))
+    return RankLaw(lambda u, v: c * mp.exp(-c * v) / -mp.expm1(-c))
 
 
 def top_fraction(fraction: Any) -> RankLaw:
     """The best `fraction` of the mass, each outcome equally likely."""
     q = mp.mpf(fraction)
-    return RankLaw(lambda u: 1 / q if u > 1 - q else mp.mpf(0), (1 - q,))
+    return RankLaw(lambda u, v: 1 / q if v < q else mp.mpf(0), (1 - q,))
 
 
 def kl(law: RankLaw) -> Real:

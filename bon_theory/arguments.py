@@ -8,8 +8,8 @@ turns into NaN, which every formula downstream passes on.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import jax
 import jax.core
@@ -17,7 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-__all__ = ["float_array", "is_concrete", "require", "scalar"]
+Numbers: TypeAlias = "ArrayLike | Sequence[Numbers]"
+"""An array, a number, or nested lists of numbers."""
+
+__all__ = ["Numbers", "float_array", "is_concrete", "require", "scalar"]
 
 
 def is_concrete(*values: Any) -> bool:
@@ -31,7 +34,7 @@ def require(condition: Callable[[], Any], message: Callable[[], str], *values: A
         raise ValueError(message())
 
 
-def float_array(name: str, value: ArrayLike) -> jax.Array:
+def float_array(name: str, value: Numbers) -> jax.Array:
     """``value`` as a floating-point array whose last axis exists and is not empty."""
     array = jnp.asarray(value)
     if not jnp.issubdtype(array.dtype, jnp.floating):
@@ -48,7 +51,7 @@ def float_array(name: str, value: ArrayLike) -> jax.Array:
 
 def scalar(
     name: str,
-    value: ArrayLike,
+    value: Numbers,
     *,
     dtype: Any,
     at_least: float = -math.inf,

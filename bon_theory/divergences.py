@@ -11,9 +11,8 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 
-from bon_theory.arguments import scalar
+from bon_theory.arguments import Numbers, scalar
 from bon_theory.policy import Policy, aligned
 from bon_theory.quadrature import absolute_sum
 
@@ -86,7 +85,7 @@ def kl_divergence(policy: Policy, reference: Policy) -> jax.Array:
     return jnp.sum(_kl_term(ell, p, q), axis=-1)
 
 
-def renyi_divergence(policy: Policy, reference: Policy, order: ArrayLike) -> jax.Array:
+def renyi_divergence(policy: Policy, reference: Policy, order: Numbers) -> jax.Array:
     r""":math:`D_\alpha(P\|Q) = \frac{1}{\alpha-1}\log\sum P^\alpha Q^{1-\alpha}`, in nats.
 
     The limits are taken: :math:`\alpha = 1` is the KL divergence, :math:`\alpha = 0` is

@@ -7,9 +7,8 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 
-from bon_theory.arguments import float_array, require
+from bon_theory.arguments import Numbers, float_array, require
 from bon_theory.policy import Policy, aligned
 
 __all__ = ["expected_reward", "expected_value", "win_rate"]
@@ -32,7 +31,7 @@ def expected_reward(policy: Policy) -> jax.Array:
     return jnp.sum(policy.probs * policy.rewards, axis=-1)
 
 
-def expected_value(policy: Policy, values: ArrayLike) -> jax.Array:
+def expected_value(policy: Policy, values: Numbers) -> jax.Array:
     r""":math:`E_P f = \sum_y P(y) f(y)` for any ``values [..., K]``, such as a true reward.
 
     On a continuous law ``values`` are given at the nodes, that is as a function of

@@ -15,9 +15,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 
-from bon_theory.arguments import float_array, is_concrete, require
+from bon_theory.arguments import Numbers, float_array, is_concrete, require
 from bon_theory.numerics import log1mexp, safe_log
 from bon_theory.quadrature import log_odds_nodes, running_sum
 
@@ -77,7 +76,7 @@ class Policy:
         return self.log_probs.dtype
 
     @staticmethod
-    def from_probs(probs: ArrayLike, rewards: ArrayLike) -> Policy:
+    def from_probs(probs: Numbers, rewards: Numbers) -> Policy:
         r"""A discrete law from probabilities and rewards.
 
         Args:
@@ -119,7 +118,7 @@ class Policy:
         return _discrete(safe_log(probs / total), rewards)
 
     @staticmethod
-    def from_logits(logits: ArrayLike, rewards: ArrayLike) -> Policy:
+    def from_logits(logits: Numbers, rewards: Numbers) -> Policy:
         r"""A discrete law :math:`\pi(y) \propto e^{\mathrm{logits}(y)}`; ``-inf`` is probability 0.
 
         Args:
@@ -153,7 +152,7 @@ class Policy:
         return _discrete(jax.nn.log_softmax(logits), rewards)
 
     @staticmethod
-    def from_samples(rewards: ArrayLike) -> Policy:
+    def from_samples(rewards: Numbers) -> Policy:
         r"""The empirical law of observed rewards: mass :math:`1/K` on each of ``rewards [..., K]``.
 
         Raises:
@@ -377,14 +376,14 @@ def _cumulative_log_sum(log_probs: jax.Array, *, reverse: bool = False) -> jax.A
     return jnp.where(total > 0.5 * nothing, total, -jnp.inf)
 
 
-def _discrete(log_probs: jax.Array, rewards: ArrayLike) -> Policy:
+def _discrete(log_probs: jax.Array, rewards: Numbers) -> Policy:
     rewards = _checked_rewards(rewards, log_probs.shape).astype(log_probs.dtype)
     shape = jnp.broadcast_shapes(log_probs.shape, rewards.shape)
     log_probs, rewards = jnp.broadcast_to(log_probs, shape), jnp.broadcast_to(rewards, shape)
     return Policy(log_probs, rewards, *reward_log_cdf(log_probs, rewards))
 
 
-def _checked_rewards(rewards: ArrayLike, shape: tuple[int, ...]) -> jax.Array:
+def _checked_rewards(rewards: Numbers, shape: tuple[int, ...]) -> jax.Array:
     array = jnp.asarray(rewards)
     if jnp.issubdtype(array.dtype, jnp.integer):
         array = array.astype(jnp.zeros(()).dtype)  # graded scores 1, 2, 3 are welcome

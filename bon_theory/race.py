@@ -231,6 +231,10 @@ class _Sweep:
         """Log g(M), finite."""
         return jnp.maximum(self.candidates.log_slope(log_m, self.parameter), _LEAST_LOG_M)
 
+    def sensitivity(self, log_m: jax.Array) -> jax.Array:
+        """How much log g changes with log M."""
+        return jax.grad(self.candidates.log_slope)(log_m, self.parameter)
+
     def fold(self, accumulate: Callable[[Any, _Block], Any], initial: Any) -> Any:
         """Fold ``accumulate`` over the blocks of nodes, skipping idle stretches."""
 
@@ -280,7 +284,7 @@ class _Sweep:
         log_mass = jax.nn.logsumexp(jnp.where(log_weights > -jnp.inf, self.log_probs, -jnp.inf))
         log_mass = jnp.clip(log_mass, _LEAST_LOG_M, 0)
         log_mean = jax.nn.logsumexp(self.log_probs + log_weights) - log_mass
-        log_pull = safe_log(jax.grad(self.log_g)(log_mass)) + log_mean
+        log_pull = safe_log(self.sensitivity(log_mass)) + log_mean
         return jnp.log(small) - jnp.logaddexp(jnp.max(log_weights), log_pull)
 
     def next_position(self, following: jax.Array, log_m: jax.Array, top: jax.Array) -> jax.Array:
@@ -292,7 +296,7 @@ class _Sweep:
         log_left = jax.nn.logsumexp(jnp.where(waiting, -jnp.inf, self.log_probs - x))
         log_waiting = jax.nn.logsumexp(jnp.where(waiting, self.log_probs, -jnp.inf))
         log_waiting = jnp.clip(log_waiting, _LEAST_LOG_M, 0)
-        log_felt = log_left + safe_log(jax.grad(self.log_g)(log_waiting))
+        log_felt = log_left + safe_log(self.sensitivity(log_waiting))
         all_rung = jnp.min(jnp.where(waiting, jnp.inf, x)) > self.cut
         idle = all_rung & (log_felt < log_waiting - self.cut)
         effect = self.first_effect(jnp.where(waiting, self.log_weights, -jnp.inf))

@@ -19,9 +19,8 @@ from typing import Any, Literal, NamedTuple, overload
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 
-from bon_theory.arguments import require, scalar
+from bon_theory.arguments import Numbers, require, scalar
 from bon_theory.distortion import (
     BestOfN,
     BestOfPoisson,
@@ -47,7 +46,7 @@ __all__ = [
 ]
 
 
-def best_of_n(reference: Policy, n: ArrayLike) -> Policy:
+def best_of_n(reference: Policy, n: Numbers) -> Policy:
     r"""The law of the best of :math:`n` i.i.d. draws, ties broken uniformly.
 
     .. math:: P(y) = \pi(y)\,\frac{F(r)^n - F(r-)^n}{F(r) - F(r-)}, \quad r = r(y);
@@ -72,7 +71,7 @@ def best_of_n(reference: Policy, n: ArrayLike) -> Policy:
     return _distort(reference, BestOfN(count))
 
 
-def worst_of_n(reference: Policy, n: ArrayLike) -> Policy:
+def worst_of_n(reference: Policy, n: Numbers) -> Policy:
     r"""The law of the worst of :math:`n` i.i.d. draws: best-of-n for the reward :math:`-r`.
 
     .. math:: P(y) = \pi(y)\,\frac{(1 - F(r-))^n - (1 - F(r))^n}{F(r) - F(r-)}
@@ -91,7 +90,7 @@ def worst_of_n(reference: Policy, n: ArrayLike) -> Policy:
     return _distort(reference, WorstOfN(count))
 
 
-def best_of_poisson(reference: Policy, mean_extra_draws: ArrayLike) -> Policy:
+def best_of_poisson(reference: Policy, mean_extra_draws: Numbers) -> Policy:
     r"""The best of :math:`1 + \mathrm{Poisson}(\mu)` draws.
 
     .. math:: H(u) = u e^{\mu(u-1)}, \qquad h(u) = (1 + \mu u) e^{\mu(u-1)}
@@ -115,7 +114,7 @@ def best_of_poisson(reference: Policy, mean_extra_draws: ArrayLike) -> Policy:
     return _distort(reference, BestOfPoisson(mu))
 
 
-def win_rate_optimal(reference: Policy, strength: ArrayLike) -> Policy:
+def win_rate_optimal(reference: Policy, strength: Numbers) -> Policy:
     r"""The law with the highest win rate at its KL divergence from the reference.
 
     .. math:: H(u) = \frac{e^{cu} - 1}{e^c - 1}, \qquad h(u) = \frac{c\,e^{cu}}{e^c - 1}
@@ -144,7 +143,7 @@ def win_rate_optimal(reference: Policy, strength: ArrayLike) -> Policy:
     return _distort(reference, WinRateOptimal(c))
 
 
-def top_fraction(reference: Policy, fraction: ArrayLike) -> Policy:
+def top_fraction(reference: Policy, fraction: Numbers) -> Policy:
     r"""The reference conditioned on its top ``fraction`` of ranks, a tie at the threshold shared.
 
     .. math:: H(u) = \max\bigl(0, (u - 1 + q)/q\bigr), \qquad \mathrm{KL}(P\|\pi) = -\log q
@@ -184,14 +183,14 @@ def top_fraction(reference: Policy, fraction: ArrayLike) -> Policy:
 
 @overload
 def soft_best_of_n(
-    reference: Policy, n: ArrayLike, temperature: ArrayLike, *, full_output: Literal[False] = False
+    reference: Policy, n: Numbers, temperature: Numbers, *, full_output: Literal[False] = False
 ) -> Policy: ...
 @overload
 def soft_best_of_n(
-    reference: Policy, n: ArrayLike, temperature: ArrayLike, *, full_output: Literal[True]
+    reference: Policy, n: Numbers, temperature: Numbers, *, full_output: Literal[True]
 ) -> tuple[Policy, jax.Array]: ...
 def soft_best_of_n(
-    reference: Policy, n: ArrayLike, temperature: ArrayLike, *, full_output: bool = False
+    reference: Policy, n: Numbers, temperature: Numbers, *, full_output: bool = False
 ) -> Policy | tuple[Policy, jax.Array]:
     r"""Draw :math:`n`, return candidate :math:`i` with probability :math:`\propto e^{r_i/\lambda}`.
 
@@ -240,7 +239,7 @@ def soft_best_of_n(
 
 
 def soft_best_of_poisson(
-    reference: Policy, mean_extra_draws: ArrayLike, temperature: ArrayLike
+    reference: Policy, mean_extra_draws: Numbers, temperature: Numbers
 ) -> Policy:
     r"""Soft best-of-N with :math:`N = 1 + \mathrm{Poisson}(\nu)` candidates.
 
@@ -271,7 +270,7 @@ def soft_best_of_poisson(
     return _race(reference, race, nu, lam, BestOfPoisson(nu))
 
 
-def exponential_race(reference: Policy, n: ArrayLike, temperature: ArrayLike) -> Policy:
+def exponential_race(reference: Policy, n: Numbers, temperature: Numbers) -> Policy:
     r"""Draw :math:`n`, return :math:`\arg\max_i r_i/\lambda + E_i` with :math:`E_i` i.i.d. Exp(1).
 
     .. math:: P(x) = \pi(x)\, n \int_{w}^\infty \frac{w}{s^2} H(s)^{n-1} ds,
@@ -310,7 +309,7 @@ def exponential_race(reference: Policy, n: ArrayLike, temperature: ArrayLike) ->
     return _race(reference, exponential_race_log_ratio, count, lam, BestOfN(count))
 
 
-def exponential_tilt(reference: Policy, temperature: ArrayLike) -> Policy:
+def exponential_tilt(reference: Policy, temperature: Numbers) -> Policy:
     r"""The Gibbs law :math:`P^*(y) = \pi(y) e^{r(y)/\lambda} / E_\pi e^{r/\lambda}`.
 
     The optimum of :math:`E\,r - \lambda\,\mathrm{KL}(\cdot\|\pi)`, and the limit of soft best-of-n.
@@ -350,7 +349,7 @@ def exponential_tilt(reference: Policy, temperature: ArrayLike) -> Policy:
     return policy
 
 
-def chi_squared_tilt(reference: Policy, strength: ArrayLike) -> Policy:
+def chi_squared_tilt(reference: Policy, strength: Numbers) -> Policy:
     r"""The optimum of :math:`E\,r - \tfrac{\beta}{2}\,\chi^2(\cdot\|\pi)`: a clipped linear tilt.
 
     .. math:: P(y) = \pi(y)\,\frac{(r(y) - \nu)_+}{\beta}, \qquad E_\pi (r - \nu)_+ = \beta
@@ -393,7 +392,7 @@ def chi_squared_tilt(reference: Policy, strength: ArrayLike) -> Policy:
 class _Real(NamedTuple):
     """A scalar parameter as given, and its range."""
 
-    value: ArrayLike
+    value: Numbers
     at_least: float
     at_most: float = math.inf
     finite: bool = True

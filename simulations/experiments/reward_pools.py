@@ -114,18 +114,18 @@ def compare(
         progress: called as `progress(done, total)` after each pair (λ, n).
 
     Raises:
-        ValueError: pools whose shapes do not fit each other or `numbers`.
+        ValueError: pools whose shapes do not fit each other or `numbers`, or a λ < 0.
     """
-    _check_pools(prediction_pool, measurement_pool, numbers)
+    _check(prediction_pool, measurement_pool, numbers, temperatures)
     predicting, measuring = jnp.asarray(prediction_pool), jnp.asarray(measurement_pool)
-    shape = (len(temperatures), len(numbers))
+    shape, width = (len(temperatures), len(numbers)), max(numbers) + 1
     cells = []
     for cell, (i, j) in enumerate(np.ndindex(shape)):
         measure_key, resample_key = jax.random.split(jax.random.fold_in(key, cell))
-        n, temperature = numbers[j], jnp.asarray(temperatures[i], predicting.dtype)
-        measured = _compete(measure_key, _disjoint_groups(measuring, n), temperature)
-        resampled = _compete_resampled(
-            resample_key, predicting, temperature, n=n, num_groups=num_resamples
+        n, temperature = jnp.int32(numbers[j]), jnp.asarray(temperatures[i], predicting.dtype)
+        measured = _measure(measure_key, measuring, n, temperature, width=width)
+        resampled = _resample(
+            resample_key, predicting, n, temperature, width=width, num_groups=num_resamples
         )
         predicted, kl_divergence = _predictions(predicting, n, temperature)
         averages = {"measured": measured, "resampled": resampled}
@@ -158,10 +158,10 @@ def compare(
 
 
 def _predictions(
-    pool: jax.Array, n: int, temperature: jax.Array
+    pool: jax.Array, n: jax.Array, temperature: jax.Array
 ) -> tuple[dict[str, jax.Array], jax.Array]:
     """The predicted fields of `Comparison` and the variance, all `[2, B]`, and the KL `[B]`."""
-    real_n = jnp.asarray(n, pool.dtype)
+    real_n = n.astype(pool.dtype)
     exact = _predict(pool, real_n, temperature)
     predicted = {
         "predicted": exact.mean,
@@ -239,39 +239,57 @@ def _exact(
     )
 
 
-def _disjoint_groups(pool: jax.Array, n: int) -> jax.Array:
-    """`pool [B, M]` as `[B, G, n+1]`, in the order drawn; what is left over is not used."""
-    num_groups = pool.shape[1] // (n + 1)
-    return pool[:, : num_groups * (n + 1)].reshape(pool.shape[0], num_groups, n + 1)
+@partial(jax.jit, static_argnames="width")
+def _measure(
+    key: jax.Array, pool: jax.Array, n: jax.Array, temperature: jax.Array, *, width: int
+) -> jax.Array:
+    """`_compete` in the disjoint groups of n+1 consecutive candidates of `pool [B, M]`.
 
-
-@jax.jit
-def _compete(key: jax.Array, groups: jax.Array, temperature: jax.Array) -> jax.Array:
-    """Mean reward and win score `[2, B]` of the one selected among n, in `groups [B, G, n+1]`.
-
-    The real process: the selected candidate is argmax r/λ + Gumbel, or argmax r for λ = 0, where
-    ties need no lot because tied candidates have the same reward.
+    One program serves every n < `width`: groups are filled up to `width`, and `_compete` looks at
+    n+1 of them. What is left over at the end of the pool is not used.
     """
-    opponent, candidates = groups[..., 0], groups[..., 1:]
-    noise = jax.random.gumbel(key, candidates.shape, candidates.dtype)
-    hard = temperature == 0
-    scores = candidates / jnp.where(hard, 1.0, temperature) + jnp.where(hard, 0.0, noise)
-    winner = jnp.argmax(scores, axis=-1, keepdims=True)
-    selected = jnp.take_along_axis(candidates, winner, axis=-1)[..., 0]
-    win_score = (1 + jnp.sign(selected - opponent)) / 2
-    return jnp.stack([jnp.mean(selected, axis=-1), jnp.mean(win_score, axis=-1)])
+    size = pool.shape[1]
+    starts = jnp.arange(size // 2, dtype=jnp.int32) * (n + 1)
+    members = starts[:, None] + jnp.arange(width, dtype=jnp.int32)[None, :]
+    return _compete(key, pool[:, jnp.minimum(members, size - 1)], starts + n < size, n, temperature)
 
 
-@partial(jax.jit, static_argnames=("n", "num_groups"))
-def _compete_resampled(
-    key: jax.Array, pool: jax.Array, temperature: jax.Array, *, n: int, num_groups: int
+@partial(jax.jit, static_argnames=("width", "num_groups"))
+def _resample(
+    key: jax.Array,
+    pool: jax.Array,
+    n: jax.Array,
+    temperature: jax.Array,
+    *,
+    width: int,
+    num_groups: int,
 ) -> jax.Array:
     """`_compete` in groups whose every member is a fresh draw from its prompt's `pool [B, N]`."""
     index_key, noise_key = jax.random.split(key)
-    shape = (pool.shape[0], num_groups * (n + 1))
-    indices = jax.random.randint(index_key, shape, 0, pool.shape[1], dtype=jnp.int32)
-    drawn = jnp.take_along_axis(pool, indices, axis=1)
-    return _compete(noise_key, drawn.reshape(pool.shape[0], num_groups, n + 1), temperature)
+    shape = (pool.shape[0], num_groups * width)
+    members = jax.random.randint(index_key, shape, 0, pool.shape[1], dtype=jnp.int32)
+    groups = jnp.take_along_axis(pool, members, axis=1).reshape(-1, num_groups, width)
+    return _compete(noise_key, groups, jnp.ones(num_groups, bool), n, temperature)
+
+
+def _compete(
+    key: jax.Array, groups: jax.Array, counted: jax.Array, n: jax.Array, temperature: jax.Array
+) -> jax.Array:
+    """Mean reward and win score `[2, B]` of the one selected among n, over `groups [B, G, width]`.
+
+    The real process, in the groups that are `counted [G]`: the first member is the opponent and the
+    next n are the candidates. Selected is argmax r/λ + Gumbel, or argmax r for λ = 0, where ties
+    need no lot because tied candidates have the same reward.
+    """
+    opponent, members = groups[..., 0], groups[..., 1:]
+    noise = jax.random.gumbel(key, members.shape, members.dtype)
+    hard = temperature == 0
+    scores = members / jnp.where(hard, 1.0, temperature) + jnp.where(hard, 0.0, noise)
+    is_candidate = jnp.arange(members.shape[-1], dtype=jnp.int32) < n
+    winner = jnp.argmax(jnp.where(is_candidate[None, None, :], scores, -jnp.inf), axis=-1)
+    selected = jnp.take_along_axis(members, winner[..., None], axis=-1)[..., 0]
+    win_score = (1 + jnp.sign(selected - opponent)) / 2
+    return jnp.mean(jnp.stack([selected, win_score]), axis=-1, where=counted[None, None, :])
 
 
 def _z(difference: NDArray[np.float64], error: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -280,8 +298,11 @@ def _z(difference: NDArray[np.float64], error: NDArray[np.float64]) -> NDArray[n
     return difference.sum(axis=-1) / np.maximum(np.linalg.norm(error, axis=-1), 1e-6)
 
 
-def _check_pools(
-    prediction: NDArray[np.float64], measurement: NDArray[np.float64], numbers: Sequence[int]
+def _check(
+    prediction: NDArray[np.float64],
+    measurement: NDArray[np.float64],
+    numbers: Sequence[int],
+    temperatures: Sequence[float],
 ) -> None:
     if prediction.ndim != 2 or prediction.shape[1] % 2:
         raise ValueError(
@@ -293,8 +314,10 @@ def _check_pools(
             f"measurement_pool has shape {measurement.shape} and prediction_pool "
             f"{prediction.shape}: pass candidates of the same prompts"
         )
-    if measurement.shape[1] <= max(numbers):
+    if not numbers or min(numbers) < 1 or max(numbers) >= measurement.shape[1]:
         raise ValueError(
-            f"measurement_pool has {measurement.shape[1]} candidates per prompt, but the largest n "
-            f"is {max(numbers)}: pass at least n + 1"
+            f"numbers is {tuple(numbers)} and measurement_pool has {measurement.shape[1]} "
+            "candidates per prompt: pass numbers from 1 to one less than that"
         )
+    if not temperatures or not all(temperature >= 0 for temperature in temperatures):
+        raise ValueError(f"temperatures is {tuple(temperatures)}: pass numbers of at least 0")

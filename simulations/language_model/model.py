@@ -16,8 +16,6 @@ from flax import nnx
 
 from simulations.language_model.tokenizer import BYTES, Vocabulary
 
-_LECUN_NORMAL = nnx.initializers.lecun_normal()
-
 
 @dataclass(frozen=True)
 class Config:
@@ -147,13 +145,7 @@ class Transformer(nnx.Module):
         )
         self.blocks = nnx.List([Block(config, rngs=rngs) for _ in range(config.num_layers)])
         self.norm = _norm(config.width, rngs=rngs)
-        # Small at first, so that training starts from the uniform law: log V nats.
-        self.head = _linear(
-            config.width,
-            config.vocabulary.num_tokens,
-            rngs=rngs,
-            init=nnx.initializers.normal(0.02),
-        )
+        self.head = _linear(config.width, config.vocabulary.num_tokens, rngs=rngs)
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """Logits `[B, T, V]` of the token after each of `tokens [B, T]`."""
@@ -221,21 +213,9 @@ def num_parameters(model: nnx.Module) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
 
 
-def _linear(
-    inputs: int,
-    outputs: int,
-    *,
-    rngs: nnx.Rngs,
-    init: nnx.Initializer = _LECUN_NORMAL,
-) -> nnx.Linear:
+def _linear(inputs: int, outputs: int, *, rngs: nnx.Rngs) -> nnx.Linear:
     return nnx.Linear(
-        inputs,
-        outputs,
-        use_bias=False,
-        kernel_init=init,
-        dtype=jnp.float32,
-        param_dtype=jnp.float32,
-        rngs=rngs,
+        inputs, outputs, use_bias=False, dtype=jnp.float32, param_dtype=jnp.float32, rngs=rngs
     )
 
 

@@ -110,21 +110,25 @@ def test_measured_errors_are_those_seen_over_prompts(gaussian: PoolComparison) -
 
 
 @pytest.mark.parametrize(
-    ("prediction", "measurement", "message"),
+    ("prediction", "measurement", "numbers", "temperature", "message"),
     [
-        ((2, 5), (2, 5), r"prediction_pool has shape \(2, 5\)"),
-        ((2, 4), (3, 5), r"measurement_pool has shape \(3, 5\)"),
-        ((2, 4), (2, 4), "measurement_pool has 4 candidates"),
+        ((2, 5), (2, 5), (3,), 1.0, r"prediction_pool has shape \(2, 5\)"),
+        ((2, 4), (3, 5), (3,), 1.0, r"measurement_pool has shape \(3, 5\)"),
+        ((2, 4), (2, 4), (4,), 1.0, r"numbers is \(4,\) and measurement_pool has 4"),
+        ((2, 4), (2, 4), (0, 3), 1.0, r"numbers is \(0, 3\)"),
+        ((2, 4), (2, 4), (), 1.0, r"numbers is \(\)"),
+        ((2, 4), (2, 4), (3,), -1.0, r"temperatures is \(-1.0,\)"),
+        ((2, 4), (2, 4), (3,), float("nan"), r"temperatures is \(nan,\)"),
     ],
 )
-def test_pools_that_do_not_fit_are_refused(prediction, measurement, message: str) -> None:
+def test_bad_input_is_named(prediction, measurement, numbers, temperature, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         compare(
             jax.random.key(0),
             np.zeros(prediction),
             np.zeros(measurement),
-            numbers=(4,),
-            temperatures=(0.0,),
+            numbers=numbers,
+            temperatures=(temperature,),
             num_resamples=3,
         )
 

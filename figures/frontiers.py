@@ -59,4 +59,5 @@ def _bisect(
         return jnp.where(too_low, middle, low), jnp.where(too_low, high, middle)
 
     low, high = (jnp.full_like(target, end) for end in bracket)
-    return sum(jax.lax.fori_loop(0, _STEPS, halve, (low, high))) / 2
+    low, high = jax.lax.fori_loop(0, _STEPS, halve, (low, high))
+    return (low + high) / 2

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from figures.output import FigureData, FigureFiles, write
 from figures.style import (
+    BOUND,
     COLORS,
     DOUBLE_COLUMN,
     new_figure,
@@ -94,9 +95,17 @@ def draw(data: FigureData) -> Figure:
         for ax, quantity in zip(row, QUANTITIES, strict=True):
             _draw_panel(ax, data, reward, quantity)
             titles[ax] = f"{REWARDS[reward]}: {QUANTITIES[quantity]}"
-        row[0].set_ylabel(f"gain over the model ({UNITS[reward]})")
+        row[0].set_ylabel(f"gain ({UNITS[reward]})")
         row[1].set_ylabel("win rate")
-        row[0].legend(loc="upper left", title=f"temperature ({UNITS[reward]})", title_fontsize=7)
+        row[0].legend(
+            loc="upper left",
+            title=f"temperature ({UNITS[reward]})",
+            title_fontsize=7,
+            alignment="left",
+        )
+    axes[0, 1].plot([], [], color=BOUND, label="predicted")
+    axes[0, 1].plot([], [], "o", color=BOUND, markerfacecolor="white", label="measured")
+    axes[0, 1].legend(loc="lower right")
     for ax in axes[-1]:
         ax.set_xlabel("n (draws)")
     panel_titles(titles)

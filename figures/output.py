@@ -16,12 +16,11 @@ from typing import Any, ParamSpec, TypeVar
 import jax
 import matplotlib
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import bon_theory
+from figures.style import settings
 
 __all__ = ["FigureData", "FigureFiles", "command_line", "float64", "write"]
 
@@ -105,14 +104,12 @@ def write(
     metadata = json.dumps(data.metadata, indent=1, ensure_ascii=False)
     buffers = {suffix: io.BytesIO() for suffix in ("pdf", "png", "npz", "json")}
 
-    FigureCanvasPdf(figure).print_pdf(
-        buffers["pdf"], metadata={"Title": name, "Subject": data.caption, "CreationDate": None}
-    )
-    FigureCanvasAgg(figure)
-    figure.savefig(
-        buffers["png"], format="png", dpi=png_dpi, metadata={"Description": data.caption}
-    )
-    np.savez(buffers["npz"], metadata=np.array(metadata), **arrays)
+    with settings():  # fonts are embedded and formulas set only now
+        pdf_metadata = {"Title": name, "Subject": data.caption, "CreationDate": None}
+        figure.savefig(buffers["pdf"], format="pdf", metadata=pdf_metadata)
+        png_metadata = {"Title": name, "Description": data.caption}
+        figure.savefig(buffers["png"], format="png", dpi=png_dpi, metadata=png_metadata)
+    np.savez(buffers["npz"], allow_pickle=False, metadata=np.array(metadata), **arrays)
     buffers["json"].write(_readable(data).encode())
 
     paths = {suffix: output_dir / f"{name}.{suffix}" for suffix in buffers}

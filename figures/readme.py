@@ -147,7 +147,7 @@ def _draw_panel(ax: Axes, data: FigureData, name: str) -> None:
         ax.annotate(
             text,
             (temperature[0], y),
-            (-3, 0),
+            (-3, 3 if text == "∞" else 0),
             textcoords="offset points",
             ha="right",
             va="center",

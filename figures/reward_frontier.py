@@ -47,7 +47,7 @@ CAPTION = (
 
 
 @float64
-def data(*, points: int = 25) -> FigureData:
+def data(*, points: int = 41) -> FigureData:
     """Soft best-of-n over temperatures, down to 0, with the optimal reward at equal KL."""
     references = {
         "discrete": bt.Policy.from_probs(PROBS, REWARDS),
@@ -70,7 +70,7 @@ def data(*, points: int = 25) -> FigureData:
 def _temperatures(n: int, points: int) -> np.ndarray:
     """From so warm that nothing is selected to so cold that only the step to 0 is left."""
     coldest = 0.3 / (n + 6)  # the best of n uniform rewards are about 1/n apart
-    return np.concatenate([np.geomspace(20.0, coldest, points), [0.0]])
+    return np.concatenate([np.geomspace(3.0, coldest, points), [0.0]])
 
 
 @jax.jit
@@ -81,7 +81,7 @@ def _points(reference: bt.Policy, n: jax.Array, temperature: jax.Array) -> dict[
         policy = bt.soft_best_of_n(reference, *parameters)
         return bt.kl_divergence(policy, reference), bt.expected_reward(policy)
 
-    kl, reward = jax.lax.map(one, (n, temperature), batch_size=26)
+    kl, reward = jax.lax.map(one, (n, temperature), batch_size=42)
     _, optimal = reward_frontier(reference, kl)
     return {"kl": kl, "reward": reward, "shortfall": optimal - reward}
 
@@ -137,14 +137,14 @@ def _draw_shortfall(ax: Axes, data: FigureData, name: str) -> None:
 def _name_dots(
     ax: Axes, n: np.ndarray, x: np.ndarray, y: np.ndarray, offset: tuple[float, float]
 ) -> None:
-    for number, *at in zip(n, x, y, strict=True):
+    for number, at in zip(n, zip(x, y, strict=True), strict=True):
         text = f"n = {number:.0f}" if number == n[0] else f"{number:.0f}"
         ax.annotate(
             text, at, offset, textcoords="offset points", fontsize=7, color=COLORS["best_of_n"]
         )
 
 
-def _colors() -> list[tuple[int, tuple[float, float, float]]]:
+def _colors() -> list[tuple[int, str]]:
     return list(zip(NUMBERS, shades(COLORS["soft_best_of_n"], len(NUMBERS)), strict=True))
 
 

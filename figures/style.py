@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, cast
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "label",
     "new_figure",
     "panel_titles",
+    "settings",
     "shades",
     "styled",
     "whole_ticks",
@@ -71,11 +73,11 @@ _SETTINGS: dict[str, Any] = {
 
 
 @contextmanager
-def _settings() -> Iterator[None]:
+def settings() -> Iterator[None]:
     """The settings above over matplotlib's own defaults, whatever a user's matplotlibrc says."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_SETTINGS)
+        matplotlib.rcParams.update(cast(Any, _SETTINGS))
         yield
 
 
@@ -84,7 +86,7 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
     @wraps(draw)
     def in_style(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with _settings():
+        with settings():
             figure = draw(*args, **kwargs)
             figure.draw_without_rendering()  # ticks take their settings now, not when saved
             return figure
@@ -97,13 +99,11 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def shades(color: str, count: int) -> list[tuple[float, float, float]]:
+def shades(color: str, count: int) -> list[str]:
     """``count`` shades of a method's colour, light to full: an ordered parameter."""
-    strengths = [1.0] if count == 1 else [0.45 + 0.55 * i / (count - 1) for i in range(count)]
-    return [
-        tuple(1 - s * (1 - channel) for channel in to_rgb(color))  # type: ignore[misc]
-        for s in strengths
-    ]
+    red, green, blue = to_rgb(color)
+    strengths = np.linspace(1.0, 0.45, count)[::-1].tolist()
+    return [to_hex((1 - s * (1 - red), 1 - s * (1 - green), 1 - s * (1 - blue))) for s in strengths]
 
 
 def panel_titles(titles: Mapping[Axes, str]) -> None:

@@ -1,0 +1,1 @@
+"""Mayrink Verdun, Oesterling, Lakkaraju and Calmon, *Soft Best-of-n Sampling* [V]."""

@@ -59,6 +59,23 @@ def test_no_level_is_exceeded_in_exact_enumeration(check, law):
     assert p_values.min() < 0.3  # and 25 trials are enough to raise suspicion
 
 
+@pytest.mark.parametrize("check", CHECKS, ids=CHECKS)
+@pytest.mark.parametrize("chance", [0.5, 0.03])
+def test_p_values_bound_the_exact_tail_and_follow_it(check, chance):
+    """Two outcomes, 20,000 trials, up to eight standard deviations: the tail is binomial."""
+    trials, law = 20_000, np.array([1 - chance, 0.0, chance])
+    mean, deviation = trials * chance, math.sqrt(trials * chance * (1 - chance))
+    for z in np.arange(0.5, 8, 0.25):
+        count = round(mean + z * deviation)
+        tail = stats.binom.sf(count - 1, trials, chance)
+        p_value = CHECKS[check]([trials - count, 0, count], law).p_value
+        assert p_value >= tail
+        # Two sides, and z³ between Chernoff's bound and the tail; the power of the tail is what
+        # each inequality gives away: none for G, the variance's error or half a plane for others.
+        given = {"histogram": 1.0, "mean": 0.7, "distribution": 4 * chance * (1 - chance)}[check]
+        assert p_value <= 10 * (1 + z) ** 3 * tail**given
+
+
 def test_the_chi_squared_approximation_would_exceed_its_level():
     """Why the tail is a theorem's: with one count expected per cell, χ² alarms far too often."""
     law, trials, level = np.full(1000, 1e-3), 1000, 1e-4
@@ -134,6 +151,11 @@ def test_an_outcome_the_law_excludes_is_a_contradiction():
     # Seen at least once, with probability 1 − 1e-3: log(1e-3)/log(1 − 0.01) trials.
     trials = required_trials([1.0, 0.0], [0.99, 0.01], false_alarm=1e-8, miss=1e-3)
     assert trials == math.ceil(math.log(1e-3) / math.log(0.99))
+
+
+def test_an_outcome_the_law_excludes_costs_no_power():
+    with_it = check_histogram("c", [60, 40, 0], [0.5, 0.5, 0.0])
+    assert with_it.p_value == check_histogram("c", [60, 40], [0.5, 0.5]).p_value
 
 
 def test_a_constant_must_be_hit_exactly():

@@ -122,7 +122,7 @@ CONTINUOUS = {
         rank_law(lambda u: np.maximum(0, u - 0.5) ** 2 / 0.25),
     ),
 }
-NUM_CHECKS = len(DISCRETE) + len(CONTINUOUS) + 4
+NUM_CHECKS = len(DISCRETE) + len(CONTINUOUS) + 10
 
 
 def assert_law(seed: int, sampler: samplers.Sampler, law: np.ndarray, trials: int = TRIALS) -> None:
@@ -215,7 +215,18 @@ def test_planted_errors_are_rejected(oracle, sample, actual, claimed):
     assert check_histogram("true", counts, true).p_value > level
 
 
-def test_ties_broken_in_order_of_drawing_would_be_rejected():
+def test_one_per_cent_of_any_atom_is_seen():
+    law, level = np.array([0.125, 0.387, 0.488]), FALSE_ALARM / NUM_CHECKS
+    wrong = [law + 0.01 * law[k] * (np.eye(3)[k] - law) / (1 - law[k]) for k in range(3)]
+    needed = [required_trials(w, law, false_alarm=level, miss=1e-3) for w in wrong]
+    sampler = samplers.best_of_n(discrete_reference([0.5, 0.3, 0.2], [0.0, 0.5, 1.0]), 3)
+    counts = simulate(jax.random.key(8), sampler, num_trials=max(needed)).counts
+    assert max(needed) < 10_000_000
+    assert check_histogram("right", counts, law).p_value > level
+    assert all(check_histogram("1 %", counts, w).p_value <= level for w in wrong)
+
+
+def test_an_uneven_split_of_a_tie_would_be_rejected():
     """An even split of a tie passes, 51 to 49 does not."""
     counts = simulate(
         jax.random.key(7),

@@ -4,11 +4,14 @@ from dataclasses import replace
 from typing import Any
 
 import jax
+import numpy as np
 import pytest
 
 import bon_theory as bt
+from simulations.checks import required_trials
 from simulations.experiments import theory_checks
 from simulations.experiments.theory_checks import DEFAULT, PROBLEMS, Case, Config, run
+from tests.oracles import tilts
 
 # One of each kind: ties and a random number of candidates, a race over a continuum, rejection.
 FEW = (
@@ -78,6 +81,19 @@ def test_a_missed_plant_fails_the_results():
     assert blunt.report.passed
     assert blunt.missed == (unnoticed,)
     assert not blunt.passed
+
+
+def test_samples_are_as_large_as_the_planted_law_needs():
+    case, config = FEW[2], Config(FEW[2:], min_trials=1)
+    (outcome,) = run(config, jax.random.key(3)).outcomes
+    probs, rewards = (0.3, 0.1, 0.25, 0.15, 0.2), (0.2, 1.0, 0.0, 0.7, 0.5)
+    wrong, law = (
+        np.array(tilts.chi_squared_tilt(probs, rewards, *parameters), np.float64)
+        for parameters in (*case.planted, case.parameters)
+    )
+    np.testing.assert_allclose(outcome.law, law, atol=1e-12)
+    needed = required_trials(wrong, law, false_alarm=1e-6 / 4, miss=1e-3)
+    assert outcome.simulation.num_trials == pytest.approx(needed, abs=1)
 
 
 def test_a_plant_too_close_to_see_is_refused():

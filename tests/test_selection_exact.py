@@ -88,6 +88,15 @@ def test_soft_best_of_n_equals_enumeration() -> None:
     assert worst_error(bt.soft_best_of_n, discrete.soft_best_of_n, table) < 1e-12
 
 
+def test_a_relative_error_of_1e_11_in_a_parameter_is_noticed() -> None:
+    """The power of the tests above."""
+
+    def perturbed(reference: bt.Policy, n: jax.Array, temperature: jax.Array) -> bt.Policy:
+        return bt.soft_best_of_n(reference, n, temperature * (1 + 1e-11))
+
+    assert worst_error(perturbed, discrete.soft_best_of_n, cases((3,), (0.1,))) > 1e-12
+
+
 def test_exponential_race_equals_quadrature_of_the_race() -> None:
     table = cases((2, 40), TEMPERATURES)
     assert worst_error(bt.exponential_race, discrete.exponential_race, table) < 1e-10

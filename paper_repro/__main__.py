@@ -1,0 +1,101 @@
+"""The main job: claims, Monte Carlo checks, language model, figures, report."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+import jax
+from rich.console import Console
+
+from paper_repro import report, runner, terminal
+from paper_repro.display import Display
+from paper_repro.records import Record, write_atomically
+from paper_repro.stages import Stage, stages
+from paper_repro.summary import Summary, summarise
+
+DEFAULT_OUTPUT = Path("build") / "repro"
+COMPILED = Path("build") / "compiled"
+INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the main job.
+
+    Returns:
+        0 if everything came out as documented; 1 if a claim differs though no difference is
+        documented, or a check failed; 2 for arguments that make no sense; 130 when interrupted.
+    """
+    options = _parse(arguments)
+    console = Console()
+    planned = stages(options.profile)
+    try:
+        runner.selected(planned, options.only)
+        options.output.mkdir(parents=True, exist_ok=True)
+    except (ValueError, OSError) as error:
+        print(f"paper_repro: error: {error}", file=sys.stderr)
+        return 2
+
+    try:
+        with Display(console) as display, jax.enable_x64(True):
+            records = runner.run(planned, options.output, display, only=options.only)
+    except KeyboardInterrupt:
+        console.print("Interrupted. Finished stages are kept; run the same command to go on.")
+        return INTERRUPTED
+    return _conclude(console, options.profile, options.output, planned, records)
+
+
+def _conclude(
+    console: Console,
+    profile: str,
+    output: Path,
+    planned: Sequence[Stage],
+    records: dict[str, Record],
+) -> int:
+    summary: Summary = summarise(profile, planned, records)
+    page = output / "report.html"
+    write_atomically(page, report.render(summary, output))
+    terminal.show(console, summary, page)
+    return 0 if summary.passed else 1
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m paper_repro",
+        description="Hold the papers' claims against exact theory; write figures and a report.",
+        epilog="Interrupt it at any time: the same command goes on from the last finished stage.",
+    )
+    parser.add_argument(
+        "--profile", choices=("quick", "full"), default="quick", help="default: quick"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=DEFAULT_OUTPUT,
+        metavar="DIR",
+        help="where everything is written; default: %(default)s",
+    )
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=(),
+        metavar="STAGE",
+        help="claims, checks, language-model, figures, or one of them such as figures/ties",
+    )
+    return parser.parse_args(arguments)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    # Compiled programs are kept, so that going on after an interrupt is quick.
+    jax.config.update("jax_compilation_cache_dir", str(COMPILED.resolve()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    signal.signal(signal.SIGTERM, _interrupt)  # a terminated run leaves no half file either
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""The papers, and where their claims are."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+
+from paper_repro.claim import Claim
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A paper whose claims are checked.
+
+    Attributes:
+        key: name of its folder; the claims are `paper_repro.<key>.claims.CLAIMS`.
+        title: of the paper.
+        authors: as printed.
+        arxiv: identifier.
+    """
+
+    key: str
+    title: str
+    authors: str
+    arxiv: str
+
+    @property
+    def module(self) -> str:
+        """Where its claims are defined."""
+        return f"paper_repro.{self.key}.claims"
+
+
+PAPERS: tuple[Paper, ...] = (
+    Paper(
+        "bonbon_alignment",
+        "BoNBoN Alignment for Large Language Models and the Sweetness of Best-of-n Sampling",
+        "Lin Gui, Cristina Gârbacea, Victor Veitch",
+        "2406.00832",
+    ),
+    Paper(
+        "soft_best_of_n",
+        "Soft Best-of-n Sampling for Model Alignment",
+        "Claudio Mayrink Verdun, Alex Oesterling, Himabindu Lakkaraju, Flavio P. Calmon",
+        "2505.03156",
+    ),
+)
+
+
+def claims(paper: Paper) -> tuple[Claim, ...]:
+    """The paper's claims.
+
+    Raises:
+        ValueError: a claim names another paper, or two have the same id.
+    """
+    found: tuple[Claim, ...] = importlib.import_module(paper.module).CLAIMS
+    ids = [claim.id for claim in found]
+    strays = {claim.id for claim in found if claim.paper != paper.key}
+    twice = {i for i in ids if ids.count(i) > 1}
+    if strays or twice:
+        raise ValueError(f"{paper.module}: claims of another paper {strays}, ids twice {twice}")
+    return found

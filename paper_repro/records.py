@@ -1,0 +1,69 @@
+"""Results on disk: each written whole or not at all, valid only for the key it was made under."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Record:
+    """The result of a stage.
+
+    Attributes:
+        stage: its name.
+        key: digest of what the result depends on (`provenance.key`).
+        payload: the result, JSON-able.
+        files: SHA-256 of each file that belongs to it, by its path in the output directory.
+        seconds: the stage took.
+        finished: when, in ISO 8601.
+    """
+
+    stage: str
+    key: str
+    payload: dict[str, Any]
+    files: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    finished: str = ""
+
+
+def path_of(output: Path, stage: str) -> Path:
+    """Where the record of a stage lies."""
+    return output / "stages" / f"{stage.replace('/', '-')}.json"
+
+
+def save(output: Path, record: Record) -> None:
+    """Write the record; a reader sees the old one or the new one, never a part."""
+    text = json.dumps(dataclasses.asdict(record), indent=1, ensure_ascii=False)
+    write_atomically(path_of(output, record.stage), text)
+
+
+def load(output: Path, stage: str, key: str) -> Record | None:
+    """The stage's record if it was made under `key` and all its files are as it left them."""
+    try:
+        record = Record(**json.loads(path_of(output, stage).read_text(encoding="utf-8")))
+        intact = all(digest(output / name) == sha for name, sha in record.files.items())
+    except (OSError, ValueError, TypeError):  # not there, not JSON, not a record: to be made anew
+        return None
+    return record if intact and (record.stage, record.key) == (stage, key) else None
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Put a text file in place in one step; an interrupt leaves no part of it behind."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,88 @@
+"""What every benchmark shares: a clock, a description of the machine, and the result on disk.
+
+A script states the sentence that it tests, runs as ``python -m benchmarks.<name>`` and writes
+``benchmarks/results/<name>.json``; with ``--quick`` it takes smaller sizes and only prints.
+Nothing here imports JAX, so that a script can still choose its settings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import re
+import statistics
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).with_name("results")
+PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "quadax")
+
+
+def options(sentence: str, arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line that all scripts understand: ``--quick``, ``--output``, ``--repeats``."""
+    parser = argparse.ArgumentParser(description=sentence)
+    parser.add_argument("--quick", action="store_true", help="small sizes; print, write nothing")
+    parser.add_argument("--output", type=Path, help="where to write instead of benchmarks/results")
+    parser.add_argument("--repeats", type=int, default=5, help="runs of which the median is taken")
+    return parser.parse_args(arguments)
+
+
+def seconds(function: Callable[[], Any], *, repeats: int) -> float:
+    """Median wall time of ``function()``; it must wait for its own result."""
+    durations = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        durations.append(time.perf_counter() - start)
+    return statistics.median(durations)
+
+
+def machine() -> dict[str, Any]:
+    """CPU model, cores, memory and how busy the machine is while we measure."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists() and (named := re.search(r"model name\s*:\s*(.+)", cpuinfo.read_text())):
+        model = named[1]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "memory_gib": round(memory / 2**30, 1),
+        "system": f"{platform.system()} {platform.machine()}",
+        "load_average": round(os.getloadavg()[0], 2),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages that a result depends on."""
+    return {"python": platform.python_version()} | {p: metadata.version(p) for p in PACKAGES}
+
+
+def publish(
+    name: str, sentence: str, results: dict[str, Any], chosen: argparse.Namespace
+) -> dict[str, Any]:
+    """Print the results and, unless quick, write them with machine, versions and command."""
+    document = {
+        "sentence": sentence,
+        "command": f"python -m benchmarks.{name}" + (" --quick" if chosen.quick else ""),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": machine(),
+        "versions": versions(),
+        "repeats": chosen.repeats,
+        "results": results,
+    }
+    text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    print(text, end="")
+    path = chosen.output or (None if chosen.quick else RESULTS / f"{name}.json")
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)  # an interrupted run leaves the old result whole
+    return document

@@ -133,27 +133,37 @@ def compare(
         if progress is not None:
             progress(cell + 1, shape[0] * shape[1])
 
+    return _assemble(cells, numbers, temperatures, measuring.shape[1], num_resamples)
+
+
+def _assemble(
+    cells: Sequence[tuple[dict[str, NDArray], NDArray]],
+    numbers: Sequence[int],
+    temperatures: Sequence[float],
+    num_measured: int,
+    num_resamples: int,
+) -> PoolComparison:
+    """Stack the cells (λ, n): arrays `[2, B]` of (expected reward, win rate), and the KL `[B]`."""
+    shape = (len(temperatures), len(numbers))
     arrays, kl_divergence = jax.tree.map(
         lambda *leaves: np.stack(leaves).astype(np.float64).reshape(*shape, *leaves[0].shape),
         *cells,
     )
-    num_measured = measuring.shape[1] // (np.asarray(numbers) + 1)
-    num_resampled = np.full(len(numbers), num_resamples)
+    measured_groups = num_measured // (np.asarray(numbers) + 1)
     variance = arrays.pop("variance")
-    arrays["measured_error"] = np.sqrt(variance / num_measured[:, None, None])
+    arrays["measured_error"] = np.sqrt(variance / measured_groups[:, None, None])
     arrays["resampled_error"] = np.sqrt(variance / num_resamples)
-    # The arrays are [L, Q, 2, B]; the third axis is (expected reward, win rate).
     reward, win_rate = (
         Comparison(**{name: array[:, :, i] for name, array in arrays.items()}) for i in range(2)
     )
     return PoolComparison(
-        np.asarray(numbers),
-        np.asarray(temperatures, np.float64),
-        num_measured,
-        num_resampled,
-        reward,
-        win_rate,
-        kl_divergence,
+        numbers=np.asarray(numbers),
+        temperatures=np.asarray(temperatures, np.float64),
+        num_measured=measured_groups,
+        num_resampled=np.full(len(numbers), num_resamples),
+        expected_reward=reward,
+        win_rate=win_rate,
+        kl_divergence=kl_divergence,
     )
 
 

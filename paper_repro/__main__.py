@@ -20,6 +20,7 @@ from paper_repro.summary import Summary, summarise
 
 DEFAULT_OUTPUT = Path("build") / "repro"
 COMPILED = Path("build") / "compiled"
+_WIDTH = 110
 INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
 
 
@@ -32,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parse(arguments)
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDTH)  # a file or a pipe has no width of its own
     planned = stages(options.profile)
     try:
         runner.selected(planned, options.only)

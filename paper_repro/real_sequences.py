@@ -15,7 +15,7 @@ from simulations.experiments.language_model import Results
 from simulations.language_model import train
 
 SEED = 20250505
-FALSE_ALARM = 1e-3
+FALSE_ALARM = 1e-6
 REWARDS = {"known_words": "known words", "trigram_likelihood": "trigram likelihood"}
 QUANTITIES = {"expected_reward": "expected reward", "win_rate": "win rate"}
 

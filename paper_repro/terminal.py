@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -30,15 +31,16 @@ def show(console: Console, summary: Summary, page: Path) -> None:
 
 
 def _paper_table(result: PaperResult) -> Table:
-    table = Table(title=f"{result.paper.title}, arXiv {result.paper.arxiv}", title_justify="left")
-    for head in ("Claim", "Where", "Stated", "Computed", "Verdict"):
+    title = f"{result.paper.title} (arXiv {result.paper.arxiv})"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for head in ("Claim", "Stated", "Computed", "Verdict"):
         table.add_column(head, overflow="fold")
     for claim, computed in result.claims:
         verdict = Text(computed.verdict, style=_STYLES[computed.verdict])
         if computed.unexpected:
             verdict.append(" (unexpected)", style="bold red")
         name = claim.id.partition("/")[2]
-        table.add_row(name, claim.where, _stated(claim), _computed(claim, computed), verdict)
+        table.add_row(name, _stated(claim), _computed(claim, computed), verdict)
     return table
 
 

@@ -10,7 +10,12 @@ import pytest
 from scipy import integrate, stats
 
 from simulations.experiments.language_model import Config, Results, run, run_identity
-from simulations.experiments.reward_pools import Comparison, PoolComparison, compare
+from simulations.experiments.reward_pools import (
+    Comparison,
+    PoolComparison,
+    compare,
+    tail_bound,
+)
 from simulations.language_model import train
 from simulations.language_model.model import Config as ModelConfig
 
@@ -76,6 +81,21 @@ def test_both_measurements_agree_with_the_prediction(gaussian: PoolComparison) -
 def test_the_law_of_one_more_candidate_is_rejected(gaussian: PoolComparison) -> None:
     for comparison in (gaussian.expected_reward, gaussian.win_rate):
         assert np.abs(comparison.planted_z).min() > 10
+
+
+def test_the_tail_bound_holds_for_rare_losses_where_the_normal_tail_does_not() -> None:
+    """240 win scores of probability 64/65: exact binomial tails on both sides."""
+    size, win = 240, 64 / 65
+    sigma = np.sqrt(win * (1 - win) / size)
+    normal_fails, bound = False, 1.0
+    for z in np.linspace(0.5, 9, 18):
+        exact = stats.binom.cdf(np.floor(size * (win - z * sigma)), size, win)
+        exact += stats.binom.sf(np.ceil(size * (win + z * sigma)) - 1, size, win)
+        bound = float(tail_bound(np.array(z), np.array(1 / (size * sigma))))
+        assert exact <= bound
+        normal_fails |= exact > 1000 * stats.norm.sf(z)
+    assert normal_fails
+    assert bound < 1e-6
 
 
 def test_prediction_error_and_bias_are_those_seen_over_prompts(gaussian: PoolComparison) -> None:

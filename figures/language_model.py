@@ -103,9 +103,9 @@ def draw(data: FigureData) -> Figure:
             title_fontsize=7,
             alignment="left",
         )
-    axes[0, 1].plot([], [], color=BOUND, label="predicted")
-    axes[0, 1].plot([], [], "o", color=BOUND, markerfacecolor="white", label="measured")
-    axes[0, 1].legend(loc="lower right")
+    [line] = axes[0, 1].plot([], [], color=BOUND)
+    [point] = axes[0, 1].plot([], [], "o", color=BOUND, markerfacecolor="white")
+    axes[0, 1].legend([line, point], ["predicted", "measured"], loc="lower right")
     for ax in axes[-1]:
         ax.set_xlabel("n (draws)")
     panel_titles(titles)

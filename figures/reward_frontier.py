@@ -32,7 +32,7 @@ NUMBERS = (2, 4, 8, 16, 64)  # candidates n of the curves
 PROBS = tuple(float(p) for p in np.array([8, 7, 6, 5, 4, 3, 2, 1]) / 36)
 REWARDS = tuple(float(r) for r in np.arange(8) / 7)
 
-_NODES = 1601  # moves no point by 1e-6 against 6401 nodes
+NODES = 1601  # twice as many move no point by 1e-6
 
 CAPTION = (
     "Reward and KL divergence of soft best-of-n (the plane of Mayrink Verdun et al., Figure "
@@ -51,10 +51,10 @@ def data(*, points: int = 41) -> FigureData:
     """Soft best-of-n over temperatures, down to 0, with the optimal reward at equal KL."""
     references = {
         "discrete": bt.Policy.from_probs(PROBS, REWARDS),
-        "uniform": bt.Policy.uniform_reward(num_nodes=_NODES),
+        "uniform": bt.Policy.uniform_reward(num_nodes=NODES),
     }
     n = np.repeat(np.asarray(NUMBERS, float), points + 1)
-    temperature = np.concatenate([_temperatures(number, points) for number in NUMBERS])
+    temperature = np.concatenate([temperatures(number, points) for number in NUMBERS])
     tables: dict[str, dict[str, np.ndarray]] = {}
     for name, reference in references.items():
         plane = _columns(_points(reference, jnp.asarray(n), jnp.asarray(temperature)))
@@ -64,10 +64,10 @@ def data(*, points: int = 41) -> FigureData:
         kl = np.linspace(0.0, 1.02 * plane["kl"].max(), 121)[1:]
         tilt = _columns(_tilts(reference, jnp.asarray(kl)))
         tables[f"{name}/exponential_tilt"] = {"kl": kl} | tilt
-    return FigureData(CAPTION, tables, {"probs": PROBS, "rewards": REWARDS, "num_nodes": _NODES})
+    return FigureData(CAPTION, tables, {"probs": PROBS, "rewards": REWARDS, "num_nodes": NODES})
 
 
-def _temperatures(n: int, points: int) -> np.ndarray:
+def temperatures(n: int, points: int) -> np.ndarray:
     """From so warm that nothing is selected to so cold that only the step to 0 is left."""
     coldest = 0.3 / (n + 6)  # the best of n uniform rewards are about 1/n apart
     return np.concatenate([np.geomspace(3.0, coldest, points), [0.0]])

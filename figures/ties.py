@@ -136,7 +136,7 @@ def _draw_over_n(ax: Axes, data: FigureData) -> None:
         ax.annotate(
             text,
             (n[-1], kl[-1]),
-            (-2, 3),
+            (-2, -9 if count == CURVES[-1] else 3),
             textcoords="offset points",
             ha="right",
             fontsize=7,

@@ -1,0 +1,380 @@
+"""Figures: right numbers, legible, written whole or not at all, the same each time."""
+
+import json
+import re
+from dataclasses import asdict, replace
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+import bon_theory as bt
+import figures
+from figures import (
+    convergence_rate,
+    families,
+    frontiers,
+    language_model,
+    output,
+    readme,
+    reward_frontier,
+    style,
+    ties,
+    win_rate_frontier,
+)
+from figures.output import FigureData
+from simulations.experiments.language_model import Config, Results, Scored
+from simulations.experiments.reward_pools import compare
+
+ROOT = Path(__file__).parents[1]
+
+# Few points: what is tested is the same at any number.
+POINTS = {
+    "win_rate_frontier": 17,
+    "reward_frontier": 5,
+    "convergence_rate": 13,
+    "ties": 9,
+    "families": 5,
+    "readme": 9,
+}
+SMALL = Config(
+    num_prompts=3,
+    prediction_pool=64,
+    measurement_pool=30,
+    num_resamples=16,
+    numbers=(1, 4),
+    known_words_temperatures=(0.0, 1.0),
+    trigram_likelihood_temperatures=(0.0, 0.3),
+)
+
+
+@cache
+def results() -> Results:
+    """An experiment on rewards that need no language model."""
+    draws = np.random.default_rng(0)
+    size = (SMALL.num_prompts, SMALL.prediction_pool + SMALL.measurement_pool)
+
+    def scored(seed: int, rewards: np.ndarray, temperatures: tuple[float, ...]) -> Scored:
+        comparison = compare(
+            jax.random.key(seed),
+            rewards[:, : SMALL.prediction_pool],
+            rewards[:, SMALL.prediction_pool :],
+            numbers=SMALL.numbers,
+            temperatures=temperatures,
+            num_resamples=SMALL.num_resamples,
+        )
+        return Scored(rewards, np.array(["text"] * SMALL.num_prompts), comparison)
+
+    texts = np.array(["text"] * SMALL.num_prompts)
+    return Results(
+        identity={"config": asdict(SMALL), "corpus_sha256": "0", "key": [0, 0]},
+        corpus_bytes=1,
+        num_parameters=12345,
+        losses=np.zeros(2, np.float32),
+        validation_loss=1.5,
+        prompts=texts,
+        lengths=np.ones(size, np.int32),
+        first_texts=texts,
+        known_words=scored(1, draws.poisson(3.0, size).astype(float), (0.0, 1.0)),
+        trigram_likelihood=scored(2, draws.normal(-2.0, 0.3, size), (0.0, 0.3)),
+    )
+
+
+@cache
+def data(name: str) -> FigureData:
+    if name == "language_model":
+        return language_model.data(results())
+    return MODULES[name].data(points=POINTS[name])
+
+
+@cache
+def drawn(name: str) -> Figure:
+    return MODULES[name].draw(data(name))
+
+
+MODULES: dict[str, ModuleType] = {
+    module.__name__.split(".")[1]: module
+    for module in (
+        win_rate_frontier,
+        reward_frontier,
+        convergence_rate,
+        ties,
+        families,
+        readme,
+        language_model,
+    )
+}
+EVERY = pytest.mark.parametrize("name", MODULES)
+
+
+def test_the_registry_names_every_script_but_the_one_that_needs_results() -> None:
+    scripts = {
+        path.stem
+        for path in (ROOT / "figures").glob("*.py")
+        if re.search(r"^def draw\(", path.read_text(), re.M)
+    }
+    assert set(figures.ALL) == scripts - {"language_model"}
+    assert all(figures.script(name) is MODULES[name] for name in figures.ALL)
+    with pytest.raises(ValueError, match=r"name must be one of win_rate_frontier, .* got 'pie'"):
+        figures.script("pie")
+
+
+# Legibility.
+
+
+def texts(figure: Figure) -> list[Text]:
+    """All but tick labels, some of which lie outside the limits and are never drawn."""
+    axes = [axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)]
+    ticks = {
+        label
+        for axis in axes
+        for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks())
+        for label in (tick.label1, tick.label2)
+    }
+    found = [text for text in figure.findobj(Text) if isinstance(text, Text)]
+    return [text for text in found if text.get_text() and text not in ticks]
+
+
+@EVERY
+def test_every_text_is_inside_the_page_and_large_enough(name: str) -> None:
+    figure = drawn(name)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    page = figure.bbox
+    assert len(texts(figure)) >= 6
+    for text in texts(figure):
+        box = text.get_window_extent(canvas.get_renderer())
+        assert page.x0 - 1 <= box.x0 <= box.x1 <= page.x1 + 1, text.get_text()
+        assert page.y0 - 1 <= box.y0 <= box.y1 <= page.y1 + 1, text.get_text()
+        assert float(text.get_fontsize()) >= 7.0, text.get_text()
+
+
+@EVERY
+def test_axes_are_labelled_and_the_width_is_a_paper_column(name: str) -> None:
+    figure = drawn(name)
+    assert figure.get_size_inches()[0] in (style.SINGLE_COLUMN, style.DOUBLE_COLUMN)
+    bottom = min(ax.get_position().y0 for ax in figure.axes)
+    for ax in figure.axes:
+        assert ax.get_title(loc="left") or ax.get_title()
+        if ax.get_position().y0 < bottom + 0.01:
+            assert ax.get_xlabel()
+
+
+def test_different_methods_have_different_colours() -> None:
+    # The two optima share black: on ranks they are one law.
+    distinct = {name: c for name, c in style.COLORS.items() if name != "win_rate_optimal"}
+    assert len({*distinct.values(), style.BOUND}) == len(distinct) + 1
+
+
+def test_shades_run_from_light_to_the_colour_itself() -> None:
+    shades = style.shades("#D55E00", 3)
+    brightness = [sum(bytes.fromhex(shade[1:])) for shade in shades]
+    assert brightness == sorted(brightness, reverse=True)
+    assert shades[-1] == "#d55e00"
+    assert style.shades("#D55E00", 1) == ["#d55e00"]
+
+
+def test_a_users_settings_do_not_change_a_figure() -> None:
+    import matplotlib
+
+    with matplotlib.rc_context({"lines.linewidth": 9.0, "font.size": 30.0}):
+        figure = ties.draw(data("ties"))
+    assert figure.axes[0].lines[0].get_linewidth() == 1.3
+    assert figure.axes[0].xaxis.label.get_fontsize() == 8.0
+
+
+# Files.
+
+
+@EVERY
+def test_the_same_data_give_the_same_bytes(name: str, tmp_path: Path) -> None:
+    first = output.write(name, MODULES[name].draw(data(name)), data(name), tmp_path / "a")
+    again = output.write(name, MODULES[name].draw(data(name)), data(name), tmp_path / "b")
+    for kind in ("pdf", "png", "npz", "json"):
+        content = getattr(first, kind).read_bytes()
+        assert content == getattr(again, kind).read_bytes(), kind
+        assert len(content) < 400_000
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [
+        f"{name}.{kind}" for kind in ("json", "npz", "pdf", "png")
+    ]
+
+
+def test_the_files_carry_the_numbers_the_caption_and_the_versions(tmp_path: Path) -> None:
+    files = output.write("ties", drawn("ties"), data("ties"), tmp_path)
+    written = json.loads(files.json.read_text())
+    arrays = np.load(files.npz)
+    for table, columns in data("ties").tables.items():
+        for column, values in columns.items():
+            np.testing.assert_array_equal(arrays[f"{table}/{column}"], values)
+            np.testing.assert_array_equal(written["tables"][table][column], values)
+    assert written["caption"] == json.loads(str(arrays["metadata"]))["caption"] == files.caption
+    assert written["versions"]["jax"] == jax.__version__
+    assert b"CreationDate" not in files.pdf.read_bytes()
+
+
+def test_an_interrupted_run_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = output.write("ties", drawn("ties"), data("ties"), tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def interrupt(self: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        output.write("ties", drawn("ties"), data("ties"), tmp_path, png_dpi=50)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert files.png in before
+
+
+def test_data_that_cannot_be_drawn_are_refused() -> None:
+    with pytest.raises(ValueError, match="columns of table 't' must be equally long"):
+        FigureData("", {"t": {"x": np.zeros(2), "y": np.zeros(3)}})
+    with pytest.raises(ValueError, match="column 'x' of table 't' is not finite"):
+        FigureData("", {"t": {"x": np.array([0.0, np.nan])}})
+
+
+def test_numbers_are_in_double_precision_whatever_the_caller_has_set() -> None:
+    with jax.enable_x64(False):
+        table = ties.data(points=5)["over_n"]
+    assert table["kl_2"].dtype == np.float64
+
+
+def test_the_committed_picture_is_small() -> None:
+    picture = ROOT / "figures" / "readme.png"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert picture.stat().st_size <= 150_000
+
+
+# Numbers.
+
+
+def test_equal_kl_gaps_are_the_printed_ones() -> None:
+    table, [top] = (
+        data("win_rate_frontier")["powers_of_two"],
+        [data("win_rate_frontier")["largest_gap"]],
+    )
+    gaps = dict(zip(table["n"].tolist(), table["gap"], strict=True))
+    printed = {2: 9.24015e-3, 4: 3.99589e-3, 8: 7.86168e-4, 64: 1.85856e-6}
+    for n, gap in printed.items():
+        assert gaps[n] == pytest.approx(gap, rel=1e-5)  # six printed digits
+    assert top["gap"][0] == pytest.approx(0.009473, abs=5e-7)
+    assert top["n"][0] == pytest.approx(1.778, abs=5e-4)
+
+
+@pytest.mark.parametrize("kl", [1e-4, 0.3, 2.5])
+def test_a_frontier_is_met_at_the_kl_that_was_asked_for(kl: float) -> None:
+    reference = bt.Policy.from_probs([0.5, 0.3, 0.15, 0.05], [0.0, 1.0, 2.0, 3.0])
+    temperature, reward = frontiers.reward_frontier(reference, jnp.asarray([kl]))
+    tilt = bt.exponential_tilt(reference, temperature[0])
+    assert float(bt.kl_divergence(tilt, reference)) == pytest.approx(kl, rel=1e-12)
+    assert float(bt.expected_reward(tilt)) == float(reward[0])
+    strength, win_rate = frontiers.win_rate_frontier(bt.Policy.uniform_reward(), jnp.asarray([kl]))
+    c = float(strength[0])
+    assert float(win_rate[0]) == pytest.approx(1 / -np.expm1(-c) - 1 / c, abs=1e-11)
+
+
+def test_no_point_of_the_plane_is_above_the_frontier() -> None:
+    for name in ("discrete", "uniform"):
+        shortfall = data("reward_frontier")[f"{name}/soft_best_of_n"]["shortfall"]
+        assert shortfall.min() > -1e-10
+        assert shortfall.max() < 0.03
+    uniform = data("reward_frontier")["uniform/best_of_n"]
+    n = uniform["n"]
+    np.testing.assert_allclose(uniform["reward"], n / (n + 1), atol=1e-12)
+    np.testing.assert_allclose(uniform["kl"], np.log(n) - (n - 1) / n, atol=1e-12)
+
+
+def test_the_quadrature_of_the_uniform_plane_is_converged() -> None:
+    """Twice the nodes move the coldest point, which is the hardest, by less than 1e-6."""
+    n = reward_frontier.NUMBERS[-1]
+    coldest = reward_frontier.temperatures(n, 2)[-2]
+
+    @jax.jit
+    def place(reference: bt.Policy) -> tuple[jax.Array, jax.Array]:
+        policy = bt.soft_best_of_n(reference, float(n), coldest)
+        return bt.expected_reward(policy), bt.kl_divergence(policy, reference)
+
+    nodes = reward_frontier.NODES
+    coarse, fine = (place(bt.Policy.uniform_reward(num_nodes=k)) for k in (nodes, 2 * nodes))
+    np.testing.assert_allclose(coarse[0], fine[0], atol=1e-7)
+    np.testing.assert_allclose(coarse[1], fine[1], atol=1e-6)
+
+
+def test_published_bounds_hold_and_the_sharp_asymptotics_are_reached() -> None:
+    rates = data("convergence_rate")["rates"]
+    for name in ("kl", "reward_gap", "total_variation"):
+        assert np.all(rates[name] <= rates[f"{name}_bound"] * (1 + 1e-12))
+        assert rates[name][-1] == pytest.approx(rates[f"{name}_sharp"][-1], rel=0.01)
+        assert rates[f"{name}_bound"][-1] > 10 * rates[name][-1]
+
+
+def test_ties_agree_with_powers_of_the_distribution_function() -> None:
+    table = data("ties")["over_n"]
+    for count in ties.CURVES:
+        cdf = np.linspace(0, 1, count + 1)
+        law = np.diff(cdf[None, :] ** table["n"][:, None], axis=1)
+        kl = np.sum(np.where(law > 0, law * np.log(np.where(law > 0, law * count, 1)), 0), axis=1)
+        np.testing.assert_allclose(table[f"kl_{count}"], kl, atol=1e-11)
+    outcomes = data("ties")["over_outcomes"]
+    assert np.all(outcomes["gap"] <= outcomes["gap_bound"])
+    assert np.all(outcomes["estimate_excess"] >= 0)
+    assert outcomes["gap"][-1] == pytest.approx(outcomes["gap_sharp"][-1], rel=1e-3)
+
+
+def test_families_keep_their_known_places() -> None:
+    top = data("families")["top_fraction"]
+    np.testing.assert_allclose(top["kl"], -np.log(top["parameter"]), atol=1e-11)
+    np.testing.assert_allclose(top["win_rate"], 1 - top["parameter"] / 2, atol=1e-11)
+    for name in ("best_of_n", "best_of_poisson", "soft_best_of_n", "top_fraction"):
+        assert data("families")[name]["shortfall"].min() > -1e-10
+    np.testing.assert_allclose(data("families")["win_rate_optimal"]["shortfall"], 0, atol=1e-10)
+
+
+def test_simulated_points_of_the_readme_lie_on_the_curves() -> None:
+    """40 means within five standard errors: false alarm about 40·6e-7, doubled n is 20 off."""
+    reference = bt.Policy.from_probs(reward_frontier.PROBS, reward_frontier.REWARDS)
+    points = data("readme")["simulated"]
+
+    @jax.jit
+    def exact(factor: jax.Array) -> jax.Array:
+        n, temperature = jnp.asarray(points["n"]) * factor, jnp.asarray(points["temperature"])
+        policy = bt.soft_best_of_n(reference, n, temperature)
+        return jnp.stack([bt.expected_reward(policy), bt.kl_divergence(policy, reference)])
+
+    means = np.stack([points["reward"], points["kl"]])
+    errors = np.stack([points["reward_error"], points["kl_error"]])
+    assert np.abs((means - exact(1.0)) / errors).max() < 5
+    assert np.abs((means - exact(2.0)) / errors).max() > 15
+
+
+def test_the_language_model_figure_averages_over_prompts() -> None:
+    comparison = results().known_words.comparison.win_rate
+    table = data("language_model")["known_words/win_rate"]
+    cell = (table["n"] == 4) & (table["temperature"] == 1.0)
+    assert table["measured"][cell] == [np.mean(comparison.measured[1, 1])]
+    error = np.sqrt(np.sum(comparison.measured_error[1, 1] ** 2)) / SMALL.num_prompts
+    np.testing.assert_allclose(table["measured_error"][cell], error, rtol=1e-14)
+    assert "12,345 parameters" in data("language_model").caption
+
+
+def test_the_language_model_figure_reads_saved_results(tmp_path: Path) -> None:
+    results().save(tmp_path / "results.npz")
+    again = language_model.data(Results.load(tmp_path / "results.npz"))
+    assert again.caption == data("language_model").caption
+    for name, table in data("language_model").tables.items():
+        for column, values in table.items():
+            np.testing.assert_array_equal(again[name][column], values)
+
+
+def test_the_caption_follows_the_results() -> None:
+    changed = replace(results(), num_parameters=7)
+    assert "7 parameters" in language_model.data(changed).caption

@@ -1,0 +1,133 @@
+r"""A problem: the reference and the parameters that inequalities are about."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bon_theory.arguments import Numbers, scalar
+from bon_theory.policy import Policy, aligned
+from bon_theory.selection import (
+    best_of_n,
+    best_of_poisson,
+    exponential_race,
+    exponential_tilt,
+    soft_best_of_n,
+    win_rate_optimal,
+)
+
+__all__ = ["Problem"]
+
+
+class _Range(NamedTuple):
+    at_least: float
+    finite: bool = True
+
+
+_POSITIVE = _Range(float(np.finfo(np.float32).tiny))
+
+_RANGES = {
+    "n": _Range(1),
+    "temperature": _POSITIVE,
+    "order": _Range(0, finite=False),
+    "mean_extra_draws": _Range(0),
+    "strength": _POSITIVE,
+}
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    r"""A reference :math:`\pi` and parameters; a frozen pytree.
+
+    Each law that a quantity asks for is computed at most once.
+
+    Attributes:
+        reference: the law of one draw; None is enough for a bound that holds for every law.
+        parameters: of ``n``, ``temperature``, ``order``, ``mean_extra_draws`` and ``strength``
+            those that are given, of the rank of the batch axes.
+
+    Example:
+        >>> import bon_theory as bt
+        >>> from bon_theory import bounds
+        >>> coin = bt.Policy.from_probs([0.5, 0.5], rewards=[0.0, 1.0])
+        >>> bounds.Problem.of(coin, n=2).best_of_n.probs.tolist()
+        [0.25, 0.75]
+
+    Derived here (bookkeeping; no published counterpart).
+    """
+
+    reference: Policy | None
+    parameters: Mapping[str, jax.Array]
+
+    @classmethod
+    def of(cls, reference: Policy | None = None, **parameters: Numbers) -> Problem:
+        """Check the parameters, and bring them and the reference to one rank.
+
+        Raises:
+            ValueError: a parameter is out of its range; while tracing it becomes NaN instead.
+
+        Example:
+            >>> from bon_theory import bounds
+            >>> bounds.Problem.of(n=[2.0, 4.0])["n"].tolist()
+            [2.0, 4.0]
+        """
+        dtype = reference.dtype if reference is not None else _float_type(parameters.values())
+        checked = {
+            name: scalar(name, value, dtype=dtype, **_RANGES[name]._asdict())
+            for name, value in parameters.items()
+        }
+        ndim = max((array.ndim for array in checked.values()), default=0)
+        if reference is not None:
+            (reference,) = aligned(reference, ndim=ndim + 1)
+            ndim = reference.log_probs.ndim - 1
+        raised = {name: a.reshape((1,) * (ndim - a.ndim) + a.shape) for name, a in checked.items()}
+        return cls(reference, raised)
+
+    def __getitem__(self, name: str) -> jax.Array:
+        """The parameter of that name."""
+        return self.parameters[name]
+
+    @property
+    def law(self) -> Policy:
+        """The reference, where there has to be one."""
+        if self.reference is None:
+            raise ValueError("reference must be a Policy here, got None: give the law of one draw.")
+        return self.reference
+
+    @functools.cached_property
+    def best_of_n(self) -> Policy:
+        return best_of_n(self.law, self["n"])
+
+    @functools.cached_property
+    def soft_best_of_n(self) -> Policy:
+        return soft_best_of_n(self.law, self["n"], self["temperature"])
+
+    @functools.cached_property
+    def exponential_race(self) -> Policy:
+        return exponential_race(self.law, self["n"], self["temperature"])
+
+    @functools.cached_property
+    def exponential_tilt(self) -> Policy:
+        return exponential_tilt(self.law, self["temperature"])
+
+    @functools.cached_property
+    def best_of_poisson(self) -> Policy:
+        return best_of_poisson(self.law, self["mean_extra_draws"])
+
+    @functools.cached_property
+    def win_rate_optimal(self) -> Policy:
+        return win_rate_optimal(self.law, self["strength"])
+
+
+def _float_type(values: Iterable[Numbers]) -> Any:
+    """The floating-point type of the arrays among the values, or else JAX's default."""
+    dtypes = [value.dtype for value in values if isinstance(value, jax.Array | np.ndarray)]
+    floating = [dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.floating)]
+    return functools.reduce(jnp.promote_types, floating) if floating else jnp.zeros(()).dtype

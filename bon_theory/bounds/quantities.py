@@ -1,0 +1,172 @@
+r"""What is bounded: each quantity, computed exactly by the core.
+
+The modules that hold the inequalities name these quantities and never compute them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+
+from bon_theory.bounds.problem import Problem
+from bon_theory.divergences import (
+    chi_squared_divergence,
+    kl_divergence,
+    renyi_divergence,
+    squared_hellinger,
+    total_variation,
+)
+from bon_theory.performance import expected_reward, win_rate
+
+__all__ = ["Quantity"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Quantity:
+    """Something that inequalities bound.
+
+    Attributes:
+        name: as it is printed.
+        selection: the selection that it is about.
+        parameters: what a problem has to give for it, besides the reference.
+        exact: its value on a problem, one number per batch element.
+
+    Example:
+        >>> from bon_theory import bounds
+        >>> quantity = bounds.REGISTRY["best_of_n_kl"].quantity
+        >>> quantity.name, quantity.selection, quantity.parameters
+        ('KL(best-of-n ‖ reference)', 'best_of_n', ('n',))
+
+    Derived here (bookkeeping; no published counterpart).
+    """
+
+    name: str
+    selection: str
+    parameters: tuple[str, ...]
+    exact: Callable[[Problem], jax.Array]
+
+    def is_defined(self, problem: Problem) -> bool:
+        """Whether the problem gives all it takes; the exponential race needs a discrete law.
+
+        Example:
+            >>> import bon_theory as bt
+            >>> from bon_theory import bounds
+            >>> coin = bt.Policy.from_probs([0.5, 0.5], rewards=[0.0, 1.0])
+            >>> kl = bounds.REGISTRY["best_of_n_kl"].quantity
+            >>> kl.is_defined(bounds.Problem.of(coin, temperature=1.0))
+            False
+        """
+        given = all(name in problem.parameters for name in self.parameters)
+        return given and not (self.selection == "exponential_race" and problem.law.continuous)
+
+
+# --- best-of-n --------------------------------------------------------------------------
+
+
+def _best(name: str, exact: Callable[[Problem], jax.Array], *more: str) -> Quantity:
+    return Quantity(name, "best_of_n", ("n", *more), exact)
+
+
+BEST_KL = _best("KL(best-of-n ‖ reference)", lambda p: kl_divergence(p.best_of_n, p.law))
+BEST_REVERSE_KL = _best("KL(reference ‖ best-of-n)", lambda p: kl_divergence(p.law, p.best_of_n))
+BEST_CHI_SQUARED = _best(
+    "χ²(best-of-n ‖ reference)", lambda p: chi_squared_divergence(p.best_of_n, p.law)
+)
+BEST_TOTAL_VARIATION = _best(
+    "TV(best-of-n, reference)", lambda p: total_variation(p.best_of_n, p.law)
+)
+BEST_HELLINGER = _best(
+    "∫(√best-of-n − √reference)²", lambda p: squared_hellinger(p.best_of_n, p.law)
+)
+BEST_RENYI = _best(
+    "Rényi D_order(best-of-n ‖ reference)",
+    lambda p: renyi_divergence(p.best_of_n, p.law, p["order"]),
+    "order",
+)
+BEST_WIN_RATE = _best("win rate of best-of-n", lambda p: win_rate(p.best_of_n, p.law))
+BEST_WIN_RATE_TIES_WIN = _best(
+    "win rate of best-of-n, ties won", lambda p: win_rate(p.best_of_n, p.law, ties="win")
+)
+BEST_WIN_RATE_TIES_LOSE = _best(
+    "win rate of best-of-n, ties lost", lambda p: win_rate(p.best_of_n, p.law, ties="loss")
+)
+BEST_PENALISED_WIN_RATE = _best(
+    "win rate − KL/strength of best-of-n",
+    lambda p: win_rate(p.best_of_n, p.law) - kl_divergence(p.best_of_n, p.law) / p["strength"],
+    "strength",
+)
+BEST_REWARD = _best("reward of best-of-n", lambda p: expected_reward(p.best_of_n))
+
+# --- the two other families of rank policies --------------------------------------------
+
+POISSON_KL = Quantity(
+    "KL(best-of-Poisson ‖ reference)",
+    "best_of_poisson",
+    ("mean_extra_draws",),
+    lambda p: kl_divergence(p.best_of_poisson, p.law),
+)
+POISSON_WIN_RATE = Quantity(
+    "win rate of best-of-Poisson",
+    "best_of_poisson",
+    ("mean_extra_draws",),
+    lambda p: win_rate(p.best_of_poisson, p.law),
+)
+OPTIMAL_KL = Quantity(
+    "KL(win-rate optimum ‖ reference)",
+    "win_rate_optimal",
+    ("strength",),
+    lambda p: kl_divergence(p.win_rate_optimal, p.law),
+)
+OPTIMAL_WIN_RATE = Quantity(
+    "win rate of the win-rate optimum",
+    "win_rate_optimal",
+    ("strength",),
+    lambda p: win_rate(p.win_rate_optimal, p.law),
+)
+
+# --- soft best-of-n and the exponential race --------------------------------------------
+
+TILT_CHI_SQUARED = Quantity(
+    "χ²(tilt ‖ reference)",
+    "exponential_tilt",
+    ("temperature",),
+    lambda p: chi_squared_divergence(p.exponential_tilt, p.law),
+)
+
+
+def _soft(name: str, exact: Callable[[Problem], jax.Array]) -> Quantity:
+    return Quantity(name, "soft_best_of_n", ("n", "temperature"), exact)
+
+
+SOFT_KL_TO_TILT = _soft(
+    "KL(tilt ‖ soft best-of-n)", lambda p: kl_divergence(p.exponential_tilt, p.soft_best_of_n)
+)
+SOFT_KL_FROM_TILT = _soft(
+    "KL(soft best-of-n ‖ tilt)", lambda p: kl_divergence(p.soft_best_of_n, p.exponential_tilt)
+)
+SOFT_MAX_LOG_RATIO = _soft(
+    "max log tilt/soft best-of-n",
+    lambda p: renyi_divergence(p.exponential_tilt, p.soft_best_of_n, float("inf")),
+)
+SOFT_TOTAL_VARIATION = _soft(
+    "TV(soft best-of-n, tilt)", lambda p: total_variation(p.soft_best_of_n, p.exponential_tilt)
+)
+SOFT_REWARD = _soft("reward of soft best-of-n", lambda p: expected_reward(p.soft_best_of_n))
+SOFT_KL = _soft("KL(soft best-of-n ‖ reference)", lambda p: kl_divergence(p.soft_best_of_n, p.law))
+
+
+def _race(name: str, exact: Callable[[Problem], jax.Array]) -> Quantity:
+    return Quantity(name, "exponential_race", ("n", "temperature"), exact)
+
+
+RACE_TOTAL_VARIATION = _race(
+    "TV(exponential race, tilt)", lambda p: total_variation(p.exponential_race, p.exponential_tilt)
+)
+RACE_KL_TO_TILT = _race(
+    "KL(tilt ‖ exponential race)", lambda p: kl_divergence(p.exponential_tilt, p.exponential_race)
+)
+RACE_KL_FROM_TILT = _race(
+    "KL(exponential race ‖ tilt)", lambda p: kl_divergence(p.exponential_race, p.exponential_tilt)
+)

@@ -1,0 +1,142 @@
+r"""Bounds on best-of-Poisson and on the win-rate optimum: their closed forms without ties.
+
+By data processing the divergences are upper bounds for a law with ties, and so are the win rates
+with ties counting one half.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from bon_theory.bounds.inequality import Parameter, inequality
+from bon_theory.bounds.quantities import (
+    OPTIMAL_KL,
+    OPTIMAL_WIN_RATE,
+    POISSON_KL,
+    POISSON_WIN_RATE,
+)
+from bon_theory.numerics import log_expm1_quotient
+
+__all__ = [
+    "best_of_poisson_kl",
+    "best_of_poisson_win_rate",
+    "win_rate_optimal_kl",
+    "win_rate_optimal_win_rate",
+]
+
+
+@inequality("upper", POISSON_KL, source="Derived here, for [K]'s policy")
+def best_of_poisson_kl(mean_extra_draws: Parameter) -> jax.Array:
+    r"""The divergence of best-of-Poisson without ties.
+
+    .. math:: \mathrm{KL}(P\|\pi) \le \log(1+\mu) - 1
+              + \frac{e^{-(\mu+1)}}{\mu} \bigl(\mathrm{Ei}(\mu+1) - \mathrm{Ei}(1)\bigr)
+
+    An equality without ties. For small :math:`\mu` it is the series
+    :math:`\sum_{k\ge2} (-\mu)^k\, \frac{0! + \dots + (k-2)!}{(k+1)!}`.
+
+    Example:
+        >>> from bon_theory import bounds
+        >>> round(float(bounds.best_of_poisson_kl(mean_extra_draws=2.0).value), 6)
+        0.298724
+    """
+    mu = mean_extra_draws
+    factorials = [sum(math.factorial(j) for j in range(k - 1)) for k in range(2, 22)]
+    coefficients = [
+        (-1) ** k * left / math.factorial(k + 1) for k, left in enumerate(factorials, start=2)
+    ]
+    small = mu < 0.1
+    series = _polynomial(coefficients, jnp.where(small, mu, 0)) * mu**2
+    m = jnp.where(small, 1, mu)
+    tail = _scaled_exponential_integral(m + 1)
+    tail -= jnp.exp(-(m + 1)) * jax.scipy.special.expi(jnp.ones_like(m))
+    return jnp.where(small, series, jnp.log1p(m) - 1 + tail / m)
+
+
+@inequality("upper", POISSON_WIN_RATE, source="Derived here, for [K]'s policy")
+def best_of_poisson_win_rate(mean_extra_draws: Parameter) -> jax.Array:
+    r""":math:`W \le 1 - \frac1\mu + \frac{1 - e^{-\mu}}{\mu^2}`, an equality without ties.
+
+    Example:
+        >>> from bon_theory import bounds
+        >>> round(float(bounds.best_of_poisson_win_rate(mean_extra_draws=2.0).value), 6)
+        0.716166
+    """
+    mu = mean_extra_draws
+    small = mu < 0.5
+    coefficients = [(-1) ** k / math.factorial(k + 2) for k in range(15)]
+    m = jnp.where(small, 1, mu)
+    missing = jnp.where(
+        small,
+        _polynomial(coefficients, jnp.where(small, mu, 0)),
+        (1 + jnp.expm1(-m) / m) / m,
+    )
+    return 1 - missing
+
+
+@inequality("upper", OPTIMAL_KL, source="[G]; ties derived here")
+def win_rate_optimal_kl(strength: Parameter) -> jax.Array:
+    r""":math:`\mathrm{KL}(P\|\pi) \le c\,W(c) - \log\frac{e^c - 1}{c}`, an equality without ties.
+
+    :math:`W(c)` is the win rate of :func:`win_rate_optimal_win_rate`.
+
+    Example:
+        >>> from bon_theory import bounds
+        >>> round(float(bounds.win_rate_optimal_kl(strength=5.0).value), 10)
+        0.6501169364
+    """
+    c = strength
+    small = c < 0.7
+    # K(c) = log((e^c - 1)/c) = c/2 + Σ B_{2k} c^{2k} / (2k (2k)!), and the divergence is cK' - K.
+    terms = [b * (2 * k - 1) / (2 * k) for k, b in enumerate(_BERNOULLI, start=1)]
+    square = jnp.where(small, c, 0) ** 2
+    series = square * _polynomial(terms, square)
+    m = jnp.where(small, 1, c)
+    direct = m * (1 / -jnp.expm1(-m) - 1 / m) - (m + log_expm1_quotient(m))
+    return jnp.where(small, series, direct)
+
+
+@inequality("upper", OPTIMAL_WIN_RATE, source="[G]; ties derived here")
+def win_rate_optimal_win_rate(strength: Parameter) -> jax.Array:
+    r""":math:`W \le \frac{1}{1 - e^{-c}} - \frac1c`, an equality without ties.
+
+    Example:
+        >>> from bon_theory import bounds
+        >>> round(float(bounds.win_rate_optimal_win_rate(strength=5.0).value), 10)
+        0.8067836549
+    """
+    c = strength
+    small = c < 0.7
+    safe = jnp.where(small, c, 0)
+    m = jnp.where(small, 1, c)
+    series = 0.5 + safe * _polynomial(_BERNOULLI, safe**2)
+    return jnp.where(small, series, 1 / -jnp.expm1(-m) - 1 / m)
+
+
+_BERNOULLI = [
+    b / math.factorial(2 * k)
+    for k, b in enumerate(
+        [1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510], start=1
+    )
+]
+"""B_{2k}/(2k)! for k = 1, 2, …: at c = 0.7 the next term is below 1e-17 of the first."""
+
+
+def _polynomial(coefficients: list[float], x: jax.Array) -> jax.Array:
+    """Horner's rule; the constant comes first."""
+    total = jnp.zeros_like(x)
+    for coefficient in reversed(coefficients):
+        total = total * x + coefficient
+    return total
+
+
+def _scaled_exponential_integral(x: jax.Array) -> jax.Array:
+    r""":math:`e^{-x}\,\mathrm{Ei}(x)` for :math:`x > 0`, by its asymptotic series beyond 50."""
+    large = x > 50
+    near = jnp.exp(-jnp.where(large, 1, x)) * jax.scipy.special.expi(jnp.where(large, 1, x))
+    inverse = jnp.where(large, 1 / jnp.where(large, x, 1), 0)
+    far = inverse * _polynomial([float(math.factorial(k)) for k in range(30)], inverse)
+    return jnp.where(large, far, near)

@@ -1,0 +1,125 @@
+r"""Bounds on soft best-of-n and its limit: how far from the reference they can be."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from bon_theory.bounds.inequality import Parameter, inequality
+from bon_theory.bounds.quantities import (
+    SOFT_KL,
+    TILT_CHI_SQUARED,
+)
+from bon_theory.bounds.statistics import log_sinh_half_range, reward_extremes, tie_free_kl
+from bon_theory.divergences import kl_divergence
+from bon_theory.policy import Policy
+from bon_theory.selection import best_of_n, exponential_tilt, soft_best_of_n
+
+__all__ = [
+    "soft_best_of_n_kl_below_tilt",
+    "soft_best_of_n_kl_tie_free",
+    "soft_best_of_n_kl_from_range",
+    "soft_best_of_n_kl_below_best_of_n",
+    "soft_best_of_n_kl_below_cooler",
+    "tilt_chi_squared_from_range",
+]
+
+
+@inequality("upper", SOFT_KL, source="Derived here: the likelihood-ratio order in n")
+def soft_best_of_n_kl_below_tilt(reference: Policy, temperature: Parameter) -> jax.Array:
+    r""":math:`\mathrm{KL}(P_n\|\pi) \le \mathrm{KL}(P^*\|\pi)`.
+
+    Example:
+        >>> import bon_theory as bt
+        >>> from bon_theory import bounds
+        >>> reference = bt.Policy.from_probs([0.5, 0.3, 0.2], rewards=[0.0, 0.5, 1.0])
+        >>> round(float(bounds.soft_best_of_n_kl_below_tilt(reference, 0.5).value), 6)
+        0.322834
+    """
+    return kl_divergence(exponential_tilt(reference, temperature), reference)
+
+
+@inequality("upper", SOFT_KL, source="Derived here: any rule that selects among n draws")
+def soft_best_of_n_kl_tie_free(n: Parameter) -> jax.Array:
+    r""":math:`\mathrm{KL}(P_n\|\pi) \le \log n - \frac{n-1}{n}`.
+
+    Example:
+        >>> from bon_theory import bounds
+        >>> round(float(bounds.soft_best_of_n_kl_tie_free(n=8).value), 6)
+        1.204442
+    """
+    return tie_free_kl(n)
+
+
+@inequality("upper", SOFT_KL, source="[A] Lemma 4.1")
+def soft_best_of_n_kl_from_range(
+    reference: Policy, n: Parameter, temperature: Parameter
+) -> jax.Array:
+    r""":math:`\mathrm{KL}(P_n\|\pi) \le \log\frac{n}{1 + (n-1)e^{-R/\lambda}}`.
+
+    :math:`R` is the range of the reward, for a continuous law that of its nodes.
+
+    Example:
+        >>> import bon_theory as bt
+        >>> from bon_theory import bounds
+        >>> reference = bt.Policy.from_probs([0.5, 0.3, 0.2], rewards=[0.0, 0.5, 1.0])
+        >>> round(float(bounds.soft_best_of_n_kl_from_range(reference, 4, 0.5).value), 6)
+        1.045541
+    """
+    lowest, highest = reward_extremes(reference)
+    return jnp.log(n) - jnp.log1p((n - 1) * jnp.exp(-(highest - lowest) / temperature))
+
+
+_IN_TEMPERATURE = "Conjectured here: no counterexample among 10⁵ random problems"
+
+
+@inequality("upper", SOFT_KL, source=_IN_TEMPERATURE, status="conjecture")
+def soft_best_of_n_kl_below_best_of_n(reference: Policy, n: Parameter) -> jax.Array:
+    r""":math:`\mathrm{KL}(P_{n,\lambda}\|\pi) \le \mathrm{KL}(P_{n,0}\|\pi)`.
+
+    The laws themselves are not ordered in :math:`\lambda`, so this does not follow as it does for
+    :math:`n`.
+
+    Example:
+        >>> import bon_theory as bt
+        >>> from bon_theory import bounds
+        >>> reference = bt.Policy.from_probs([0.5, 0.3, 0.2], rewards=[0.0, 0.5, 1.0])
+        >>> round(float(bounds.soft_best_of_n_kl_below_best_of_n(reference, 4).value), 6)
+        0.559751
+    """
+    return kl_divergence(best_of_n(reference, n), reference)
+
+
+@inequality("upper", SOFT_KL, source=_IN_TEMPERATURE, status="conjecture")
+def soft_best_of_n_kl_below_cooler(
+    reference: Policy, n: Parameter, temperature: Parameter
+) -> jax.Array:
+    r""":math:`\mathrm{KL}(P_{n,\lambda}\|\pi) \le \mathrm{KL}(P_{n,0.99\lambda}\|\pi)`.
+
+    The sharp form: the divergence decreases in :math:`\lambda`, here by comparison with a
+    temperature one percent lower.
+
+    Example:
+        >>> import bon_theory as bt
+        >>> from bon_theory import bounds
+        >>> reference = bt.Policy.from_probs([0.5, 0.3, 0.2], rewards=[0.0, 0.5, 1.0])
+        >>> round(float(bounds.soft_best_of_n_kl_below_cooler(reference, 4, 0.5).value), 6)
+        0.151366
+    """
+    return kl_divergence(soft_best_of_n(reference, n, 0.99 * temperature), reference)
+
+
+@inequality("upper", TILT_CHI_SQUARED, source="Derived here")
+def tilt_chi_squared_from_range(reference: Policy, temperature: Parameter) -> jax.Array:
+    r""":math:`\chi^2(P^*\|\pi) \le \sinh^2\frac{R}{2\lambda}`.
+
+    Attained by two outcomes :math:`R` apart, the lower one :math:`e^{R/\lambda}` times as likely.
+
+    Example:
+        >>> import bon_theory as bt
+        >>> from bon_theory import bounds
+        >>> reference = bt.Policy.from_probs([0.5, 0.3, 0.2], rewards=[0.0, 0.5, 1.0])
+        >>> round(float(bounds.tilt_chi_squared_from_range(reference, 0.5).value), 6)
+        1.381098
+    """
+    return jnp.exp(2 * log_sinh_half_range(reference, temperature))

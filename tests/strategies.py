@@ -4,7 +4,7 @@ Every law has K = 5 outcomes, so that each function compiles once however many e
 Rewards lie on a coarse grid half of the time (ties), probabilities may be zero or tiny.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -20,6 +20,12 @@ K = 5
 Selection = Callable[..., bt.Policy]
 
 policy_of: Callable[[Any, Any], bt.Policy] = jax.jit(bt.Policy.from_probs)
+
+
+def law(probs: Sequence[float], rewards: Sequence[float]) -> bt.Policy:
+    """A law written down by hand."""
+    return bt.Policy.from_probs(jnp.asarray(probs), jnp.asarray(rewards))
+
 
 # --- laws -------------------------------------------------------------------------------
 

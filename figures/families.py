@@ -130,7 +130,7 @@ def draw(data: FigureData) -> Figure:
     for family, at in {
         "top_fraction": (2.2, 0.045),
         "best_of_n": (1.75, 5e-4),
-        "best_of_poisson": (1.3, 2.2e-5),
+        "best_of_poisson": (1.5, 6e-6),
         "soft_best_of_n": (2.62, 1.5e-4),
     }.items():
         label(shortfall, NAMES[family], at, color=COLORS[family])

@@ -136,13 +136,13 @@ def _draw_over_n(ax: Axes, data: FigureData) -> None:
         ax.annotate(
             text,
             (n[-1], kl[-1]),
-            (-2, -9 if count == CURVES[-1] else 3),
+            (3, 0),
             textcoords="offset points",
-            ha="right",
+            va="center",
             fontsize=7,
             color=color,
         )
-    ax.set(xscale="log", xlim=(1, n[-1]), ylim=(0, None), xlabel="n (draws)")
+    ax.set(xscale="log", xlim=(1, 3.5 * n[-1]), ylim=(0, None), xlabel="n (draws)")
     whole_ticks(ax, [1, 4, 16, 64, 256])
 
 

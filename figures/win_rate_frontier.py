@@ -118,7 +118,7 @@ def draw(data: FigureData) -> Figure:
         fontsize=7,
     )
     label(gap, "$1/(2n^3)$", (5.3, 0.42), color=BOUND)
-    gap.set(xscale="log", xlim=(1, best["n"][-1]), ylim=(0, 1.1))
+    gap.set(xscale="log", xlim=(1, 1.1 * best["n"][-1]), ylim=(0, 1.1))
     gap.set(xlabel="n (draws)", ylabel="win rate gained (percentage points)")
     whole_ticks(gap, [1, *dots["n"]])
     panel_titles({plane: "win rate and KL divergence", gap: "advantage of the optimum at equal KL"})

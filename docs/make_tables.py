@@ -1,0 +1,122 @@
+"""Write the measured numbers into README.md and docs/performance.md, from benchmarks/results.
+
+python docs/make_tables.py
+
+Numbers stand between two HTML comments and come from the committed results alone; what has not been
+measured says so.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "docs" / "performance.md"]
+RESULTS = ROOT / "benchmarks" / "results"
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+
+
+def table(results: Path = RESULTS) -> str:
+    """The Markdown table of everything that has been measured."""
+    rows = [*exact_rows(results), *large_rows(results), *quadrature_rows(results)]
+    lines = ["| What | Measured |", "|---|---|", *(f"| {what} | {value} |" for what, value in rows)]
+    where = [f"{machine}." for machine in sorted(machines(results))]
+    return "\n".join([*lines, "", " ".join([*where, "Rerun with `make bench`."])])
+
+
+def load(results: Path, name: str) -> dict[str, Any] | None:
+    """One committed result, or None."""
+    path = results / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def machines(results: Path) -> set[str]:
+    """Where the results come from, in words."""
+    found = set()
+    for path in results.glob("*.json"):
+        document = json.loads(path.read_text(encoding="utf-8"))
+        machine, versions = document["machine"], document["versions"]
+        found.add(
+            f"{machine['cpu']}, {machine['cores']} cores, JAX {versions['jax']}, "
+            f"Python {versions['python'].rsplit('.', 1)[0]}, {document['date']}"
+        )
+    return found
+
+
+def exact_rows(results: Path) -> Iterator[tuple[str, str]]:
+    """Exact soft best-of-n at many (n, λ), beside a simulation."""
+    what = "exact soft best-of-n at 10,000 (n, λ), K = 256, float64"
+    document = load(results, "exact_soft_best_of_n")
+    if document is None:
+        yield what, "not measured yet"
+        return
+    measured = document["results"]
+    what = what.replace("10,000", f"{measured['num_pairs']:,}")
+    for kind, name in (("integer_n", "integer n"), ("real_n", "real n")):
+        fastest = min(measured["exact"][kind].values(), key=lambda each: each["seconds"])
+        first = "" if kind == "real_n" else f" (first call {fastest['first_call_s']:.1f} s)"
+        yield f"{what}, {name}", f"{fastest['seconds']:.2f} s{first}"
+    certificates = [
+        each["largest_certificate"] for kind in measured["exact"].values() for each in kind.values()
+    ]
+    yield "largest certificate \\|ΣP − 1\\| among them", f"{max(certificates):.0e}"
+    simulated = measured["simulation"]
+    yield (
+        f"simulation in NumPy to {simulated['accuracy']:g} in total variation, one (n, λ)",
+        f"{simulated['seconds_per_pair_extrapolated']:,.0f} s (extrapolated), "
+        f"{measured['ratio']:,.0f} times the exact law",
+    )
+
+
+def large_rows(results: Path) -> Iterator[tuple[str, str]]:
+    """A million and ten million outcomes."""
+    document = load(results, "large_support")
+    if document is None:
+        yield "a million outcomes, soft best-of-n, float64", "not measured yet"
+        return
+    for name, what in (
+        ("soft_best_of_n_float64", "soft best-of-n, float64"),
+        ("best_of_n_float32", "best-of-64, float32"),
+    ):
+        case = document["results"][name]
+        value = f"{case['seconds']:.1f} s, peak memory {case['peak_memory_gib']:.2f} GiB"
+        if "kl_error" in case:
+            value += f", KL off by {case['kl_error']:.0e}, mass by {case['mass_error']:.0e}"
+        yield f"{case['num_outcomes']:,} outcomes, {what}", value
+
+
+def quadrature_rows(results: Path) -> Iterator[tuple[str, str]]:
+    """Continuous rewards against SciPy and quadax, per value."""
+    document = load(results, "against_quadrature")
+    if document is None:
+        yield "continuous rewards against general quadrature", "not measured yet"
+        return
+    titles = {
+        "best_of_n_kl": "KL of best-of-n, tie-free",
+        "expected_best_of_normal_rewards": "expected best of n normal rewards",
+        "soft_best_of_n_kl": "KL of soft best-of-n, uniform reward",
+    }
+    for key, title in titles.items():
+        rows = document["results"][key]
+        values = [
+            f"{method} {1e6 * row['seconds_per_value']:,.0f} µs, "
+            f"error {row['largest_relative_error']:.0e}"
+            for method, row in rows.items()
+            if method != "num_values"
+        ]
+        yield f"{title}, per value", "; ".join(values)
+
+
+def filled(page: str, content: str) -> str:
+    """The page with the content between its two comments."""
+    pattern = re.compile(f"{BEGIN}.*?{END}", re.S)
+    if len(pattern.findall(page)) != 1:
+        raise ValueError(f"a page must contain {BEGIN} and {END} once: put them in")
+    return pattern.sub(lambda _: f"{BEGIN}\n{content}\n{END}", page)
+
+
+if __name__ == "__main__":
+    for page in PAGES:
+        page.write_text(filled(page.read_text(encoding="utf-8"), table()), encoding="utf-8")

@@ -48,8 +48,9 @@ class Tolerance:
             )
 
     def allowance(self, expected: ArrayLike) -> Any:
-        """absolute + relative·|expected|, in the shape of `expected`."""
-        return self.absolute + self.relative * np.abs(np.asarray(expected, np.float64))
+        """absolute + relative·|expected|, in the shape of `expected`; infinity allows no more."""
+        size = np.abs(np.asarray(expected, np.float64))
+        return self.absolute + self.relative * np.where(np.isfinite(size), size, 0.0)
 
 
 def printed(significant_digits: int) -> Tolerance:
@@ -218,7 +219,8 @@ def judge(claim: Claim, computed: ArrayLike) -> Verdict:
 def _holds(relation: Relation, value: Any, expected: Any, tolerance: Tolerance) -> bool:
     """Whether value `relation` expected at every entry; false at NaN."""
     slack = tolerance.allowance(expected)
-    excess = np.where(value == expected, 0.0, value - expected)  # inf equals inf
+    with np.errstate(invalid="ignore"):  # inf − inf
+        excess = np.where(value == expected, 0.0, value - expected)
     holds = {"=": np.abs(excess) <= slack, "<=": excess <= slack, ">=": -excess <= slack}
     return bool(np.all(holds[relation]))
 

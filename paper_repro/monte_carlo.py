@@ -38,9 +38,11 @@ FULL = Config(
 )
 
 
-def check_names(config: Config) -> tuple[str, ...]:
-    """The cases, and the margin's checks: what claims may name as what vouches for them."""
-    return (*(case.name for case in config.laws.cases), *margins.CHECK_NAMES)
+def subjects(config: Config) -> set[str]:
+    """What is simulated, as a claim's `checked_by` may name it: with parameters or without."""
+    cases = config.laws.cases
+    named = {f"{case.selection} on {case.problem}" for case in cases} | {c.name for c in cases}
+    return named | set(margins.CHECK_NAMES)
 
 
 def run(config: Config, progress: Callable[[str, int, int], None]) -> dict[str, Any]:
@@ -80,4 +82,4 @@ def _trials(outcomes: tuple[theory_checks.Outcome, ...]) -> int:
     return sum(outcome.simulation.num_trials for outcome in outcomes)
 
 
-__all__ = ["FALSE_ALARM", "FULL", "QUICK", "Check", "Config", "check_names", "run"]
+__all__ = ["FALSE_ALARM", "FULL", "QUICK", "Check", "Config", "run", "subjects"]

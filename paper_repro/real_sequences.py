@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from simulations.experiments import language_model
 from simulations.experiments.language_model import Results
@@ -61,6 +60,9 @@ def run(config: Config, output: Path, progress: Callable[[str, int, int], None])
     results.save(results_path(output))
     report = results.report(false_alarm=config.false_alarm)
     planted = results.report(false_alarm=config.false_alarm, planted=True)
+    missed = sorted({check.name for check in planted.checks} - {c.name for c in planted.rejected})
+    # At larger n, n and n+1 hardly differ: there nothing can be proved at this size.
+    unproved = [name for name in missed if ", n=1," in name or ", n=2," in name]
     return {
         "corpus_bytes": results.corpus_bytes,
         "num_parameters": results.num_parameters,
@@ -77,9 +79,10 @@ def run(config: Config, output: Path, progress: Callable[[str, int, int], None])
         "rejected": [check.name for check in report.rejected],
         "num_planted": len(planted.checks),
         "planted_rejected": len(planted.rejected),
+        "unproved": unproved,
         "tables": _tables(results),
         "samples": _samples(results),
-        "passed": report.passed and not planted.passed,
+        "passed": report.passed and not unproved,
     }
 
 
@@ -92,8 +95,7 @@ def _tables(results: Results) -> list[dict[str, Any]]:
             comparison = getattr(pools, quantity)
             predicted = (comparison.predicted - comparison.predicted_bias).mean(axis=-1)
             measured = comparison.measured.mean(axis=-1)
-            error = np.hypot(comparison.measured_error, comparison.predicted_error)
-            error = np.linalg.norm(error, axis=-1) / error.shape[-1]
+            error = comparison.measured_std_error
             tables += [
                 {
                     "reward": title,

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from paper_repro.claim import Claim, Computed
 from paper_repro.markup import Markup, element, escape, join, table
 from paper_repro.summary import PaperResult
-
-_RELATIONS = {"=": "", "<=": "≤ ", ">=": "≥ "}
+from paper_repro.wording import obtained, stated
 
 
 def section(result: PaperResult) -> Markup:
@@ -24,16 +21,6 @@ def section(result: PaperResult) -> Markup:
     )
 
 
-def number(value: float) -> str:
-    """Ten significant digits, without the zeros that say nothing.
-
-    Example:
-        >>> number(0.5), number(1 / 3), number(2e-17)
-        ('0.5', '0.3333333333', '2e-17')
-    """
-    return f"{value:.10g}"
-
-
 def badge(verdict: str) -> Markup:
     """A verdict in its colour."""
     return element("span", escape(verdict), class_=f"badge {verdict.replace(' ', '-')}")
@@ -43,7 +30,7 @@ def _row(claim: Claim, computed: Computed) -> list[Markup]:
     return [
         badge(computed.verdict),
         _statement(claim, computed),
-        _stated(claim),
+        escape(stated(claim, 10)),
         _value(claim, computed),
         _tolerance(claim),
     ]
@@ -74,35 +61,12 @@ def _statement(claim: Claim, computed: Computed) -> Markup:
     return join(parts)
 
 
-def _stated(claim: Claim) -> Markup:
-    if claim.compute is None:
-        return escape("")
-    values = np.ravel(claim.expected)
-    relation = _RELATIONS[claim.relation]
-    if np.unique(values).size == 1:
-        return escape(relation + number(float(values[0])))
-    return escape(f"{relation}{values.size} values")
-
-
 def _value(claim: Claim, computed: Computed) -> Markup:
     """The value, or the distance from what is stated with all entries to unfold."""
-    if not computed.computed:
-        return escape("")
-    if len(computed.computed) == 1:
-        return escape(number(computed.computed[0]))
-    summary = element("summary", escape(_distance(claim, computed)))
-    return element("details", summary + _entries(claim, computed))
-
-
-def _distance(claim: Claim, computed: Computed) -> str:
-    """How near, or how far on the right side, the least convenient entry is."""
-    if len(computed.computed) != len(computed.expected):
-        return f"{len(computed.computed)} entries"
-    difference = np.subtract(computed.computed, computed.expected)
-    if claim.relation == "=":
-        return f"within {np.max(np.abs(difference)):.1e}"
-    margin = difference if claim.relation == ">=" else -difference
-    return f"by at least {np.min(margin):.3g}"
+    words = escape("" if computed.error else obtained(claim, computed, 10))
+    if len(computed.computed) <= 1:
+        return words
+    return element("details", element("summary", words) + _entries(claim, computed))
 
 
 def _entries(claim: Claim, computed: Computed) -> Markup:
@@ -112,7 +76,7 @@ def _entries(claim: Claim, computed: Computed) -> Markup:
     if computed.sharp_value:
         columns["Sharper"] = computed.sharp_value
     rows = [
-        [escape(label), *(escape(number(column[i])) for column in columns.values())]
+        [escape(label), *(escape(f"{column[i]:.10g}") for column in columns.values())]
         for i, label in enumerate(labels)
         if all(i < len(column) for column in columns.values())
     ]

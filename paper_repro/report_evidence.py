@@ -66,17 +66,20 @@ def language_model(payload: Mapping[str, Any]) -> Markup:
         f"what selecting among other samples gives."
     )
     claim = (
-        f"{payload['num_checks']} z-tests as one family at false-alarm rate "
+        f"Claim: selection does what the exact law predicts. {payload['num_checks']} means are "
+        f"checked by Bernstein's bound as one family at false-alarm rate "
         f"{payload['false_alarm']:g} (rejected at p ≤ {payload['threshold']:.2e}): "
-        f"{len(payload['rejected'])} rejected, largest |z| {payload['largest_z']:.2f}. The same "
-        f"tests against the prediction for n+1, a planted error: {payload['planted_rejected']} of "
-        f"{payload['num_planted']} rejected."
+        f"{len(payload['rejected'])} rejected; the largest distance is "
+        f"{payload['largest_z']:.2f} standard errors. Power: of the same checks against the "
+        f"prediction for n+1, a planted error, {payload['planted_rejected']} of "
+        f"{payload['num_planted']} are rejected; at large n the two predictions hardly differ."
     )
     return join(
         [
             element("p", escape(model)),
             element("p", escape(claim)),
             _verdict_line("Rejected", payload["rejected"]),
+            _verdict_line("Planted errors missed at n ≤ 2", payload["unproved"]),
             *(_prediction(rows) for rows in _by_quantity(payload["tables"])),
             element("h3", escape("Samples")),
             *(_sample(sample) for sample in payload["samples"]),

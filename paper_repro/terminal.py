@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from paper_repro.claim import VERDICTS, Claim, Computed
+from paper_repro.claim import VERDICTS
 from paper_repro.summary import PaperResult, Summary
+from paper_repro.wording import obtained, stated
 
 _STYLES = {
     "reproduced": "green",
@@ -40,30 +40,8 @@ def _paper_table(result: PaperResult) -> Table:
         if computed.unexpected:
             verdict.append(" (unexpected)", style="bold red")
         name = claim.id.partition("/")[2]
-        table.add_row(name, _stated(claim), _computed(claim, computed), verdict)
+        table.add_row(name, stated(claim, 6), obtained(claim, computed, 6), verdict)
     return table
-
-
-def _stated(claim: Claim) -> str:
-    if claim.compute is None:
-        return ""
-    values = np.ravel(claim.expected)
-    relation = {"=": "", "<=": "≤ ", ">=": "≥ "}[claim.relation]
-    one = np.unique(values).size == 1
-    return relation + (f"{values[0]:.6g}" if one else f"{values.size} values")
-
-
-def _computed(claim: Claim, computed: Computed) -> str:
-    """The value; for a vector, the largest deviation or the smallest margin."""
-    if computed.error:
-        return computed.error
-    if len(computed.computed) <= 1 or len(computed.computed) != len(computed.expected):
-        return ", ".join(f"{value:.6g}" for value in computed.computed)
-    difference = np.subtract(computed.computed, computed.expected)
-    if claim.relation == "=":
-        return f"within {np.max(np.abs(difference)):.1e}"
-    margin = difference if claim.relation == ">=" else -difference
-    return f"by at least {np.min(margin):.2g}"
 
 
 def _check_lines(summary: Summary) -> list[Text]:

@@ -19,8 +19,8 @@ from paper_repro.search import root
 
 _claim = partial(Claim, paper="bonbon_alignment", where="appendix: discrete responses")
 
-TIED_CHECK = "best_of_n(8) on tied rewards"
-DISTINCT_CHECK = "best_of_n(8) on distinct rewards"
+TIED_CHECK = "best_of_n on tied rewards"
+DISTINCT_CHECK = "best_of_n on distinct rewards"
 _CHECKED_BY = (TIED_CHECK, DISTINCT_CHECK)
 
 ROUNDING = Tolerance("sums of a few float64 terms", absolute=1e-15, relative=1e-14)
@@ -234,7 +234,7 @@ CLAIMS: tuple[Claim, ...] = (
         compute=_hundred_levels,
         expected=(1.8, 0.045),
         relation="<=",
-        tolerance=Tolerance("the leading terms in 1/L, good to about n/L²", absolute=1e-6),
+        tolerance=Tolerance("leading terms in 1/L: the next are of order (n/L)²", relative=5e-4),
         labels=("KL", "win rate"),
         sharper=(
             "The order is 1/L², not 1/L: the gaps are n(n−1)²/(24(n−2)L²) and n/(12L²) to leading "
@@ -326,6 +326,6 @@ CLAIMS: tuple[Claim, ...] = (
         relation=">=",
         tolerance=Tolerance("an inequality: no slack"),
         source="derived",
-        checked_by=(*_CHECKED_BY, "exponential_tilt(0.25) on distinct rewards"),
+        checked_by=(*_CHECKED_BY, "exponential_tilt on distinct rewards"),
     ),
 )

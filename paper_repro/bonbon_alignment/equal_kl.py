@@ -205,6 +205,6 @@ CLAIMS: tuple[Claim, ...] = (
         tolerance=Tolerance("the sharp value is stated to 4 significant digits", absolute=5e-8),
         sharper="The largest excess is 6.751e-4, at μ = 3.358.",
         sharp_value=6.751e-4,
-        checked_by=("best_of_poisson(3) on uniform reward", OPTIMAL_CHECK),
+        checked_by=("best_of_poisson on uniform reward", OPTIMAL_CHECK),
     ),
 )

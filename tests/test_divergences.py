@@ -1,0 +1,253 @@
+"""Divergences: by hand, against each other, at the edge of the support.
+
+`ROUNDING` covers sums of five terms of order one. Pairs of random laws share their rewards; either
+may lack outcomes that the other has.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import bon_theory as bt
+from tests import strategies as some
+from tests.strategies import law, probs
+
+ROUNDING = 1e-12
+REWARDS = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
+
+pairs: Any = st.tuples(some.probabilities, some.probabilities).map(
+    lambda two: (some.policy_of(two[0], REWARDS), some.policy_of(two[1], REWARDS))
+)
+"""Two laws on the same outcomes."""
+
+
+# --- by hand ----------------------------------------------------------------------------
+
+FAIR = law([0.5, 0.5], rewards=[0.0, 1.0])
+BIASED = law([0.25, 0.75], rewards=[0.0, 1.0])
+LOG2, LOG3 = math.log(2), math.log(3)
+
+BY_HAND = {
+    "kl": (bt.kl_divergence, 0.75 * LOG3 - LOG2, LOG2 - 0.5 * LOG3),
+    "chi_squared": (bt.chi_squared_divergence, 1 / 4, 1 / 3),
+    "total_variation": (bt.total_variation, 1 / 4, 1 / 4),
+    "squared_hellinger": (
+        bt.squared_hellinger,
+        2 - math.sqrt(1 / 2) - math.sqrt(3 / 2),
+        2 - math.sqrt(1 / 2) - math.sqrt(3 / 2),
+    ),
+    "renyi_2": (lambda p, q: bt.renyi_divergence(p, q, 2.0), math.log(5 / 4), math.log(4 / 3)),
+    "renyi_inf": (lambda p, q: bt.renyi_divergence(p, q, math.inf), math.log(3 / 2), LOG2),
+    "renyi_0": (lambda p, q: bt.renyi_divergence(p, q, 0.0), 0.0, 0.0),
+}
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_two_coins_by_hand(name: str) -> None:
+    divergence, forwards, backwards = BY_HAND[name]
+    assert float(divergence(BIASED, FAIR)) == pytest.approx(forwards, abs=1e-15)
+    assert float(divergence(FAIR, BIASED)) == pytest.approx(backwards, abs=1e-15)
+
+
+def test_jensen_shannon_by_hand() -> None:
+    from_biased = 0.25 * math.log(0.25 / 0.375) + 0.75 * math.log(0.75 / 0.625)
+    from_fair = 0.5 * math.log(0.5 / 0.375) + 0.5 * math.log(0.5 / 0.625)
+    expected = 0.5 * (from_biased + from_fair)
+    assert float(bt.jensen_shannon(BIASED, FAIR)) == pytest.approx(expected, abs=1e-15)
+
+
+# --- outcomes that only one law has -----------------------------------------------------
+
+LEFT = law([0.5, 0.5, 0.0], rewards=[0.0, 1.0, 2.0])
+RIGHT = law([0.0, 0.5, 0.5], rewards=[0.0, 1.0, 2.0])
+PART = law([0.0, 1.0, 0.0], rewards=[0.0, 1.0, 2.0])
+
+AT_THE_EDGE = {
+    "kl": (bt.kl_divergence, math.inf),
+    "chi_squared": (bt.chi_squared_divergence, math.inf),
+    "total_variation": (bt.total_variation, 0.5),
+    "squared_hellinger": (bt.squared_hellinger, 1.0),
+    "jensen_shannon": (bt.jensen_shannon, 0.5 * LOG2),
+    "renyi_0": (lambda p, q: bt.renyi_divergence(p, q, 0.0), LOG2),
+    "renyi_half": (lambda p, q: bt.renyi_divergence(p, q, 0.5), 2 * LOG2),
+    "renyi_1": (lambda p, q: bt.renyi_divergence(p, q, 1.0), math.inf),
+    "renyi_2": (lambda p, q: bt.renyi_divergence(p, q, 2.0), math.inf),
+    "renyi_inf": (lambda p, q: bt.renyi_divergence(p, q, math.inf), math.inf),
+    "f_kl": (
+        lambda p, q: bt.f_divergence(p, q, lambda t: t * jnp.log(jnp.where(t > 0, t, 1))),
+        math.inf,
+    ),
+    "f_tv": (lambda p, q: bt.f_divergence(p, q, lambda t: 0.5 * jnp.abs(t - 1)), 0.5),
+}
+
+
+@pytest.mark.parametrize("name", AT_THE_EDGE)
+def test_mass_outside_the_reference_gives_the_limit_never_nan(name: str) -> None:
+    divergence, expected = AT_THE_EDGE[name]
+    assert float(divergence(LEFT, RIGHT)) == pytest.approx(expected, abs=1e-15)
+    assert float(divergence(RIGHT, LEFT)) == pytest.approx(expected, abs=1e-15)
+
+
+def test_outcomes_that_only_the_reference_has_cost_their_probability() -> None:
+    assert float(bt.kl_divergence(PART, LEFT)) == pytest.approx(LOG2, abs=1e-15)
+    assert float(bt.chi_squared_divergence(PART, LEFT)) == pytest.approx(1, abs=1e-15)
+    assert float(bt.renyi_divergence(PART, LEFT, 3.0)) == pytest.approx(LOG2, abs=1e-15)
+
+
+def test_log_ratios_at_the_edge_are_signed_infinities() -> None:
+    assert bt.log_ratio(LEFT, RIGHT).tolist() == [math.inf, 0.0, -math.inf]
+    assert bt.log_ratio(PART, PART).tolist() == [0.0, 0.0, 0.0]
+
+
+def test_disjoint_laws_are_as_far_apart_as_can_be() -> None:
+    one, other = law([1.0, 0.0], rewards=[0.0, 1.0]), law([0.0, 1.0], rewards=[0.0, 1.0])
+    assert float(bt.total_variation(one, other)) == 1
+    assert float(bt.squared_hellinger(one, other)) == pytest.approx(2, abs=1e-15)
+    assert float(bt.jensen_shannon(one, other)) == pytest.approx(LOG2, abs=1e-15)
+
+
+# --- laws of each -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", some.DIVERGENCES)
+@given(pair=pairs)
+def test_a_divergence_is_positive_and_vanishes_on_the_diagonal(name: str, pair: Any) -> None:
+    assert some.DIVERGENCES[name](*pair) >= 0
+    assert some.DIVERGENCES[name](pair[0], pair[0]) == 0
+
+
+@pytest.mark.parametrize("name", ["total_variation", "squared_hellinger", "jensen_shannon"])
+@given(pair=pairs)
+def test_symmetric_divergences_are_symmetric(name: str, pair: Any) -> None:
+    forth, back = some.DIVERGENCES[name](*pair), some.DIVERGENCES[name](*pair[::-1])
+    assert float(forth) == pytest.approx(float(back), abs=ROUNDING)
+
+
+@pytest.mark.parametrize("name", some.DIVERGENCES)
+@given(pair=pairs)
+def test_merging_outcomes_lowers_a_divergence(name: str, pair: Any) -> None:
+    merged = []
+    for policy in pair:
+        first, second, *rest = probs(policy)
+        merged.append(some.policy_of(np.array([first + second, 0.0, *rest]), REWARDS))
+    apart, together = some.DIVERGENCES[name](*pair), some.DIVERGENCES[name](*merged)
+    assert together <= apart * (1 + 1e-9) + ROUNDING
+
+
+# --- relations among them ---------------------------------------------------------------
+
+
+@given(pair=pairs)
+def test_pinsker(pair: Any) -> None:
+    assert some.total_variation(*pair) ** 2 <= some.kl(*pair) / 2 + ROUNDING
+
+
+@given(pair=pairs)
+def test_kl_is_below_the_logarithm_of_chi_squared(pair: Any) -> None:
+    kl, chi_squared = some.kl(*pair), some.chi_squared(*pair)
+    assert kl <= jnp.log1p(chi_squared) + ROUNDING
+    assert 4 * some.total_variation(*pair) ** 2 <= chi_squared + ROUNDING
+
+
+@given(pair=pairs)
+def test_hellinger_brackets_total_variation(pair: Any) -> None:
+    """With H² = Σ(√P - √Q)² in [0, 2]: H²/2 ≤ TV ≤ √(H²(1 - H²/4)), and H² ≤ KL."""
+    squared, variation = some.squared_hellinger(*pair), some.total_variation(*pair)
+    assert squared / 2 - ROUNDING <= variation
+    assert variation**2 <= squared * (1 - squared / 4) + ROUNDING
+    assert squared <= some.kl(*pair) + ROUNDING
+
+
+@given(pair=pairs)
+def test_jensen_shannon_is_bounded(pair: Any) -> None:
+    shannon = some.jensen_shannon(*pair)
+    assert shannon <= LOG2 * some.total_variation(*pair) + ROUNDING
+    assert some.squared_hellinger(*pair) / 4 <= shannon + ROUNDING
+
+
+@given(pair=pairs, lower=some.orders, higher=some.orders)
+def test_renyi_increases_with_its_order(pair: Any, lower: Any, higher: Any) -> None:
+    lower, higher = min(lower, higher), max(lower, higher)
+    assert some.renyi(*pair, lower) <= some.renyi(*pair, higher) * (1 + 1e-12) + ROUNDING
+
+
+@given(pair=pairs, order=st.floats(0.05, 0.95))
+def test_renyi_orders_below_one_swap_with_their_complement(pair: Any, order: float) -> None:
+    forth = (1 - order) * some.renyi(*pair, jnp.asarray(order))
+    back = order * some.renyi(*pair[::-1], jnp.asarray(1 - order))
+    assert float(forth) == pytest.approx(float(back), rel=1e-11, abs=ROUNDING)
+
+
+@given(pair=pairs)
+def test_renyi_contains_the_others(pair: Any) -> None:
+    half, one, two = (float(some.renyi(*pair, jnp.asarray(order))) for order in (0.5, 1.0, 2.0))
+    assert half == pytest.approx(
+        float(-2 * jnp.log1p(-some.squared_hellinger(*pair) / 2)), abs=1e-9
+    )
+    assert one == pytest.approx(float(some.kl(*pair)), abs=ROUNDING)
+    assert two == pytest.approx(float(jnp.log1p(some.chi_squared(*pair))), abs=1e-9)
+
+
+@given(pair=pairs, side=st.sampled_from([-1, 1]))
+def test_renyi_is_continuous_at_order_one(pair: Any, side: int) -> None:
+    # Its slope there is ½Var(log P/Q), at most 28²/2e here. With mass m outside the reference it
+    # is infinite above 1, and about m/(1-α) just below.
+    near, at = some.renyi(*pair, jnp.asarray(1 + side * 1e-12)), some.kl(*pair)
+    outside = probs(pair[0])[probs(pair[1]) == 0].sum()
+    if outside == 0:
+        assert float(near) == pytest.approx(float(at), abs=1e-9)
+    else:
+        assert near >= (math.inf if side > 0 else 0.99 * outside / 1e-12)
+
+
+GENERATORS = {
+    "kl": lambda t: t * jnp.log(jnp.where(t > 0, t, 1)),
+    "chi_squared": lambda t: (t - 1) ** 2,
+    "total_variation": lambda t: 0.5 * jnp.abs(t - 1),
+    "squared_hellinger": lambda t: (jnp.sqrt(t) - 1) ** 2,
+    "jensen_shannon": lambda t: (
+        0.5 * (t * jnp.log(jnp.where(t > 0, t, 1)) - (t + 1) * jnp.log((t + 1) / 2))
+    ),
+}
+by_generator: Any = {
+    name: jax.jit(lambda p, q, f=f: bt.f_divergence(p, q, f)) for name, f in GENERATORS.items()
+}
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+@given(pair=pairs)
+def test_a_generator_gives_the_named_divergence(name: str, pair: Any) -> None:
+    named, generic = some.DIVERGENCES[name](*pair), by_generator[name](*pair)
+    assert float(generic) == pytest.approx(float(named), rel=1e-9, abs=1e-9)
+
+
+# --- win rates and expectations ---------------------------------------------------------
+
+
+@given(pair=pairs, rewards=some.rewards)
+def test_a_win_rate_is_the_double_sum(pair: Any, rewards: np.ndarray) -> None:
+    policy, opponent = (some.with_rewards(p, rewards) for p in pair)
+    joint = np.outer(probs(policy), probs(opponent))
+    wins, ties = (
+        (joint * (rewards[:, None] > rewards)).sum(),
+        (joint * (rewards[:, None] == rewards)).sum(),
+    )
+    for convention, share in (("win", 1.0), ("half", 0.5), ("loss", 0.0)):
+        rate = float(some.win_rate(policy, opponent, ties=convention))
+        assert rate == pytest.approx(wins + share * ties, abs=ROUNDING)
+
+
+@given(pair=pairs, values=some.rewards)
+def test_an_expected_value_is_the_sum(pair: Any, values: np.ndarray) -> None:
+    expected = probs(pair[0]) @ values
+    assert float(bt.expected_value(pair[0], values)) == pytest.approx(expected, abs=ROUNDING)
+
+
+def test_values_of_impossible_outcomes_may_be_infinite() -> None:
+    assert float(bt.expected_value(LEFT, jnp.asarray([1.0, 3.0, -math.inf]))) == 2

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from bon_theory.arguments import Numbers, scalar
+from bon_theory.numerics import log1p_quotient, log_expm1_quotient
 from bon_theory.policy import Policy, aligned
 from bon_theory.quadrature import absolute_sum
 
@@ -117,23 +118,23 @@ def renyi_divergence(policy: Policy, reference: Policy, order: Numbers) -> jax.A
     a = jnp.where(at_limit, 2, alpha)
     excess = a - 1
     # T with Σ P^α Q^{1-α} = 1 + (α-1) T and T → KL as α → 1; every term of T is non-negative.
-    bounded = jnp.clip(ell, -40, 40)
-    exponent = excess * bounded
+    both = (p > 0) & (q > 0)
+    finite = jnp.where(both, ell, 0)
+    exponent = excess * finite
     tame = jnp.abs(exponent) < 40
-    safe_exponent = jnp.where(tame & (exponent != 0), exponent, 1)
-    quotient = jnp.where(exponent == 0, 1, jnp.expm1(safe_exponent) / safe_exponent)
-    small_terms = q * (jnp.exp(bounded) * bounded * quotient - jnp.expm1(bounded))
-    t = excess[..., 0] * jnp.sum(small_terms, axis=-1)
-    near = jnp.all(tame & (jnp.abs(ell) < 40), axis=-1) & (jnp.abs(t) < 0.5)
-    safe_t = jnp.where(near & (t != 0), t, 1)
-    log1p_quotient = jnp.where(t == 0, 1, jnp.log1p(jnp.where(near, safe_t, 1)) / safe_t)
-    close = jnp.sum(small_terms, axis=-1) * log1p_quotient
+    quotient = jnp.exp(log_expm1_quotient(-jnp.where(tame, exponent, 0)))
+    gain = jnp.where(finite > 0, -p * jnp.expm1(-finite), q * jnp.expm1(jnp.minimum(finite, 0)))
+    small_terms = jnp.where(both, p * finite * quotient - gain, q)
+    sum_of_terms = jnp.sum(small_terms, axis=-1)
+    t = excess[..., 0] * sum_of_terms
+    near = jnp.all(tame & (ell < jnp.inf), axis=-1) & (jnp.abs(t) < 0.5)
+    close = sum_of_terms * log1p_quotient(jnp.where(near, t, 0))
     # Far from 1 the sum of powers itself is well conditioned.
     log_p = jnp.where(p > 0, policy.log_probs, -jnp.inf)
     power = jnp.where(p > 0, log_p + excess * jnp.where(p > 0, ell, 0), -jnp.inf)
     far = jax.nn.logsumexp(power, axis=-1) / jnp.where(excess == 0, 1, excess)[..., 0]
+    far = jnp.where(alpha[..., 0] == 1, kl_divergence(policy, reference), far)
     generic = jnp.where(near, close, far)
-    generic = jnp.where(alpha[..., 0] == 1, kl_divergence(policy, reference), generic)
     maximum = jnp.max(jnp.where(p > 0, ell, -jnp.inf), axis=-1)
     support = -jnp.log(jnp.sum(jnp.where(p > 0, q, 0), axis=-1))
     limit = jnp.where(alpha[..., 0] == 0, support, maximum)
@@ -263,14 +264,19 @@ def f_divergence(
     Csiszár 1967; distribution-free for rank policies without ties.
     """
     ell, p, q = _terms(policy, reference)
-    outside = q == 0
-    inside = q * generator(jnp.exp(jnp.where(outside, 0, ell)))
+    outside = _absent(reference, ell)
+    impossible = outside | (ell == -jnp.inf)
+    # Clipped: f and its derivative may be infinite at 0, and where a probability has underflowed
+    # its logarithm has not.
+    limit = 0.98 * float(jnp.log(jnp.finfo(p.dtype).max))
+    t = jnp.where(impossible, 0, jnp.exp(jnp.clip(jnp.where(impossible, 0, ell), -limit, limit)))
+    # Of the two laws the larger one multiplies: the smaller may have underflowed.
+    inside = jnp.where(t > 1, p * (generator(t) / jnp.maximum(t, 1)), q * generator(t))
     large = jnp.asarray([1e30, 1e36] if p.dtype == jnp.float32 else [1e120, 1e150], p.dtype)
     slope = generator(large) / large
-    at_infinity = jnp.where(
-        jnp.abs(slope[1] - slope[0]) <= 1e-6 * jnp.abs(slope[0]), slope[1], jnp.inf
-    )
-    missing = jnp.where(p > 0, p * at_infinity, 0)
+    bounded = jnp.abs(slope[1] - slope[0]) <= 1e-6 * jnp.abs(slope[0])
+    # Infinity is added, not multiplied by p: its product with a zero tangent would be NaN.
+    missing = p * jnp.where(bounded, slope[1], 0) + jnp.where(bounded | (p == 0), 0, jnp.inf)
     return jnp.sum(jnp.where(outside, missing, inside), axis=-1)
 
 
@@ -279,6 +285,12 @@ def _terms(policy: Policy, reference: Policy) -> tuple[jax.Array, jax.Array, jax
     laws = aligned(policy, reference)
     p, q = (jnp.broadcast_to(law.probs, ell.shape) for law in laws)
     return ell, p, q
+
+
+def _absent(policy: Policy, like: jax.Array) -> jax.Array:
+    """Where the policy has no mass at all, not even one that underflows."""
+    (policy,) = aligned(policy, ndim=like.ndim)
+    return jnp.broadcast_to(policy.log_probs == -jnp.inf, like.shape)
 
 
 def _kl_term(ell: jax.Array, p: jax.Array, q: jax.Array) -> jax.Array:

@@ -17,8 +17,10 @@ import jax
 import jax.numpy as jnp
 
 __all__ = [
+    "cumulative_log_sum",
     "linear_map",
     "log1mexp",
+    "log1p_quotient",
     "log_diff_exp",
     "log_expm1_quotient",
     "log_mean_power",
@@ -70,6 +72,47 @@ def log_expm1_quotient(x: jax.Array) -> jax.Array:
     magnitude = jnp.abs(safe)
     direct = jnp.maximum(-safe, 0) + jnp.log(-jnp.expm1(-magnitude)) - jnp.log(magnitude)
     return jnp.where(small, series, direct)
+
+
+_NOTHING = -1e30  # stands for log 0 where an infinity would spoil a gradient
+_BLOCK = 16
+
+
+def cumulative_log_sum(x: jax.Array, *, reverse: bool = False) -> jax.Array:
+    r""":math:`\log \sum_{j \le i} e^{x_j}` along the last axis (:math:`j \ge i` if ``reverse``).
+
+    Sums within blocks, then over blocks by itself. Unlike ``lax.cumlogsumexp`` its gradient is
+    finite where leading entries are ``-inf``, and both compile to a few operations.
+    """
+    if reverse:
+        return cumulative_log_sum(x[..., ::-1])[..., ::-1]
+    total = _cumulative_log_sum(jnp.maximum(x, _NOTHING))
+    return jnp.where(total > 0.5 * _NOTHING, total, -jnp.inf)
+
+
+def _cumulative_log_sum(x: jax.Array) -> jax.Array:
+    size = x.shape[-1]
+    width = min(size, _BLOCK)
+    blocks = -(-size // width)
+    padding = [(0, 0)] * (x.ndim - 1) + [(0, blocks * width - size)]
+    rows = jnp.pad(x, padding, constant_values=_NOTHING).reshape(*x.shape[:-1], blocks, 1, width)
+    earlier = jnp.tri(width, dtype=bool).reshape((1,) * x.ndim + (width, width))
+    terms = jnp.where(earlier, rows, _NOTHING)
+    top = jax.lax.stop_gradient(jnp.max(terms, axis=-1, keepdims=True))
+    within = top[..., 0] + jnp.log(jnp.sum(jnp.exp(terms - top), axis=-1))
+    if blocks > 1:
+        before = _cumulative_log_sum(within[..., -1])[..., :-1]
+        start = jnp.full_like(before[..., :1], _NOTHING)
+        within = jnp.logaddexp(within, jnp.concatenate([start, before], axis=-1)[..., None])
+    return within.reshape(*x.shape[:-1], blocks * width)[..., :size]
+
+
+def log1p_quotient(x: jax.Array) -> jax.Array:
+    r""":math:`\log(1 + x)/x` for :math:`x > -1`; 1 at :math:`x = 0`, where it is smooth."""
+    small = jnp.abs(x) < 1e-3
+    series = 1 + x * (-1 / 2 + x * (1 / 3 + x * (-1 / 4 + x * (1 / 5 - x / 6))))
+    safe = jnp.where(small, 1, x)
+    return jnp.where(small, series, jnp.log1p(safe) / safe)
 
 
 def log_mean_power(n: jax.Array, log_a: jax.Array, log_b: jax.Array) -> jax.Array:

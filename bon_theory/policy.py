@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bon_theory.arguments import Numbers, float_array, is_concrete, require
-from bon_theory.numerics import log1mexp, safe_log
+from bon_theory.numerics import cumulative_log_sum, log1mexp, safe_log
 from bon_theory.quadrature import log_odds_nodes, running_sum
 
 __all__ = ["Policy", "aligned", "reward_log_cdf"]
@@ -221,7 +221,7 @@ class Policy:
             rewards = jnp.where(ranks <= 0.5, rewards, from_above)
         rewards = _checked_rewards(rewards, ranks.shape)
         require(
-            lambda: np.all(np.diff(np.asarray(rewards)) >= 0),
+            lambda: _ascending(np.asarray(rewards)),
             lambda: (
                 "quantile must be increasing in the rank, got a decreasing stretch: "
                 "check the order of its argument (survival_quantile takes 1 - u)."
@@ -341,8 +341,8 @@ def reward_log_cdf(
     sorted_rewards = jnp.take_along_axis(rewards, order, axis=-1)
     sorted_log_probs = jnp.take_along_axis(log_probs, order, axis=-1)
     axis = log_probs.ndim - 1
-    from_below = _cumulative_log_sum(sorted_log_probs)
-    from_above = _cumulative_log_sum(sorted_log_probs, reverse=True)
+    from_below = cumulative_log_sum(sorted_log_probs)
+    from_above = cumulative_log_sum(sorted_log_probs, reverse=True)
     # First and last position of the level that a position belongs to.
     rises = sorted_rewards[..., 1:] != sorted_rewards[..., :-1]
     starts = jnp.concatenate([jnp.ones_like(index[..., :1], dtype=bool), rises], axis=-1)
@@ -366,14 +366,6 @@ def _from_both_tails(log_lower: jax.Array, log_upper: jax.Array) -> jax.Array:
     return jnp.where(
         log_lower <= log_upper, log_lower, jnp.minimum(log1mexp(jnp.minimum(log_upper, 0)), 0)
     )
-
-
-def _cumulative_log_sum(log_probs: jax.Array, *, reverse: bool = False) -> jax.Array:
-    """Running log-sum-exp; -inf travels as a huge finite number, for the sake of its gradient."""
-    nothing = -1e30
-    finite = jnp.maximum(log_probs, nothing)
-    total = jax.lax.cumlogsumexp(finite, axis=log_probs.ndim - 1, reverse=reverse)
-    return jnp.where(total > 0.5 * nothing, total, -jnp.inf)
 
 
 def _discrete(log_probs: jax.Array, rewards: Numbers) -> Policy:
@@ -409,6 +401,12 @@ def _checked_rewards(rewards: Numbers, shape: tuple[int, ...]) -> jax.Array:
         array,
     )
     return array
+
+
+def _ascending(values: np.ndarray) -> bool:
+    """Whether values never fall by more than rounding of their largest magnitude."""
+    slack = 8 * np.finfo(values.dtype).eps * np.max(np.abs(values))
+    return bool(np.all(np.diff(values) >= -slack))
 
 
 def _first_bad(array: jax.Array, good: Callable[[np.ndarray], np.ndarray]) -> str:

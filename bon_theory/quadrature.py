@@ -51,7 +51,9 @@ def log_odds_nodes(
     # Each logarithm from the tail in which it is well conditioned: log u = log(1 - s) as u → 1.
     smaller = np.exp(np.minimum(log_u, log_complement))
     log_u = np.where(log_u <= log_complement, log_u, np.log1p(-smaller))
-    return log_u, np.exp(log_complement), log_weights
+    # Nodes crowd at the breaks; rounding must not put them out of order.
+    complement = np.minimum.accumulate(np.exp(log_complement))
+    return np.maximum.accumulate(log_u), complement, log_weights
 
 
 @functools.cache

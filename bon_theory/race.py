@@ -1,17 +1,15 @@
-r"""Races of noisy scores among n candidates, exactly.
+r"""The race behind soft best-of-n: candidates' scores with Gumbel noise, exactly.
 
-Candidate :math:`i` scores :math:`r(X_i)/\lambda` plus noise and the highest score wins.
-
-*Gumbel noise* picks :math:`i` with probability proportional to :math:`w_i = e^{r_i/\lambda}`: soft
-best-of-n. Equivalently each candidate's exponential clock of rate :math:`w_i` rings first, and
-integrating over the time of the first ring (derived here; checked against enumeration),
+Candidate :math:`i` scores :math:`r(X_i)/\lambda` plus Gumbel noise and the highest score wins,
+which picks :math:`i` with probability proportional to :math:`w_i = e^{r_i/\lambda}`. Equivalently
+the first of exponential clocks of rates :math:`w_i` rings; integrating over the time of the first
+ring (derived here; checked against enumeration),
 
 .. math:: \frac{P(x)}{\pi(x)} = w(x) \int_0^\infty e^{-t w(x)}\, g(M(t))\, dt,
           \qquad M(t) = E_\pi e^{-t W},
 
 where :math:`g = \Phi'` is the derivative of the probability generating function of the number of
-candidates: :math:`n z^{n-1}` for :math:`n` of them. *Exponential noise* has a closed form on a
-discrete law.
+candidates: :math:`n z^{n-1}` for :math:`n` of them.
 
 The half-line integral is a trapezoidal sum over :math:`t = e^{s}`, :math:`s \in h\mathbb{Z}`,
 accumulated in blocks until no later node can matter. Stretches of :math:`s` over which every
@@ -31,9 +29,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bon_theory.numerics import linear_map, log1mexp, log_diff_exp, log_mean_power, safe_log
+from bon_theory.numerics import linear_map, safe_log
 
-__all__ = ["Candidates", "exponential_race_log_ratio", "gumbel_race_log_ratio"]
+__all__ = ["Candidates", "gumbel_race_log_ratio"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +63,7 @@ class _Block(NamedTuple):
     height: jax.Array  # [S] log(g(M) e^{s_b - s_first}) + log of the node's quadrature weight
 
 
+@functools.partial(jax.jit, static_argnames="candidates")  # outside jit it would compile anew
 def gumbel_race_log_ratio(
     log_probs: jax.Array, log_weights: jax.Array, parameter: jax.Array, *, candidates: Candidates
 ) -> jax.Array:
@@ -98,79 +97,15 @@ def _gumbel_race(
 
 @_gumbel_race.defjvp
 def _gumbel_race_jvp(candidates: Candidates, primals: Any, tangents: Any) -> Any:
-    primals = jax.tree.map(_first_order_only, primals)
-    log_probs, log_weights, parameter = primals
-    log_ratio = _gumbel_race(candidates, *primals)
-    sweep = _Sweep.of(candidates, *primals, differentiated=True)
-
-    size = log_weights.shape[0]
-
-    # One vector [2K + 1] in and out: a linear map has to be from a space to itself.
-    def join(by_probs: jax.Array, by_weights: jax.Array, by_parameter: jax.Array) -> jax.Array:
-        return jnp.concatenate([by_probs, by_weights, by_parameter[None]])
-
-    def split(vector: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        return vector[:size], vector[size:-1], vector[-1]
-
-    def node_weights(block: _Block) -> jax.Array:
-        """p(s | k): the integrand of outcome k at node s over its integral; sums to one over s."""
-        top = jnp.max(block.height)
-        scale = jnp.exp(block.log_first - block.first + top - log_ratio)
-        return jnp.exp(block.height - top)[:, None] * block.decay * scale[None, :]
-
-    def slopes(block: _Block) -> tuple[jax.Array, jax.Array]:
-        def height(log_m: jax.Array, parameter: jax.Array) -> jax.Array:
-            return jnp.maximum(candidates.log_slope(log_m, parameter), _LEAST_LOG_M)
-
-        return jax.vmap(jax.grad(height, argnums=(0, 1)), in_axes=(0, None))(block.log_m, parameter)
-
-    def forward(tangent: jax.Array) -> jax.Array:
-        d_log_probs, d_log_weights, d_parameter = split(tangent)
-
-        def accumulate(total: jax.Array, block: _Block) -> jax.Array:
-            by_log_m, by_parameter = slopes(block)
-            x = block.first[None, :] * block.growth[:, None]
-            d_log_m = jnp.sum(
-                block.share * (d_log_probs[None, :] - x * d_log_weights[None, :]), axis=1
-            )
-            d_height = by_log_m * d_log_m + by_parameter * d_parameter
-            weights = node_weights(block)
-            weighted_x = jnp.where(weights > 0, weights * x, 0)
-            return total + d_height @ weights - weighted_x.sum(0) * d_log_weights
-
-        total = sweep.fold(accumulate, jnp.zeros_like(log_weights))
-        return join(total, jnp.zeros_like(total), jnp.zeros_like(parameter))
-
-    def backward(cotangent: jax.Array) -> jax.Array:
-        received = split(cotangent)[0]
-
-        def accumulate(totals: Any, block: _Block) -> Any:
-            to_log_probs, to_log_weights, to_parameter = totals
-            by_log_m, by_parameter = slopes(block)
-            x = block.first[None, :] * block.growth[:, None]
-            weights = node_weights(block)
-            weighted_x = jnp.where(weights > 0, weights * x, 0)
-            to_height = weights @ received
-            to_log_m = to_height * by_log_m
-            shared_x = jnp.where(block.share > 0, block.share * x, 0)
-            return (
-                to_log_probs + to_log_m @ block.share,
-                to_log_weights - to_log_m @ shared_x - weighted_x.sum(0) * received,
-                to_parameter + to_height @ by_parameter,
-            )
-
-        zeros = (
-            jnp.zeros_like(log_weights),
-            jnp.zeros_like(log_weights),
-            jnp.zeros_like(parameter),
-        )
-        return join(*sweep.fold(accumulate, zeros))
-
+    log_probs, log_weights, parameter = jax.tree.map(_first_order_only, primals)
+    log_ratio = _gumbel_race(candidates, log_probs, log_weights, parameter)
+    sweep = _Sweep.of(candidates, log_probs, log_weights, parameter, differentiated=True)
+    derivative = _Derivative(sweep, log_ratio)
     # A zero-probability outcome's log has no meaningful tangent and no influence.
-    d_log_probs, d_log_weights, d_parameter = tangents
-    d_log_probs = jnp.where(log_probs > -jnp.inf, d_log_probs, 0)
-    moved = linear_map(forward, backward, join(d_log_probs, d_log_weights, d_parameter))
-    return log_ratio, d_log_weights + split(moved)[0]
+    d_log_probs = jnp.where(log_probs > -jnp.inf, tangents[0], 0)
+    tangent = derivative.join(d_log_probs, *tangents[1:])
+    moved = linear_map(derivative.forward, derivative.backward, tangent)
+    return log_ratio, tangents[1] + derivative.split(moved)[0]
 
 
 @jax.custom_jvp
@@ -307,38 +242,71 @@ class _Sweep:
         return jnp.where(done, jnp.inf, jnp.where(idle & any_waiting, jump, following))
 
 
-def exponential_race_log_ratio(
-    log_probs: jax.Array, log_weights: jax.Array, n: jax.Array
-) -> jax.Array:
-    r""":math:`\log P/\pi` of :math:`\arg\max_i r_i/\lambda + \mathrm{Exp}(1) = \arg\max w_i/U_i`.
+@dataclasses.dataclass(frozen=True)
+class _Derivative:
+    r"""The derivative of log ∫ e^{height - X} as a linear map, and its transpose.
 
-    With :math:`H(s) = E_\pi[(1 - w/s)_+]` the probability that a candidate scores at most
-    :math:`s`, and outcomes sorted by :math:`w`, on :math:`[w_k, w_{k+1}]` it is
-    :math:`A_k - B_k/s` (:math:`A_k, B_k` running sums of :math:`\pi` and :math:`\pi w`), so
+    With p(s | k) the integrand of outcome k at node s over its integral and q(k | s) the share of
+    outcome k in M(s),
 
-    .. math:: \frac{P(x)}{\pi(x)} = w(x) \sum_{k \ge x} \frac{H(w_{k+1})^n - H(w_k)^n}
-              {H(w_{k+1}) - H(w_k)} \Bigl(\frac1{w_k} - \frac1{w_{k+1}}\Bigr), \qquad w_{K+1} =
-              \infty .
+    .. math:: d\log I_k = \sum_s p(s|k)\,[dh_s - X_{sk}\,d\log w_k], \qquad
+              dh_s = \partial_M h\, d\log M_s + \partial_n h\, dn, \qquad
+              d\log M_s = \sum_k q(k|s)\,[d\log\pi_k - X_{sk}\,d\log w_k] .
 
-    Every term is positive and nothing cancels. Arrays ``[K]``; derived here, for the mechanism of
-    [U].
+    A tangent is one vector ``[2K + 1]``: :math:`(d\log\pi, d\log w, dn)`; a derivative is one too,
+    with only its first ``K`` entries in use, because a linear map here goes from a space to itself.
     """
-    order = jnp.argsort(log_weights)
-    inverse = jnp.argsort(order)
-    log_probs, log_w = log_probs[order], log_weights[order]
-    nothing = -1e30  # stands for -inf; finite, so that gradients of the running sums are too
-    log_gap = jnp.maximum(log_diff_exp(-log_w, -jnp.append(log_w[1:], jnp.inf)), nothing)
-    finite = jnp.maximum(log_probs, nothing)
-    log_b = jax.lax.cumlogsumexp(finite + log_w)
-    # H rises by B_k (1/w_k - 1/w_{k+1}) from one outcome to the next; its complement is what is
-    # above.
-    rises = jax.lax.cumlogsumexp(jnp.maximum(log_b + log_gap, nothing))
-    log_above = jnp.append(jax.lax.cumlogsumexp(finite, reverse=True)[1:], nothing)
-    complement = jnp.minimum(jnp.logaddexp(log_above, log_b - log_w), 0)
-    lower = jnp.insert(rises[:-1], 0, nothing)
-    log_h = jnp.where(lower <= complement, lower, log1mexp(complement))
-    log_h = jnp.where(log_h > 0.5 * nothing, log_h, -jnp.inf)
-    log_next = jnp.append(log_h[1:], 0)
-    terms = log_mean_power(n, log_h, jnp.maximum(log_next, log_h)) + log_gap
-    tail = jax.lax.cumlogsumexp(jnp.maximum(terms, nothing), reverse=True)
-    return (log_w + tail)[inverse]
+
+    sweep: _Sweep
+    log_ratio: jax.Array
+
+    def join(self, by_probs: Any, by_weights: Any, by_parameter: Any) -> jax.Array:
+        """One vector from its three parts."""
+        return jnp.concatenate([by_probs, by_weights, by_parameter[None]])
+
+    def split(self, vector: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """The three parts of a vector."""
+        size = self.log_ratio.shape[0]
+        return vector[:size], vector[size:-1], vector[-1]
+
+    def forward(self, tangent: jax.Array) -> jax.Array:
+        """The derivative of the logarithms of the integrals along ``tangent``."""
+        d_log_probs, d_log_weights, d_parameter = self.split(tangent)
+
+        def accumulate(total: jax.Array, block: _Block) -> jax.Array:
+            by_log_m, by_parameter, x, weights = self.at(block)
+            terms = d_log_probs[None, :] - x * d_log_weights[None, :]
+            d_log_m = jnp.sum(block.share * terms, axis=1)
+            d_height = by_log_m * d_log_m + by_parameter * d_parameter
+            return total + d_height @ weights - jnp.sum(weights * x, axis=0) * d_log_weights
+
+        total = self.sweep.fold(accumulate, jnp.zeros_like(self.log_ratio))
+        return self.join(total, jnp.zeros_like(total), jnp.zeros_like(d_parameter))
+
+    def backward(self, cotangent: jax.Array) -> jax.Array:
+        """The transpose of ``forward``."""
+        received, _, nothing = self.split(cotangent)
+
+        def accumulate(totals: Any, block: _Block) -> Any:
+            to_log_probs, to_log_weights, to_parameter = totals
+            by_log_m, by_parameter, x, weights = self.at(block)
+            to_height = weights @ received
+            to_log_m = to_height * by_log_m
+            to_log_weights = to_log_weights - to_log_m @ (block.share * x)
+            return (
+                to_log_probs + to_log_m @ block.share,
+                to_log_weights - jnp.sum(weights * x, axis=0) * received,
+                to_parameter + to_height @ by_parameter,
+            )
+
+        zeros = jnp.zeros_like(received)
+        return self.join(*self.sweep.fold(accumulate, (zeros, zeros, jnp.zeros_like(nothing))))
+
+    def at(self, block: _Block) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+        """The partial derivatives of the height ``[S]``, X ``[S, K]`` and p(s | k) ``[S, K]``."""
+        slopes = jax.vmap(jax.grad(self.sweep.candidates.log_slope, argnums=(0, 1)), (0, None))
+        by_log_m, by_parameter = slopes(block.log_m, self.sweep.parameter)
+        top = jnp.max(block.height)
+        scale = jnp.exp(block.log_first - block.first + top - self.log_ratio)
+        weights = jnp.exp(block.height - top)[:, None] * block.decay * scale[None, :]
+        return by_log_m, by_parameter, block.first[None, :] * block.growth[:, None], weights

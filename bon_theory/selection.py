@@ -29,8 +29,10 @@ from bon_theory.distortion import (
     WinRateOptimal,
     WorstOfN,
 )
+from bon_theory.numerics import safe_log
 from bon_theory.policy import Policy, aligned
-from bon_theory.race import Candidates, exponential_race_log_ratio, gumbel_race_log_ratio
+from bon_theory.race import Candidates, gumbel_race_log_ratio
+from bon_theory.uniform_race import exponential_race_log_ratio
 
 __all__ = [
     "best_of_n",
@@ -296,6 +298,8 @@ def exponential_race(reference: Policy, n: Numbers, temperature: Numbers) -> Pol
         >>> float(bt.total_variation(policy, tilt)) < 1e-6
         True
 
+    Differentiable; in tied rewards only along directions that keep the tie.
+
     [U] (uniform race, ExpBoN); the closed form is derived here.
     """
     if reference.continuous:
@@ -384,8 +388,7 @@ def chi_squared_tilt(reference: Policy, strength: Numbers) -> Policy:
     positive = mass > 0
     levels = jnp.where(positive, (total - beta) / jnp.where(positive, mass, 1), -jnp.inf)
     excess = rewards - jnp.max(levels, axis=-1, keepdims=True)
-    kept = excess > 0
-    log_ratio = jnp.where(kept, jnp.log(jnp.where(kept, excess, 1)) - jnp.log(beta), -jnp.inf)
+    log_ratio = safe_log(jnp.maximum(excess, 0)) - jnp.log(beta)
     return reference.with_log_ratio(log_ratio)
 
 
@@ -455,7 +458,10 @@ def _race(
     race = jnp.vectorize(log_ratio, signature="(k),(k),()->(k)")
     soft_ratio = race(reference.log_probs, log_weights, parameter[..., 0])
     hard_ratio = hard.log_ratio(reference.log_cdf_below, reference.log_cdf)
-    return reference.with_log_ratio(jnp.where(is_hard, hard_ratio, soft_ratio))
+    # A loop over nodes cannot pass NaN on.
+    unknown = jnp.isnan(parameter) | jnp.isnan(temperature)
+    ratio = jnp.where(is_hard, hard_ratio, soft_ratio)
+    return reference.with_log_ratio(jnp.where(unknown, jnp.nan, ratio))
 
 
 def _node_error(reference: Policy, policy: Policy, temperature: jax.Array) -> jax.Array:

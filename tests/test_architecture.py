@@ -17,6 +17,7 @@ FLOORS = [
     "policy",
     "distortion",
     "race",
+    "uniform_race",
     "selection",
     "divergences",
     "performance",

@@ -21,9 +21,6 @@ import os
 import time
 from typing import Any
 
-# One device per core, so that the pairs can be dealt out; read when JAX is imported.
-os.environ.setdefault("XLA_FLAGS", f"--xla_force_host_platform_device_count={os.cpu_count()}")
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -169,6 +166,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     """Measure and publish."""
     chosen = measure.options(SENTENCE, arguments)
     jax.config.update("jax_enable_x64", True)
+    # One device per core, so that the pairs can be dealt out; before the first computation.
+    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
     num_pairs = 200 if chosen.quick else 10_000
     num_pairs -= num_pairs % jax.device_count()
     repeats = 1 if chosen.quick else chosen.repeats
@@ -179,15 +178,21 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         timed["real_n"][name] = exact(function, ns, temperatures, repeats)
     few = slice(0, 20 if chosen.quick else 500)
     simulated = simulation(reference, np.round(ns)[few], temperatures[few], chosen.quick)
-    best = min(each["seconds"] for each in timed["integer_n"].values()) / num_pairs
+    best = min(timed["integer_n"].values(), key=lambda each: each["seconds"])
+    ratio = simulated["seconds_per_pair_extrapolated"] * num_pairs / best["seconds"]
+    holds = {
+        "10,000 pairs in at most 2 s": best["seconds"] <= 2 * num_pairs / 10_000,
+        "first call at most 3 s": best["first_call_s"] <= 3,
+        "simulation more than 10,000 times as long": ratio > 1e4,
+    }
     results = {
         "num_outcomes": NUM_OUTCOMES,
         "num_pairs": num_pairs,
         "exact": timed,
         "simulation": simulated,
-        "ratio": simulated["seconds_per_pair_extrapolated"] / best,
+        "ratio": ratio,
     }
-    return measure.publish("exact_soft_best_of_n", SENTENCE, results, chosen)
+    return measure.publish("exact_soft_best_of_n", SENTENCE, holds, results, chosen)
 
 
 if __name__ == "__main__":

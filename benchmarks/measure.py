@@ -65,11 +65,19 @@ def versions() -> dict[str, str]:
 
 
 def publish(
-    name: str, sentence: str, results: dict[str, Any], chosen: argparse.Namespace
+    name: str,
+    sentence: str,
+    holds: dict[str, bool],
+    results: dict[str, Any],
+    chosen: argparse.Namespace,
 ) -> dict[str, Any]:
-    """Print the results and, unless quick, write them with machine, versions and command."""
+    """Print the results and, unless quick, write them with machine, versions and command.
+
+    ``holds`` says, part by part, whether the sentence is true of what was measured.
+    """
     document = {
         "sentence": sentence,
+        "holds": holds,
         "command": f"python -m benchmarks.{name}" + (" --quick" if chosen.quick else ""),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": machine(),

@@ -1,0 +1,95 @@
+"""Benchmarks measure what they say: peers are right, and results say where they are from."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bon_theory as bt
+from benchmarks import exact_soft_best_of_n, large_support, measure
+
+ROOT = Path(__file__).parents[1]
+COMMITTED = sorted(measure.RESULTS.glob("*.json"))
+
+
+def small_problem() -> tuple[bt.Policy, np.ndarray]:
+    reference = bt.Policy.from_probs([0.4, 0.3, 0.2, 0.1], rewards=[0.0, 0.3, 0.3, 1.0])
+    return reference, np.asarray(bt.soft_best_of_n(reference, 5, 0.4).probs)
+
+
+def test_the_simulated_peer_follows_the_exact_law():
+    reference, law = small_problem()
+    trials = 200_000
+    counts = exact_soft_best_of_n.simulate(np.random.default_rng(0), reference, 5, 0.4, trials)
+    assert counts.sum() == trials
+    # χ² with 3 degrees of freedom exceeds 30 once in 700,000 runs if all is right.
+    chi_squared = float(np.sum((counts - trials * law) ** 2 / (trials * law)))
+    assert chi_squared < 30
+    # Power: the law of six candidates is rejected.
+    wrong = np.asarray(bt.soft_best_of_n(reference, 6, 0.4).probs)
+    assert np.sum((counts - trials * wrong) ** 2 / (trials * wrong)) > 100
+
+
+def test_the_trials_needed_give_the_accuracy_wanted():
+    _, law = small_problem()
+    trials = exact_soft_best_of_n.trials_needed(law, 0.01)
+    counts = np.random.default_rng(0).multinomial(trials, law, size=1000)
+    total_variation = 0.5 * np.abs(counts / trials - law).sum(axis=1)
+    # The spread over runs is below the mean, so the mean of 1000 is good to 3 %; five of those.
+    assert total_variation.mean() == pytest.approx(0.01, rel=0.15)
+
+
+def test_the_float64_peer_of_large_supports_counts_ties():
+    rewards = np.random.default_rng(0).integers(0, 40, size=500).astype(float)
+    reference = bt.Policy.from_samples(rewards)
+    kl = bt.kl_divergence(bt.best_of_n(reference, 64), reference)
+    assert large_support.exact_best_of_n_kl(rewards, 64) == pytest.approx(float(kl), rel=1e-12)
+
+
+def test_the_peak_memory_counts_what_was_held_and_dropped():
+    program = """
+import numpy as np
+from benchmarks.large_support import peak_memory_gib
+before = peak_memory_gib()
+np.ones(2**28 // 8).sum()
+print(peak_memory_gib() - before)
+"""
+    command = [sys.executable, "-c", program]
+    grown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert 0.24 < float(grown) < 0.5  # a quarter of a GiB
+
+
+def test_a_result_says_where_it_is_from(tmp_path: Path):
+    chosen = measure.options("A sentence.", ["--output", str(tmp_path / "new" / "x.json")])
+    written = measure.publish("x", "A sentence.", {"so": True}, {"seconds": 0.5}, chosen)
+    assert json.loads((tmp_path / "new" / "x.json").read_text()) == written
+    assert written["command"] == "python -m benchmarks.x"
+    assert written["machine"]["cores"] >= 1
+    assert written["versions"].keys() >= {"python", "jax", "numpy"}
+    assert [path.name for path in tmp_path.rglob("*.*")] == ["x.json"]
+
+
+def test_a_quick_run_keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(measure, "RESULTS", tmp_path)
+    measure.publish("x", "A sentence.", {}, {}, measure.options("A sentence.", ["--quick"]))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_median_of_several_runs_is_taken():
+    naps = iter([0.0, 0.0, 0.2])
+
+    def nap() -> None:
+        time.sleep(next(naps))
+
+    assert measure.seconds(nap, repeats=3) < 0.1
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.name)
+def test_a_committed_result_is_of_the_full_size_and_holds(path: Path):
+    document = json.loads(path.read_text(encoding="utf-8"))
+    assert document["command"] == f"python -m benchmarks.{path.stem}"
+    assert [part for part, holds in document["holds"].items() if not holds] == []

@@ -20,7 +20,7 @@ from jax.typing import ArrayLike
 Numbers: TypeAlias = "ArrayLike | Sequence[Numbers]"
 """An array, a number, or nested lists of numbers."""
 
-__all__ = ["Numbers", "float_array", "is_concrete", "require", "scalar"]
+__all__ = ["Numbers", "float_array", "is_concrete", "require", "require_batches", "scalar"]
 
 
 def is_concrete(*values: Any) -> bool:
@@ -49,10 +49,20 @@ def float_array(name: str, value: Numbers) -> jax.Array:
     return array
 
 
+def require_batches(name: str, got: tuple[int, ...], batches: tuple[int, ...]) -> None:
+    """Raise ``ValueError`` unless shapes ``got`` and ``batches`` broadcast against each other."""
+    try:
+        np.broadcast_shapes(got, batches)
+    except ValueError:
+        raise ValueError(
+            f"{name} of shape {got} does not broadcast against the batch axes {batches}: "
+            "batch axes lead and align from the right; insert axes of length one where needed."
+        ) from None
+
+
 def scalar(
     name: str,
     value: Numbers,
-    *,
     dtype: Any,
     at_least: float = -math.inf,
     at_most: float = math.inf,

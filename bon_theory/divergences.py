@@ -11,8 +11,9 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from bon_theory.arguments import Numbers, scalar
+from bon_theory.arguments import Numbers, require_batches, scalar
 from bon_theory.numerics import log1p_quotient, log_expm1_quotient
 from bon_theory.policy import Policy, aligned
 from bon_theory.quadrature import absolute_sum
@@ -53,6 +54,7 @@ def log_ratio(policy: Policy, reference: Policy) -> jax.Array:
             f"{_describe(policy)} and {_describe(reference)}: "
             "derive one from the other by a selection."
         )
+    require_batches("policy", policy.batch_shape, reference.batch_shape)
     policy, reference = aligned(policy, reference)
     p, q = policy.log_probs, reference.log_probs
     both_zero = (p == -jnp.inf) & (q == -jnp.inf)
@@ -110,7 +112,9 @@ def renyi_divergence(policy: Policy, reference: Policy, order: Numbers) -> jax.A
 
     [M] for best-of-n: :math:`[\alpha\log n - \log(\alpha(n-1)+1)]/(\alpha-1)`.
     """
-    alpha = scalar("order", order, dtype=policy.dtype, at_least=0, finite=False)[..., None]
+    alpha = scalar("order", order, policy.dtype, at_least=0, finite=False)[..., None]
+    batches = jnp.broadcast_shapes(policy.batch_shape, reference.batch_shape)
+    require_batches("order", alpha.shape[:-1], batches)
     policy, reference = aligned(policy, reference, ndim=alpha.ndim)
     ell, p, q = _terms(policy, reference)
     alpha = alpha.reshape((1,) * (ell.ndim - alpha.ndim) + alpha.shape)
@@ -268,7 +272,7 @@ def f_divergence(
     impossible = outside | (ell == -jnp.inf)
     # Clipped: f and its derivative may be infinite at 0, and where a probability has underflowed
     # its logarithm has not.
-    limit = 0.98 * float(jnp.log(jnp.finfo(p.dtype).max))
+    limit = 0.98 * float(np.log(np.finfo(p.dtype).max))
     t = jnp.where(impossible, 0, jnp.exp(jnp.clip(jnp.where(impossible, 0, ell), -limit, limit)))
     # Of the two laws the larger one multiplies: the smaller may have underflowed.
     inside = jnp.where(t > 1, p * (generator(t) / jnp.maximum(t, 1)), q * generator(t))

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bon_theory.arguments import Numbers, float_array, require
+from bon_theory.arguments import Numbers, float_array, require, require_batches
 from bon_theory.policy import Policy, aligned
 
 __all__ = ["expected_reward", "expected_value", "win_rate"]
@@ -59,6 +59,7 @@ def expected_value(policy: Policy, values: Numbers) -> jax.Array:
         lambda: "values contain NaN: every outcome needs a number, even at probability zero.",
         values,
     )
+    require_batches("values", values.shape[:-1], policy.batch_shape)
     (policy,) = aligned(policy, ndim=values.ndim)
     values = values.reshape((1,) * (policy.log_probs.ndim - values.ndim) + values.shape)
     probs = policy.probs
@@ -100,6 +101,7 @@ def win_rate(
             f"policy and opponent must be laws on the same outcomes, got {policy.num_outcomes} and "
             f"{opponent.num_outcomes}: derive one from the other by a selection."
         )
+    require_batches("policy", policy.batch_shape, opponent.batch_shape)
     policy, opponent = aligned(policy, opponent)
     below, at_most = jnp.exp(opponent.log_cdf_below), jnp.exp(opponent.log_cdf)
     return jnp.sum(policy.probs * ((1 - share) * below + share * at_most), axis=-1)

@@ -71,6 +71,11 @@ class Policy:
         return self.log_probs.shape[-1]
 
     @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """The leading axes, one law each; ``()`` for a single law."""
+        return self.log_probs.shape[:-1]
+
+    @property
     def dtype(self) -> Any:
         """The floating-point type in which everything about this policy is computed."""
         return self.log_probs.dtype
@@ -379,6 +384,8 @@ def _checked_rewards(rewards: Numbers, shape: tuple[int, ...]) -> jax.Array:
     array = jnp.asarray(rewards)
     if jnp.issubdtype(array.dtype, jnp.integer):
         array = array.astype(jnp.zeros(()).dtype)  # graded scores 1, 2, 3 are welcome
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise ValueError(f"rewards must be real numbers, got dtype {array.dtype}: score outcomes.")
     if array.ndim == 0 or array.shape[-1] != shape[-1]:
         raise ValueError(
             f"rewards must have one value per outcome, got shape {array.shape} "

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bon_theory.arguments import Numbers, require, scalar
+from bon_theory.arguments import Numbers, require, require_batches, scalar
 from bon_theory.distortion import (
     BestOfN,
     BestOfPoisson,
@@ -403,17 +403,13 @@ class _Real(NamedTuple):
 
 def _aligned(reference: Policy, **parameters: _Real) -> tuple[Any, ...]:
     """The reference and the checked parameters, all of one rank; outcomes are the last axis."""
-    checked = [
-        scalar(
-            name,
-            real.value,
-            dtype=reference.dtype,
-            at_least=real.at_least,
-            at_most=real.at_most,
-            finite=real.finite,
-        )[..., None]
-        for name, real in parameters.items()
-    ]
+    batches, checked = reference.batch_shape, []
+    for name, real in parameters.items():
+        limits = real._asdict()
+        array = scalar(name, limits.pop("value"), reference.dtype, **limits)
+        require_batches(name, array.shape, batches)
+        batches = jnp.broadcast_shapes(array.shape, batches)
+        checked.append(array[..., None])
     (reference,) = aligned(reference, ndim=max(array.ndim for array in checked))
     ndim = reference.log_probs.ndim
     return reference, *(a.reshape((1,) * (ndim - a.ndim) + a.shape) for a in checked)

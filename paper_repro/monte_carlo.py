@@ -33,7 +33,7 @@ class Config:
 
 QUICK = Config()
 FULL = Config(
-    laws=replace(theory_checks.DEFAULT, min_trials=10_000_000, max_trials=40_000_000),
+    laws=replace(theory_checks.DEFAULT, min_trials=2_000_000),
     margin_trials=20_000_000,
 )
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from paper_repro import provenance
 from simulations.experiments import language_model
 from simulations.experiments.language_model import Results
 from simulations.language_model import train
@@ -32,7 +33,7 @@ QUICK = Config()
 FULL = Config(
     language_model.Config(
         training=replace(train.Config(), num_steps=2400),
-        num_prompts=64,
+        num_prompts=32,
         prediction_pool=4096,
         measurement_pool=4096,
         num_resamples=4096,
@@ -54,7 +55,7 @@ def run(config: Config, output: Path, progress: Callable[[str, int, int], None])
     results = language_model.run(
         config.experiment,
         jax.random.key(config.seed),
-        checkpoint_dir=output / "checkpoints",
+        checkpoint_dir=_checkpoints(output),
         progress=progress,
     )
     results.save(results_path(output))
@@ -84,6 +85,12 @@ def run(config: Config, output: Path, progress: Callable[[str, int, int], None])
         "samples": _samples(results),
         "passed": report.passed and not unproved,
     }
+
+
+def _checkpoints(output: Path) -> Path:
+    """Training goes on from a checkpoint only if the code that wrote it is the code that runs."""
+    code = provenance.key("training", "simulations.language_model.train", {})
+    return output / "checkpoints" / code[:12]
 
 
 def _tables(results: Results) -> list[dict[str, Any]]:

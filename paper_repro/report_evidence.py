@@ -118,14 +118,15 @@ def _by_quantity(tables: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 
 
 def _prediction(rows: list[dict[str, Any]]) -> Markup:
-    """Predicted / measured ± standard error, a row per temperature and a column per n."""
+    """Predicted over measured ± standard error, a row per temperature and a column per n."""
     first = rows[0]
     heads = ["λ", *(f"n = {n}" for n in first["numbers"])]
     cells = [
         [
             escape(f"{row['temperature']:g}"),
             *(
-                escape(f"{predicted:.4g} / {measured:.4g} ± {error:.2g}")
+                element("div", escape(f"{predicted:.4g}"))
+                + element("div", escape(f"{measured:.4g} ± {error:.2g}"))
                 for predicted, measured, error in zip(
                     row["predicted"], row["measured"], row["error"], strict=True
                 )
@@ -134,7 +135,7 @@ def _prediction(rows: list[dict[str, Any]]) -> Markup:
         for row in rows
     ]
     title = f"{first['quantity'].capitalize()} when selecting by {first['reward']}"
-    note = "predicted / measured ± standard error of the difference, mean over prompts"
+    note = "Predicted; below, measured ± standard error of the difference. Means over prompts."
     return join(
         [
             element("h3", escape(title)),

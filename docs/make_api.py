@@ -13,10 +13,13 @@ from types import ModuleType
 from typing import Any
 
 import bon_theory
+from bon_theory import bounds
 from tests.test_architecture import FLOORS
 
 PAGE = Path(__file__).with_name("api.md")
 SECTION = re.compile(r"^(Args|Attributes|Example|Examples|Raises|Returns|Source|References):$")
+# The formula stands beside ".. math::" or indented below it, and ends before the next paragraph.
+DISPLAY = re.compile(r"^\.\. math::[ ]*(.*(?:\n(?:[ ]+.*|[ ]*(?=\n[ ]+)))*)", re.M)
 
 
 def public_names(module: ModuleType) -> list[tuple[str, Any]]:
@@ -48,15 +51,17 @@ def sections(docstring: str) -> dict[str, str]:
 
 
 def markdown(text: str) -> str:
-    """Translate the roles used in docstrings: mathematics, cross-references and literals."""
-    text = re.sub(r"\.\. math::\n\n((?:    .*\n?|\n)+)", _display, text)
-    text = re.sub(r":math:`([^`]+)`", r"$\1$", text)
-    text = re.sub(r":(?:func|meth|class|mod):`~?([^`]+)`", r"`\1`", text)
-    return text.replace("``", "`")
+    """Translate the roles used in docstrings: literals, mathematics and cross-references."""
+    text = text.replace("``", "`")
+    text = re.sub(r":(?:func|meth|class|mod|data):`~?([^`]+)`", r"`\1`", text)
+    # $`…`$ rather than $…$: forges take the backslashes of the latter for Markdown's.
+    text = re.sub(r":math:`([^`]+)`", lambda m: f"$`{_formula(m[1])}`$", text)
+    return DISPLAY.sub(lambda m: f"```math\n{_formula(inspect.cleandoc(m[1]))}\n```", text)
 
 
-def _display(match: re.Match[str]) -> str:
-    return f"$$\n{inspect.cleandoc(match[1])}\n$$\n\n"
+def _formula(tex: str) -> str:
+    """TeX that survives inside a table, where a bar would end the cell."""
+    return re.sub(r"\\\| ?", r"\\Vert ", tex)
 
 
 def entry(name: str, thing: Any, *, level: int) -> Iterator[str]:
@@ -91,14 +96,18 @@ def render() -> str:
         "Made by `make docs` from the docstrings, which also say shapes, errors and sources.",
     ]
     names = sorted(public_names(bon_theory), key=reading_order)
-    for module_name, group in groupby(names, key=lambda pair: pair[1].__module__):
-        module = sys.modules[module_name]
+    sections = [
+        (sys.modules[module], "", list(group))
+        for module, group in groupby(names, key=lambda pair: pair[1].__module__)
+    ]
+    sections.append((bounds, "bounds.", public_names(bounds)))
+    for module, prefix, group in sections:
         blocks += [f"## {module.__name__}", markdown(inspect.getdoc(module) or "").split("\n\n")[0]]
         for name, thing in group:
-            blocks += entry(name, thing, level=3)
+            blocks += entry(prefix + name, thing, level=3)
             if inspect.isclass(thing):
                 for method, function in public_methods(thing):
-                    blocks += entry(f"{name}.{method}", function, level=4)
+                    blocks += entry(f"{prefix}{name}.{method}", function, level=4)
     return "\n\n".join(block.strip() for block in blocks) + "\n"
 
 

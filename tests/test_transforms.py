@@ -67,7 +67,10 @@ def agree(one: bt.Policy, other: bt.Policy, tolerance: float = 1e-13) -> None:
 # --- jit --------------------------------------------------------------------------------
 
 
-@by_selection
+# Outside jit every operation compiles alone: one selection of each kind, to save minutes.
+@pytest.mark.parametrize(
+    "name", ["worst_of_n", "top_fraction", "soft_best_of_n", "exponential_race", "chi_squared_tilt"]
+)
 def test_jit_changes_nothing(name: str) -> None:
     parameters = [jnp.asarray(x) for x in PARAMETERS[name]]
     agree(some.SELECTIONS[name][0](REFERENCE, *parameters), EAGER[name](REFERENCE, *parameters))
@@ -78,6 +81,22 @@ def test_jit_changes_no_functional() -> None:
     compiled, eager = values_of_all(best, REFERENCE), every_functional(best, REFERENCE)
     for name in FUNCTIONALS:
         assert float(compiled[name]) == pytest.approx(float(eager[name]), rel=1e-13)
+
+
+def test_arrays_may_be_closed_over_under_jit() -> None:
+    """Values that are known while the rest is traced are checked, and do no harm."""
+    probs, ns = jnp.asarray([0.5, 0.3, 0.2]), jnp.asarray([2.0, 3.0])
+
+    @jax.jit
+    def best(rewards: jax.Array) -> jax.Array:
+        return bt.best_of_n(bt.Policy.from_probs(probs, rewards), ns).probs
+
+    @jax.jit
+    def worse_than_none(rewards: jax.Array) -> jax.Array:
+        return bt.best_of_n(bt.Policy.from_probs(probs, rewards), ns - ns).probs
+
+    np.testing.assert_allclose(best(REWARDS[:3])[1], [0.335, 0.657, 0.008], rtol=1e-13)
+    assert np.isnan(np.asarray(worse_than_none(REWARDS[:3]))).all()
 
 
 INVALID = [
@@ -116,32 +135,31 @@ def test_vmap_over_parameters_is_a_loop(name: str) -> None:
     rule = some.SELECTIONS[name][0]
     scale = jnp.asarray([0.5, 0.8, 1.0]) if name != "best_of_n" else jnp.asarray([1.0, 2.0, 9.0])
     columns = [x * scale for x in PARAMETERS[name]]
-    by_vmap = jax.vmap(EAGER[name], in_axes=(None, *[0] * len(columns)))
-    mapped, broadcast = jax.jit(lambda *c: (by_vmap(REFERENCE, *c), EAGER[name](REFERENCE, *c)))(
-        *columns
+    mapped = jax.jit(jax.vmap(EAGER[name], in_axes=(None, *[0] * len(columns))))(
+        REFERENCE, *columns
     )
     for i in range(3):
         one = rule(REFERENCE, *[column[i] for column in columns])
-        for batch in (mapped, broadcast):
-            agree(jax.tree.map(lambda leaf, i=i: leaf[i], batch), one, 1e-12)
+        agree(jax.tree.map(lambda leaf, i=i: leaf[i], mapped), one, 1e-12)
 
 
 from_logits: Any = jax.jit(bt.Policy.from_logits)
 
 
 @by_selection
-def test_batch_axes_of_laws_are_a_loop(name: str) -> None:
-    shifts = jnp.asarray([[0.0, 0.1, -0.2], [0.4, 0.3, 0.9]])[:, :, None]
-    logits = LOGITS[None, None, :] * (1 + shifts)
-    rewards = jnp.cos(REWARDS[None, None, :] * (3 + shifts))
-    parameters = [jnp.asarray(x) for x in PARAMETERS[name]]
+def test_batch_axes_of_laws_and_parameters_are_a_loop(name: str) -> None:
+    shifts = jnp.asarray([[0.0, 0.1, -0.2], [0.4, 0.3, 0.9]])
+    logits = LOGITS[None, None, :] * (1 + shifts[:, :, None])
+    rewards = jnp.cos(REWARDS[None, None, :] * (3 + shifts[:, :, None]))
+    parameters = [x * (1 + 0.5 * jnp.abs(shifts[i])) for i, x in enumerate(PARAMETERS[name])]
     batch = jax.jit(lambda x, r: EAGER[name](bt.Policy.from_logits(x, r), *parameters))(
         logits, rewards
     )
     assert batch.log_probs.shape == (2, 3, K)
-    for i in np.ndindex(2, 3):
-        one = some.SELECTIONS[name][0](from_logits(logits[i], rewards[i]), *parameters)
-        agree(jax.tree.map(lambda leaf, i=i: leaf[i], batch), one, 1e-12)
+    for i, j in np.ndindex(2, 3):
+        reference = from_logits(logits[i, j], rewards[i, j])
+        one = some.SELECTIONS[name][0](reference, *[parameter[j] for parameter in parameters])
+        agree(jax.tree.map(lambda leaf, i=i, j=j: leaf[i, j], batch), one, 1e-12)
 
 
 def test_batches_of_policies_meet_one_reference() -> None:

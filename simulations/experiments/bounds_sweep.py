@@ -31,6 +31,7 @@ class Config:
     """How many problems, and what counts.
 
     Attributes:
+        inequalities: which; all of the registry unless told.
         num_problems: S.
         num_outcomes: K, at least 2.
         batch_size: problems computed at a time.
@@ -40,6 +41,7 @@ class Config:
             the bound is: everything is near 0 there.
     """
 
+    inequalities: tuple[Inequality, ...] = tuple(REGISTRY.values())
     num_problems: int = 131_072
     num_outcomes: int = 5
     batch_size: int = 256
@@ -90,7 +92,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Results:
-    """One outcome per inequality, in the order of the registry.
+    """One outcome per inequality.
 
     Attributes:
         config: what was asked for.
@@ -119,10 +121,10 @@ def run(config: Config, key: Array) -> Results:
     if jnp.zeros(()).dtype != jnp.float64:
         raise ValueError("bounds_sweep needs float64, got float32: use jax.enable_x64(True)")
     problems = _random_problems(key, config.num_problems, config.num_outcomes)
-    pairs = _evaluate(problems, config.batch_size)
+    pairs = _evaluate(problems, config.inequalities, config.batch_size)
     outcomes = {
-        name: _outcome(config, inequality, problems, *map(np.asarray, pair))
-        for (name, inequality), pair in zip(REGISTRY.items(), pairs, strict=True)
+        inequality.name: _outcome(config, inequality, problems, *map(np.asarray, pair))
+        for inequality, pair in zip(config.inequalities, pairs, strict=True)
     }
     return Results(config, outcomes)
 
@@ -159,15 +161,14 @@ def _random_problems(key: Array, size: int, num_outcomes: int) -> Problem:
     )
 
 
-@partial(jax.jit, static_argnames="batch_size")
-def _evaluate(problems: Problem, batch_size: int) -> tuple[tuple[Array, Array], ...]:
-    """Bound and exact value ``[S]`` of each inequality, in the order of the registry."""
+@partial(jax.jit, static_argnames=("inequalities", "batch_size"))
+def _evaluate(
+    problems: Problem, inequalities: tuple[Inequality, ...], batch_size: int
+) -> tuple[tuple[Array, Array], ...]:
+    """Bound and exact value ``[S]`` of each inequality."""
 
     def at(problem: Problem) -> tuple[tuple[Array, Array], ...]:
-        return tuple(
-            (inequality.bound(problem).value, inequality.quantity.exact(problem))
-            for inequality in REGISTRY.values()
-        )
+        return tuple((i.bound(problem).value, i.quantity.exact(problem)) for i in inequalities)
 
     return jax.lax.map(at, problems, batch_size=batch_size)
 

@@ -45,12 +45,13 @@ types: $(VENV)/.dev  ## pyright
 
 .PHONY: bench
 bench: $(VENV)/.dev  ## run the benchmarks
-	@set -e; for name in $(notdir $(basename $(wildcard benchmarks/[a-z]*.py))); do \
+	@set -e; for name in $(notdir $(basename $(filter-out benchmarks/measure.py,$(wildcard benchmarks/[a-z]*.py)))); do \
 		echo "benchmarks.$$name"; $(PY) -m benchmarks.$$name; done
 
 .PHONY: docs
-docs: $(VENV)/.dev  ## rewrite docs/api.md from the docstrings
+docs: $(VENV)/.dev  ## rewrite docs/api.md from the docstrings, tables from the results
 	$(PY) docs/make_api.py
+	$(PY) docs/make_tables.py
 
 .PHONY: lock
 lock: $(VENV)/.dev  ## write the requirements anew, at the newest versions

@@ -53,6 +53,13 @@ FUNCTIONALS = {
     "expected_value": 5e-6,
     "win_rate": 5e-6,
 }
+TV = "total_variation"
+CONTINUOUS = {
+    "best_of_n: total variation": 1e-6,
+    "best_of_n: others": 1e-6,
+    "soft_best_of_n: total variation": 1e-4,  # its distribution function is a Fourier sum
+    "soft_best_of_n: others": 1e-6,
+}
 SCALE = {
     "best_of_n, K = 10⁷, n = 64: mass": 1e-5,
     "best_of_n, K = 10⁷, n = 64: KL (absolute)": 1e-4,
@@ -69,6 +76,8 @@ def table() -> str:
     ]
     lines += ["", "| number | error over 1 + \\|value\\| |", "|---|---|"]
     lines += [f"| `{name}` | {budget:.0e} |" for name, budget in FUNCTIONALS.items()]
+    lines += ["", "| continuous laws, n = 64 | error over 1 + \\|value\\| |", "|---|---|"]
+    lines += [f"| {name} | {budget:.0e} |" for name, budget in CONTINUOUS.items()]
     lines += ["", "| at scale | error |", "|---|---|"]
     lines += [f"| {name} | {budget:.0e} |" for name, budget in SCALE.items()]
     return "\n".join(lines)
@@ -203,15 +212,29 @@ def test_the_certificate_is_honest_and_small() -> None:
     assert certificate.max() <= SELECTIONS["soft_best_of_n"].mass
 
 
-def test_float32_is_what_jax_gives_by_default() -> None:
-    """Without x64, Python numbers and continuous laws are float32, within the same budgets."""
+@jax.jit
+def on_nodes(reference: bt.Policy) -> dict[str, dict[str, jax.Array]]:
+    laws = {
+        "best_of_n": bt.best_of_n(reference, 64.0),
+        "soft_best_of_n": bt.soft_best_of_n(reference, 64.0, 1.0),
+    }
+    return {name: functionals(law, reference, reference.rewards) for name, law in laws.items()}
+
+
+@pytest.mark.parametrize("law", ["uniform_reward", "gaussian_reward", "exponential_reward"])
+def test_continuous_laws_keep_their_budget(law: str) -> None:
+    """Without x64, which is JAX's default, they are made in float32."""
+    make = getattr(bt.Policy, law)
+    exact = on_nodes(make())
     with jax.enable_x64(False):
-        uniform = bt.Policy.uniform_reward()
-        best = bt.best_of_n(uniform, 64.0)
-        kl, win = bt.kl_divergence(best, uniform), bt.win_rate(best, uniform)
-    assert kl.dtype == jnp.float32
-    assert float(kl) == pytest.approx(np.log(64) - 63 / 64, abs=2e-5)
-    assert float(win) == pytest.approx(64 / 65, abs=5e-6)
+        reference = make()
+        single_precision = on_nodes(reference)
+    assert reference.dtype == jnp.float32
+    for selection, values in single_precision.items():
+        for name, value in values.items():
+            expected = float(exact[selection][name])
+            budget = CONTINUOUS[f"{selection}: {'total variation' if name == TV else 'others'}"]
+            assert abs(float(value) - expected) <= budget * (1 + abs(expected)), (selection, name)
 
 
 # --- at scale ---------------------------------------------------------------------------

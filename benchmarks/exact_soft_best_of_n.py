@@ -3,7 +3,7 @@ r"""Exact soft best-of-n at thousands of (n, λ), against a simulation of the sa
 The exact law of K = 256 outcomes with Gaussian rewards is computed at pairs with n log-uniform in
 [1, 1000] and λ log-uniform in [0.1, 10], in float64, in three arrangements: one pair after another
 in one compiled loop (on one core), the same with the pairs dealt out to all cores, and ``vmap`` in
-batches (which waits for the slowest of each batch). Real n, whose lattice is finer below 8, is
+batches (which waits for the slowest of each batch). Real n, whose lattice is finer below 4, is
 timed in the second only.
 
 The simulation is the real process in NumPy: draw n candidates, let each wait an exponential time of

@@ -148,8 +148,10 @@ class _Sweep:
         dtype = log_weights.dtype
         step = jnp.asarray(0.25 if dtype == jnp.float64 else 0.5, dtype)
         if candidates.is_power:
-            branched = (parameter < 8) & (differentiated | (parameter != jnp.round(parameter)))
-            step = jnp.where(branched, step / 4, step)
+            # A quarter of the step from n = 1, half of it from n = 2, and all of it from n = 4.
+            branched = differentiated | (parameter != jnp.round(parameter))
+            finer = jnp.where(parameter < 2, 4, jnp.where(parameter < 4, 2, 1))
+            step = jnp.where(branched, step / finer.astype(dtype), step)
         return _Sweep(candidates, log_probs, log_weights, parameter, step)
 
     @property

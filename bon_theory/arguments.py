@@ -73,23 +73,17 @@ def scalar(
     Values outside ``[at_least, at_most]``, NaN, and infinities where ``finite``, raise
     ``ValueError``; while tracing they become NaN instead.
     """
-    if not (is_concrete(value) and np.issubdtype(np.asarray(value).dtype, np.complexfloating)):
+    if not is_concrete(value):
         array = jnp.asarray(value).astype(dtype)
-    else:
+        valid = (array >= at_least) & (array <= at_most) & (jnp.isfinite(array) | (not finite))
+        return jnp.where(valid, array, jnp.nan)
+    # NumPy, because inside a trace even an operation on concrete arrays is traced.
+    given = np.asarray(value)
+    if np.issubdtype(given.dtype, np.complexfloating):
         raise ValueError(f"{name} must be real, got {value!r}.")
-    valid = (array >= at_least) & (array <= at_most)
-    if finite:
-        valid &= jnp.isfinite(array)
-    if is_concrete(array):
-        if not bool(np.all(np.asarray(valid))):
-            bound = (
-                f"at least {at_least:g}"
-                if at_most == math.inf
-                else f"in [{at_least:g}, {at_most:g}]"
-            )
-            what = f"{'a finite number' if finite else 'a number'} {bound}"
-            raise ValueError(
-                f"{name} must be {what}, got {np.asarray(value)}: choose {name} {bound}."
-            )
-        return array
-    return jnp.where(valid, array, jnp.nan)
+    if not np.all((given >= at_least) & (given <= at_most) & (np.isfinite(given) | (not finite))):
+        bound = f"in [{at_least:g}, {at_most:g}]"
+        bound = f"at least {at_least:g}" if at_most == math.inf else bound
+        what = f"{'a finite number' if finite else 'a number'} {bound}"
+        raise ValueError(f"{name} must be {what}, got {given}: choose {name} {bound}.")
+    return jnp.asarray(given).astype(dtype)

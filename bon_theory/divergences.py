@@ -273,7 +273,8 @@ def f_divergence(
     # Clipped: f and its derivative may be infinite at 0, and where a probability has underflowed
     # its logarithm has not.
     limit = 0.98 * float(np.log(np.finfo(p.dtype).max))
-    t = jnp.where(impossible, 0, jnp.exp(jnp.clip(jnp.where(impossible, 0, ell), -limit, limit)))
+    finite = jnp.clip(jnp.where(impossible, 0, ell), -limit, limit)
+    t = jnp.where(impossible, jnp.where(outside, 1, 0), jnp.exp(finite))
     # Of the two laws the larger one multiplies: the smaller may have underflowed.
     inside = jnp.where(t > 1, p * (generator(t) / jnp.maximum(t, 1)), q * generator(t))
     large = jnp.asarray([1e30, 1e36] if p.dtype == jnp.float32 else [1e120, 1e150], p.dtype)

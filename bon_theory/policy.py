@@ -110,17 +110,17 @@ class Policy:
             ),
             probs,
         )
-        total = jnp.sum(probs, axis=-1, keepdims=True)
         tolerance = float(jnp.finfo(probs.dtype).eps) ** 0.5
         require(
-            lambda: np.abs(np.asarray(total) - 1) <= tolerance,
+            lambda: np.abs(np.asarray(probs).sum(-1) - 1) <= tolerance,
             lambda: (
-                f"probs must sum to one along the last axis, got {np.asarray(total).ravel()[:4]}: "
+                "probs must sum to one along the last axis, got "
+                f"{np.asarray(probs).sum(-1).ravel()[:4]}: "
                 "divide by the sum first, or use Policy.from_logits(jnp.log(probs), rewards)."
             ),
             probs,
         )
-        return _discrete(safe_log(probs / total), rewards)
+        return _discrete(safe_log(probs / jnp.sum(probs, axis=-1, keepdims=True)), rewards)
 
     @staticmethod
     def from_logits(logits: Numbers, rewards: Numbers) -> Policy:

@@ -95,6 +95,14 @@ SOFT: dict[str, tuple[Selection, tuple[Any, ...]]] = {
 SELECTIONS = {**RANK, **SOFT, "chi_squared_tilt": (chi_squared_tilt, (strengths,))}
 """Every selection, with strategies for its parameters."""
 
+
+def drawn(data: st.DataObject, name: str) -> Selection:
+    """A selection with its parameters drawn: a function of the reference alone."""
+    selection, parameters = SELECTIONS[name]
+    values = [data.draw(parameter) for parameter in parameters]
+    return lambda reference: selection(reference, *values)
+
+
 # --- functionals, compiled --------------------------------------------------------------
 
 Functional = Callable[..., jax.Array]

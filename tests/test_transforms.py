@@ -19,6 +19,11 @@ from tests import strategies as some
 from tests.strategies import K
 
 by_selection = pytest.mark.parametrize("name", some.SELECTIONS)
+# Where every name costs seconds of compilation. All ten are held to enumeration in batches by
+# test_selection_exact.py, outside jit, and are mapped over all their arguments below.
+of_each_kind = pytest.mark.parametrize(
+    "name", ["best_of_n", "top_fraction", "soft_best_of_n", "exponential_race", "chi_squared_tilt"]
+)
 
 EAGER = {name: getattr(bt, name) for name in some.SELECTIONS}
 PARAMETERS: dict[str, tuple[float, ...]] = {
@@ -67,10 +72,7 @@ def agree(one: bt.Policy, other: bt.Policy, tolerance: float = 1e-13) -> None:
 # --- jit --------------------------------------------------------------------------------
 
 
-# Outside jit every operation compiles alone: one selection of each kind, to save minutes.
-@pytest.mark.parametrize(
-    "name", ["worst_of_n", "top_fraction", "soft_best_of_n", "exponential_race", "chi_squared_tilt"]
-)
+@of_each_kind
 def test_jit_changes_nothing(name: str) -> None:
     parameters = [jnp.asarray(x) for x in PARAMETERS[name]]
     agree(some.SELECTIONS[name][0](REFERENCE, *parameters), EAGER[name](REFERENCE, *parameters))
@@ -130,7 +132,7 @@ def test_a_traced_negative_order_gives_nan() -> None:
 # --- vmap and batch axes: one call is a loop --------------------------------------------
 
 
-@by_selection
+@of_each_kind
 def test_vmap_over_parameters_is_a_loop(name: str) -> None:
     rule = some.SELECTIONS[name][0]
     scale = jnp.asarray([0.5, 0.8, 1.0]) if name != "best_of_n" else jnp.asarray([1.0, 2.0, 9.0])
@@ -146,7 +148,7 @@ def test_vmap_over_parameters_is_a_loop(name: str) -> None:
 from_logits: Any = jax.jit(bt.Policy.from_logits)
 
 
-@by_selection
+@of_each_kind
 def test_batch_axes_of_laws_and_parameters_are_a_loop(name: str) -> None:
     shifts = jnp.asarray([[0.0, 0.1, -0.2], [0.4, 0.3, 0.9]])
     logits = LOGITS[None, None, :] * (1 + shifts[:, :, None])

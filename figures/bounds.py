@@ -30,8 +30,8 @@ CAPTION = (
     "reward. (a) {coarse} outcomes, all bounds; (b) {fine} outcomes, the bounds on rank policies. "
     "Lines: 5 % to 95 % of the problems; bars: the middle half; ticks: the median. 0 is tight; at "
     "1 the bound is of another order of magnitude, or vacuous if the quantity is positive (what is "
-    "beyond is drawn at 1). Blue: rank policies; orange: soft best-of-n and the exponential race; "
-    "hollow: conjectures. Violations: {violations}."
+    "beyond is drawn at 1). Blue: rank policies; orange: soft best-of-n and the exponential race. "
+    "Violations: {violations}."
 )
 
 
@@ -61,7 +61,6 @@ def _tightness(config: bounds_sweep.Config) -> Table:
         "quantity": np.array([entry.quantity.name for entry in entries]),
         "side": np.array([entry.side for entry in entries]),
         "source": np.array([entry.source for entry in entries]),
-        "conjecture": np.array([entry.status == "conjecture" for entry in entries]),
         "soft": np.array([_is_soft(entry) for entry in entries]),
         "violations": np.array([outcome.violations for outcome in outcomes]),
     }
@@ -101,9 +100,8 @@ def _draw_panel(ax: Axes, table: Table, where: dict[str, float]) -> None:
     for i, (low, left, middle, right, high) in enumerate(np.clip(slack, 0, 1).T):
         row = where[str(table["name"][i])]
         color = COLORS["soft_best_of_n" if table["soft"][i] else "best_of_n"]
-        face = "white" if table["conjecture"][i] else color
         ax.plot([low, high], [row, row], color=color, linewidth=0.8)
-        ax.barh(row, right - left, left=left, height=0.6, color=face, edgecolor=color)
+        ax.barh(row, right - left, left=left, height=0.6, color=color)
         ax.plot([middle, middle], [row - 0.42, row + 0.42], color="black", linewidth=1.2)
     ax.tick_params(axis="y", length=0, labelsize=5.5)
     ax.grid(axis="y", visible=False)

@@ -37,6 +37,7 @@ __all__ = [
     "best_of_n_kl_from_top_level",
     "best_of_n_kl_from_top_atom",
     "best_of_n_kl_from_selected_atom",
+    "best_of_n_kl_from_selected_level",
     "best_of_n_kl_from_collisions",
     "best_of_n_reverse_kl",
     "best_of_n_chi_squared",
@@ -93,20 +94,17 @@ def best_of_n_kl_from_top_atom(reference: Policy, n: Parameter) -> jax.Array:
         >>> round(float(bounds.best_of_n_kl_from_top_atom(reference, n=8).value), 6)
         1.004115
     """
-    return _top_atom_divergence(top_level_log_mass(reference), n)
+    hit, hidden = _top_atom(top_level_log_mass(reference), n)
+    return tie_free_kl(n) - hit * hidden
 
 
-@inequality(
-    "upper",
-    BEST_KL,
-    source="[B], conjectured; no counterexample among 10⁵ random problems",
-    status="conjecture",
-)
+@inequality("upper", BEST_KL, source="Conjectured by [B] for its estimator, proved here")
 def best_of_n_kl_from_selected_atom(reference: Policy, n: Parameter) -> jax.Array:
-    r""":math:`\mathrm{KL}(P_n\|\pi) \le E_{Y\sim P_n} \hat D(\pi(\text{level of } Y))`.
+    r""":math:`\mathrm{KL}(P_n\|\pi) \le E_{Y\sim P_n} \hat D(p_Y)`, with :math:`\hat D` as above.
 
-    :math:`\hat D` as in :func:`best_of_n_kl_from_top_atom`: the mean of an estimator that knows
-    only the probability of what was selected.
+    :math:`p_Y` is the probability of the reward of what was selected: an estimator that knows
+    nothing else is too large in the mean. It is the weaker half of
+    :func:`best_of_n_kl_from_selected_level`.
 
     Example:
         >>> import bon_theory as bt
@@ -115,8 +113,32 @@ def best_of_n_kl_from_selected_atom(reference: Policy, n: Parameter) -> jax.Arra
         >>> round(float(bounds.best_of_n_kl_from_selected_atom(reference, n=10).value), 8)
         1.40255251
     """
-    estimate = _top_atom_divergence(log_level_mass(reference), n[..., None])
-    return jnp.sum(best_of_n(reference, n).probs * estimate, axis=-1)
+    hit, hidden = _top_atom(log_level_mass(reference), n[..., None])
+    return tie_free_kl(n) - jnp.sum(best_of_n(reference, n).probs * hit * hidden, axis=-1)
+
+
+@inequality("upper", BEST_KL, source="Derived here, sharpening [B]'s estimator")
+def best_of_n_kl_from_selected_level(reference: Policy, n: Parameter) -> jax.Array:
+    r""":math:`\mathrm{KL}(P_n\|\pi) \le \log n - \frac{n-1}{n} - E_{Y\sim P_n}\, k(1 - p_Y, p_Y)`.
+
+    :math:`k(a, p)` is the divergence from uniform of the density :math:`\propto u^{n-1}` on
+    :math:`[a, a+p]`, what a level on these ranks hides: the exact divergence has
+    :math:`k(a_Y, p_Y)`. With :math:`u = a + pv` its density is :math:`\propto e^T`,
+    :math:`T = (n-1)\log(s + v)`, :math:`s = a/p`, and :math:`\partial_s k =
+    \mathrm{Cov}(T, \partial_s T) \le 0`, because :math:`T` increases and :math:`\partial_s T`
+    decreases in :math:`v`. So a level hides least at the top, where :math:`a = 1 - p`. Since
+    :math:`\hat D(p) = \log n - \frac{n-1}{n} - (1 - (1-p)^n)\,k(1-p, p)` is larger still, [B]'s
+    conjecture follows.
+
+    Example:
+        >>> import bon_theory as bt
+        >>> from bon_theory import bounds
+        >>> reference = bt.Policy.from_samples([float(i) for i in range(100)])
+        >>> round(float(bounds.best_of_n_kl_from_selected_level(reference, n=10).value), 8)
+        1.40224428
+    """
+    _, hidden = _top_atom(log_level_mass(reference), n[..., None])
+    return tie_free_kl(n) - jnp.sum(best_of_n(reference, n).probs * hidden, axis=-1)
 
 
 @inequality("lower", BEST_KL, source="[B]")
@@ -245,16 +267,19 @@ def best_of_n_reward_from_range(reference: Policy, n: Parameter) -> jax.Array:
     return expected_reward(reference) + (highest - lowest) * root
 
 
-def _top_atom_divergence(log_atom: jax.Array, n: jax.Array) -> jax.Array:
-    """[B]'s estimator of the divergence, exact for one top atom over a continuum."""
-    log_rest = log1mexp(log_atom)  # of what lies below
-    certain = log_rest == -jnp.inf
-    safe_rest = jnp.where(certain, 0, log_rest)
+def _top_atom(log_atom: jax.Array, n: jax.Array) -> tuple[jax.Array, jax.Array]:
+    r"""For an atom on the top ranks: that it is selected, and the divergence it hides.
+
+    :math:`h = 1 - (1-\varepsilon)^n` and :math:`k(1-\varepsilon, \varepsilon) =
+    \log\frac{n\varepsilon}{h} - \frac{n-1}{n} - (n-1)\frac{(1-\varepsilon)^n}{h}
+    \log(1-\varepsilon)`; without an atom both are 0.
+    """
     no_atom = log_atom == -jnp.inf
     safe_atom = jnp.where(no_atom, -1, log_atom)
-    log_missed = jnp.where(certain, -jnp.inf, n * safe_rest)
-    below = jnp.exp(log_missed) * (tie_free_kl(n) + (n - 1) * safe_rest)
-    log_hit = log1mexp(log_missed)
-    safe_hit = jnp.where(no_atom, -1, log_hit)
-    above = jnp.exp(safe_hit) * (safe_hit - safe_atom)
-    return below + jnp.where(no_atom, 0, above)
+    log_rest = log1mexp(safe_atom)
+    certain = log_rest == -jnp.inf  # then (1-ε)^n log(1-ε) is 0
+    safe_rest = jnp.where(certain, -1, log_rest)
+    log_hit = jnp.where(certain, 0, log1mexp(n * safe_rest))
+    odds = jnp.where(certain, 0, jnp.exp(n * safe_rest - log_hit) * safe_rest)
+    hidden = jnp.log(n) + safe_atom - log_hit - (n - 1) / n - (n - 1) * odds
+    return jnp.where(no_atom, 0, jnp.exp(log_hit)), jnp.where(no_atom, 0, hidden)

@@ -262,7 +262,7 @@ def soft_best_of_n_reward_below_tilt(reference: Policy, temperature: Parameter) 
     return expected_reward(exponential_tilt(reference, temperature))
 
 
-@inequality("upper", SOFT_REWARD, source="Standard: a weighted mean is at most the maximum")
+@inequality("upper", SOFT_REWARD, source="Standard: a draw from a batch is at most its maximum")
 def soft_best_of_n_reward_below_best_of_n(reference: Policy, n: Parameter) -> jax.Array:
     r""":math:`E_{P_{n,\lambda}} r \le E_{P_{n,0}} r`.
 

@@ -53,6 +53,14 @@ FUNCTIONALS = {
     "expected_value": 5e-6,
     "win_rate": 5e-6,
 }
+# Derivatives of the KL divergence end to end, relative to 1 + |value|, n up to 1000.
+GRADIENTS = {
+    "best_of_n in logits": 1e-5,
+    "best_of_n in n": 1e-6,
+    "soft_best_of_n in logits": 5e-4,  # terms of order n cancel
+    "soft_best_of_n in n": 1e-6,
+    "soft_best_of_n in temperature": 2e-3,
+}
 TV = "total_variation"
 CONTINUOUS = {
     "best_of_n: total variation": 1e-6,
@@ -76,6 +84,8 @@ def table() -> str:
     ]
     lines += ["", "| number | error over 1 + \\|value\\| |", "|---|---|"]
     lines += [f"| `{name}` | {budget:.0e} |" for name, budget in FUNCTIONALS.items()]
+    lines += ["", "| derivative of KL, n ≤ 1000 | error over 1 + \\|value\\| |", "|---|---|"]
+    lines += [f"| {name} | {budget:.0e} |" for name, budget in GRADIENTS.items()]
     lines += ["", "| continuous laws, n = 64 | error over 1 + \\|value\\| |", "|---|---|"]
     lines += [f"| {name} | {budget:.0e} |" for name, budget in CONTINUOUS.items()]
     lines += ["", "| at scale | error |", "|---|---|"]
@@ -210,6 +220,35 @@ def test_the_certificate_is_honest_and_small() -> None:
     # Summing 16 numbers in float32 rounds by at most 16 · 6e-8.
     assert np.all(np.asarray(certificate) >= missing - 1e-6)
     assert certificate.max() <= SELECTIONS["soft_best_of_n"].mass
+
+
+@functools.cache
+def gradients(dtype: Any) -> dict[str, np.ndarray]:
+    def divergences(
+        logits: jax.Array, n: jax.Array, temperature: jax.Array
+    ) -> dict[str, jax.Array]:
+        reference = bt.Policy.from_logits(logits, single(LAWS["rewards"], dtype))
+        laws = {
+            "best_of_n": bt.best_of_n(reference, n),
+            "soft_best_of_n": bt.soft_best_of_n(reference, n, temperature),
+        }
+        return {name: bt.kl_divergence(law, reference).sum() for name, law in laws.items()}
+
+    arguments = LAWS["logits"], np.minimum(VALUES["n"], 1000), VALUES["temperature"]
+    at = [single(argument, dtype) for argument in arguments]
+    slopes: Any = jax.jit(jax.jacrev(divergences, argnums=(0, 1, 2)))(*at)
+    return {
+        f"{selection} in {argument}": np.asarray(slope, float)
+        for selection, by_argument in slopes.items()
+        for argument, slope in zip(("logits", "n", "temperature"), by_argument, strict=True)
+    }
+
+
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_derivatives_keep_their_budget(name: str) -> None:
+    value, exact = (gradients(dtype)[name] for dtype in (np.float32, np.float64))
+    assert np.isfinite(exact).all()
+    assert np.max(np.abs(value - exact) / (1 + np.abs(exact))) <= GRADIENTS[name]
 
 
 @jax.jit

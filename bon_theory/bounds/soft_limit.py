@@ -152,9 +152,11 @@ def soft_best_of_n_kl_from_tilt(
         >>> round(float(bounds.soft_best_of_n_kl_from_tilt(reference, 4, 0.5).value), 6)
         0.211024
     """
-    tilt = exponential_tilt(reference, temperature)
-    gap = expected_reward(tilt) - expected_reward(soft_best_of_n(reference, n, temperature))
-    return gap / temperature
+    _, highest = reward_extremes(reference)
+    missing = highest[..., None] - reference.rewards  # small where both laws have their mass
+    laws = soft_best_of_n(reference, n, temperature), exponential_tilt(reference, temperature)
+    by_soft, by_tilt = (expected_value(law, missing) for law in laws)
+    return (by_soft - by_tilt) / temperature
 
 
 @inequality("upper", SOFT_TOTAL_VARIATION, source="[V], with Pinsker's inequality")

@@ -78,7 +78,7 @@ def _header(summary: Summary) -> Markup:
     sentence = (
         "Nothing unexpected."
         if summary.passed
-        else "Something is not as documented: " + _unexpected(summary)
+        else f"Something is not as documented: {', '.join(summary.failures)}."
     )
     meaning = (
         "Reproduced: the value computed by this package is the one stated, within the tolerance "
@@ -94,17 +94,6 @@ def _header(summary: Summary) -> Markup:
             element("p", escape(_randomness(summary)), class_="muted"),
         ]
     )
-
-
-def _unexpected(summary: Summary) -> str:
-    names = [computed.claim_id for computed in summary.unexpected]
-    for part, name in (
-        (summary.checks, "Monte Carlo checks"),
-        (summary.language_model, "language model"),
-    ):
-        if part is not None and not part["passed"]:
-            names.append(name)
-    return ", ".join(names) + "."
 
 
 def _randomness(summary: Summary) -> str:

@@ -71,7 +71,7 @@ def _verdict_line(summary: Summary) -> Text:
         for verdict in VERDICTS
         if summary.verdicts[verdict]
     )
+    claims = f"Claims: {counts or 'none computed'}."
     if summary.passed:
-        return Text(f"Claims: {counts or 'none computed'}. Nothing unexpected.", style="bold green")
-    names = ", ".join(computed.claim_id for computed in summary.unexpected)
-    return Text(f"Claims: {counts}. Not as documented: {names or 'see above'}.", style="bold red")
+        return Text(f"{claims} Nothing unexpected.", style="bold green")
+    return Text(f"{claims} Not as documented: {', '.join(summary.failures)}.", style="bold red")

@@ -89,7 +89,7 @@ def test_the_derivative_in_temperature_is_not_the_marginal_covariance() -> None:
     """
     beta, values = 2.0, jnp.asarray([0.0, 1.0])
     slope, tilt_slope = (
-        float(jax.grad(lambda b, rule=rule: bt.expected_value(rule(b), values))(beta))
+        float(jax.jit(jax.grad(lambda b, rule=rule: bt.expected_value(rule(b), values)))(beta))
         for rule in (
             lambda b: bt.soft_best_of_n(COIN, 2.0, 1 / b),
             lambda b: bt.exponential_tilt(COIN, 1 / b),
@@ -116,7 +116,7 @@ def test_summing_and_powering_in_single_precision_does_not_give_best_of_n() -> N
     cdf = np.cumsum(np.full(size, 1 / size, np.float32), dtype=np.float32)
     textbook = cdf**n - np.insert(cdf[:-1], 0, 0) ** n
     assert textbook.sum(dtype=np.float64) > 1.5
-    levels = bt.Policy.from_samples(jnp.linspace(0, 1, size, dtype=jnp.float32))
+    levels = jax.jit(bt.Policy.from_samples)(jnp.linspace(0, 1, size, dtype=jnp.float32))
     policy = jax.jit(bt.best_of_n)(levels, jnp.asarray(n, jnp.float32))
     assert policy.dtype == jnp.float32
     assert probs(policy).sum(dtype=np.float64) == pytest.approx(1, abs=1e-5)

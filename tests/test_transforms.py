@@ -175,8 +175,8 @@ def test_batches_of_policies_meet_one_reference() -> None:
 
 def test_rewards_alone_may_be_batched() -> None:
     rewards = jnp.stack([REWARDS, -REWARDS])
-    policy = bt.Policy.from_logits(LOGITS, rewards)
-    best, negated = bt.best_of_n(policy, 4.0), bt.worst_of_n(policy, 4.0)
+    policy = from_logits(LOGITS, rewards)
+    best, negated = some.best_of_n(policy, 4.0), some.worst_of_n(policy, 4.0)
     np.testing.assert_allclose(best.probs[0], negated.probs[1], rtol=1e-13)
 
 
@@ -294,13 +294,16 @@ def along_tilts(inverse_temperature: jax.Array) -> dict[str, jax.Array]:
     return every_functional(bt.exponential_tilt(reference, 1 / inverse_temperature), reference)
 
 
+slopes_along_tilts: Any = jax.jit(jax.jacrev(along_tilts))
+
+
 @pytest.mark.parametrize("at", [1e-3, 2.5])
 def test_functionals_have_the_derivative_of_their_differences(at: float) -> None:
     ahead, behind = along_tilts(at + 1e-5), along_tilts(at - 1e-5)
-    derivatives = jax.jit(jax.jacrev(along_tilts))(at)
+    slopes = slopes_along_tilts(at)
     for name in FUNCTIONALS:
         difference = float(ahead[name] - behind[name]) / 2e-5
-        assert float(derivatives[name]) == pytest.approx(difference, abs=1e-6)
+        assert float(slopes[name]) == pytest.approx(difference, abs=1e-6)
 
 
 @jax.jit

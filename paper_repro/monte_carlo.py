@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import jax
 
 from paper_repro.bonbon_alignment import margins
-from simulations.checks import Check, Family
+from simulations.checks import Family
 from simulations.experiments import theory_checks
 
 FALSE_ALARM = 1e-6
@@ -53,9 +54,9 @@ def run(config: Config, progress: Callable[[str, int, int], None]) -> dict[str, 
     """
     laws_key, margins_key = jax.random.split(jax.random.key(config.seed))
     total = len(config.laws.cases) + 1
-    names = iter(range(total))
+    done = itertools.count()
     laws = theory_checks.run(
-        config.laws, laws_key, progress=lambda name: progress(name, next(names), total)
+        config.laws, laws_key, progress=lambda name: progress(name, next(done), total)
     )
     progress("contrastive margin", total - 1, total)
     pairs = margins.run(margins_key, num_trials=config.margin_trials)
@@ -80,6 +81,3 @@ def run(config: Config, progress: Callable[[str, int, int], None]) -> dict[str, 
 
 def _trials(outcomes: tuple[theory_checks.Outcome, ...]) -> int:
     return sum(outcome.simulation.num_trials for outcome in outcomes)
-
-
-__all__ = ["FALSE_ALARM", "FULL", "QUICK", "Check", "Config", "run", "subjects"]

@@ -36,19 +36,19 @@ CAPTION = (
 
 
 @float64
-def data(*, num_problems: int = 16_384) -> FigureData:
-    """Quantiles of the relative slack, on coarse and on fine laws."""
+def data(*, points: int = 16_384) -> FigureData:
+    """Quantiles of the relative slack over ``points`` random problems, coarse and fine."""
     every = tuple(REGISTRY.values())
     ranks = tuple(entry for entry in every if not _is_soft(entry))
     coarse, fine = (
-        _tightness(bounds_sweep.Config(entries, num_problems, num_outcomes))
+        _tightness(bounds_sweep.Config(entries, points, num_outcomes))
         for entries, num_outcomes in ((every, COARSE), (ranks, FINE))
     )
     violations = int(coarse["violations"].sum() + fine["violations"].sum())
     caption = CAPTION.format(
-        num_problems=num_problems, coarse=COARSE, fine=FINE, violations=violations
+        num_problems=points, coarse=COARSE, fine=FINE, violations=violations
     )
-    parameters = {"seed": SEED, "num_problems": num_problems}
+    parameters = {"seed": SEED, "num_problems": points}
     return FigureData(caption, {"coarse": coarse, "fine": fine}, parameters)
 
 

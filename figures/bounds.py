@@ -45,9 +45,7 @@ def data(*, points: int = 16_384) -> FigureData:
         for entries, num_outcomes in ((every, COARSE), (ranks, FINE))
     )
     violations = int(coarse["violations"].sum() + fine["violations"].sum())
-    caption = CAPTION.format(
-        num_problems=points, coarse=COARSE, fine=FINE, violations=violations
-    )
+    caption = CAPTION.format(num_problems=points, coarse=COARSE, fine=FINE, violations=violations)
     parameters = {"seed": SEED, "num_problems": points}
     return FigureData(caption, {"coarse": coarse, "fine": fine}, parameters)
 

@@ -122,7 +122,8 @@ def renyi_divergence(policy: Policy, reference: Policy, order: Numbers) -> jax.A
     a = jnp.where(at_limit, 2, alpha)
     excess = a - 1
     # T with Σ P^α Q^{1-α} = 1 + (α-1) T and T → KL as α → 1; every term of T is non-negative.
-    both = (p > 0) & (q > 0)
+    # Presence is asked of the logarithms: a probability may underflow and still count.
+    both, present = jnp.isfinite(ell), ~_absent(policy, ell)
     finite = jnp.where(both, ell, 0)
     exponent = excess * finite
     tame = jnp.abs(exponent) < 40
@@ -134,13 +135,13 @@ def renyi_divergence(policy: Policy, reference: Policy, order: Numbers) -> jax.A
     near = jnp.all(tame & (ell < jnp.inf), axis=-1) & (jnp.abs(t) < 0.5)
     close = sum_of_terms * log1p_quotient(jnp.where(near, t, 0))
     # Far from 1 the sum of powers itself is well conditioned.
-    log_p = jnp.where(p > 0, policy.log_probs, -jnp.inf)
-    power = jnp.where(p > 0, log_p + excess * jnp.where(p > 0, ell, 0), -jnp.inf)
+    log_p = jnp.where(present, policy.log_probs, 0)
+    power = jnp.where(present, log_p + excess * jnp.where(present, ell, 0), -jnp.inf)
     far = jax.nn.logsumexp(power, axis=-1) / jnp.where(excess == 0, 1, excess)[..., 0]
     far = jnp.where(alpha[..., 0] == 1, kl_divergence(policy, reference), far)
     generic = jnp.where(near, close, far)
-    maximum = jnp.max(jnp.where(p > 0, ell, -jnp.inf), axis=-1)
-    support = -jnp.log(jnp.sum(jnp.where(p > 0, q, 0), axis=-1))
+    maximum = jnp.max(jnp.where(present, ell, -jnp.inf), axis=-1)
+    support = -jnp.log(jnp.sum(jnp.where(present, q, 0), axis=-1))
     limit = jnp.where(alpha[..., 0] == 0, support, maximum)
     return jnp.where(at_limit[..., 0], limit, generic)
 

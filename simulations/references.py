@@ -59,7 +59,8 @@ class DiscreteReference:
         """F⁻ + V·(F − F⁻) at the reward, V uniform: Uniform(0, 1) whatever the ties."""
         below = _lookup(self.level_thresholds, self.level_cdf[:-1], words)
         upto = _lookup(self.level_thresholds, self.level_cdf[1:], words)
-        return below + unit_interval(noise) * (upto - below)
+        # The sum may round to more than the upper end.
+        return jnp.minimum(below + unit_interval(noise) * (upto - below), upto)
 
     def middle_rank(self, words: Array) -> Array:
         """(F⁻ + F)/2 at the reward: chance to beat a fresh draw, ties counting half."""

@@ -248,7 +248,8 @@ def _exponential_score(reference: Reference, words: Array, noise: Array, paramet
 
 
 def _accept_top(reference: Reference, words: Array, noise: Array, parameter: Array) -> Array:
-    return reference.randomised_rank(words, noise) >= parameter
+    # Strictly: a rank just below the threshold may round to it.
+    return reference.randomised_rank(words, noise) > parameter
 
 
 def _accept_tilt(reference: Reference, words: Array, noise: Array, parameter: Array) -> Array:

@@ -24,6 +24,7 @@ ALL: tuple[str, ...] = (
     "convergence_rate",
     "ties",
     "families",
+    "bounds",
     "readme",
 )
 

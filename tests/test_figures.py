@@ -18,6 +18,7 @@ from matplotlib.text import Text
 import bon_theory as bt
 import figures
 from figures import (
+    bounds,
     convergence_rate,
     families,
     frontiers,
@@ -42,6 +43,7 @@ POINTS = {
     "convergence_rate": 13,
     "ties": 9,
     "families": 5,
+    "bounds": 512,
     "readme": 9,
 }
 SMALL = Config(
@@ -107,6 +109,7 @@ MODULES: dict[str, ModuleType] = {
         convergence_rate,
         ties,
         families,
+        bounds,
         readme,
         language_model,
     )

@@ -128,7 +128,9 @@ def renyi_divergence(policy: Policy, reference: Policy, order: Numbers) -> jax.A
     exponent = excess * finite
     tame = jnp.abs(exponent) < 40
     quotient = jnp.exp(log_expm1_quotient(-jnp.where(tame, exponent, 0)))
-    gain = jnp.where(finite > 0, -p * jnp.expm1(-finite), q * jnp.expm1(jnp.minimum(finite, 0)))
+    # P - Q from the larger law; each exponential is kept from overflowing where it is not used.
+    rise, fall = jnp.expm1(-jnp.maximum(finite, 0)), jnp.expm1(jnp.minimum(finite, 0))
+    gain = jnp.where(finite > 0, -p * rise, q * fall)
     small_terms = jnp.where(both, p * finite * quotient - gain, q)
     sum_of_terms = jnp.sum(small_terms, axis=-1)
     t = excess[..., 0] * sum_of_terms

@@ -36,7 +36,7 @@ def require(condition: Callable[[], Any], message: Callable[[], str], *values: A
 
 def float_array(name: str, value: Numbers) -> jax.Array:
     """``value`` as a floating-point array whose last axis exists and is not empty."""
-    array = jnp.asarray(value)
+    array = _array(name, value)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise ValueError(
             f"{name} must be floating point, got dtype {array.dtype}: "
@@ -47,6 +47,16 @@ def float_array(name: str, value: Numbers) -> jax.Array:
             f"{name} must hold at least one outcome along its last axis, got shape {array.shape}."
         )
     return array
+
+
+def _array(name: str, value: Numbers) -> jax.Array:
+    try:
+        return jnp.asarray(value)
+    except (TypeError, ValueError):
+        message = (
+            f"{name} must be an array of numbers, got {value!r}: nested lists must be regular."
+        )
+        raise ValueError(message) from None
 
 
 def require_batches(name: str, got: tuple[int, ...], batches: tuple[int, ...]) -> None:
@@ -78,12 +88,19 @@ def scalar(
         valid = (array >= at_least) & (array <= at_most) & (jnp.isfinite(array) | (not finite))
         return jnp.where(valid, array, jnp.nan)
     # NumPy, because inside a trace even an operation on concrete arrays is traced.
-    given = np.asarray(value)
-    if np.issubdtype(given.dtype, np.complexfloating):
-        raise ValueError(f"{name} must be real, got {value!r}.")
+    try:
+        given = np.asarray(value, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{name} must be a real number or an array, got {value!r}.") from None
     if not np.all((given >= at_least) & (given <= at_most) & (np.isfinite(given) | (not finite))):
         bound = f"in [{at_least:g}, {at_most:g}]"
         bound = f"at least {at_least:g}" if at_most == math.inf else bound
         what = f"{'a finite number' if finite else 'a number'} {bound}"
         raise ValueError(f"{name} must be {what}, got {given}: choose {name} {bound}.")
-    return jnp.asarray(given).astype(dtype)
+    with np.errstate(over="ignore"):
+        cast = given.astype(dtype)
+    if finite and not np.all(np.isfinite(cast)):
+        raise ValueError(
+            f"{name} must be representable in {np.dtype(dtype)}, got {given}: choose a smaller one."
+        )
+    return jnp.asarray(cast)

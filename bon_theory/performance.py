@@ -103,5 +103,14 @@ def win_rate(
         )
     require_batches("policy", policy.batch_shape, opponent.batch_shape)
     policy, opponent = aligned(policy, opponent)
+    require(
+        lambda: np.all(np.asarray(policy.rewards) == np.asarray(opponent.rewards)),
+        lambda: (
+            "policy and opponent must carry the same rewards, outcome by outcome: derive one from "
+            "the other by a selection, or put both on the pooled outcomes with probability zero."
+        ),
+        policy,
+        opponent,
+    )
     below, at_most = jnp.exp(opponent.log_cdf_below), jnp.exp(opponent.log_cdf)
     return jnp.sum(policy.probs * ((1 - share) * below + share * at_most), axis=-1)

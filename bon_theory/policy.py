@@ -224,7 +224,7 @@ class Policy:
         if survival_quantile is not None:
             from_above = survival_quantile(jnp.asarray(complement, dtype))
             rewards = jnp.where(ranks <= 0.5, rewards, from_above)
-        rewards = _checked_rewards(rewards, ranks.shape)
+        rewards = _checked_rewards(rewards, ranks.shape, dtype)
         require(
             lambda: _ascending(np.asarray(rewards)),
             lambda: (
@@ -374,13 +374,14 @@ def _from_both_tails(log_lower: jax.Array, log_upper: jax.Array) -> jax.Array:
 
 
 def _discrete(log_probs: jax.Array, rewards: Numbers) -> Policy:
-    rewards = _checked_rewards(rewards, log_probs.shape).astype(log_probs.dtype)
+    rewards = _checked_rewards(rewards, log_probs.shape, log_probs.dtype)
     shape = jnp.broadcast_shapes(log_probs.shape, rewards.shape)
     log_probs, rewards = jnp.broadcast_to(log_probs, shape), jnp.broadcast_to(rewards, shape)
     return Policy(log_probs, rewards, *reward_log_cdf(log_probs, rewards))
 
 
-def _checked_rewards(rewards: Numbers, shape: tuple[int, ...]) -> jax.Array:
+def _checked_rewards(rewards: Numbers, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """The rewards in the type of the probabilities, finite there, one per outcome."""
     array = jnp.asarray(rewards)
     if jnp.issubdtype(array.dtype, jnp.integer):
         array = array.astype(jnp.zeros(()).dtype)  # graded scores 1, 2, 3 are welcome
@@ -399,12 +400,18 @@ def _checked_rewards(rewards: Numbers, shape: tuple[int, ...]) -> jax.Array:
             f"rewards of shape {array.shape} do not broadcast against shape {shape}: "
             "batch axes lead, outcomes are last."
         ) from None
+    array = array.astype(dtype)
     require(
         lambda: np.isfinite(np.asarray(array)),
         lambda: (
             f"rewards must be finite, got {_first_bad(array, np.isfinite)}: "
             "drop such outcomes or give them probability zero and a finite reward."
         ),
+        array,
+    )
+    require(
+        lambda: np.asarray(array).max() / 2 - np.asarray(array).min() / 2 < np.finfo(dtype).max / 2,
+        lambda: "rewards must have a finite range, got one that overflows: scale rewards down.",
         array,
     )
     return array

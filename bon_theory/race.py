@@ -184,7 +184,7 @@ class _Sweep:
 
         start = jnp.floor(self.first_effect(self.log_weights) / self.step)
         state = (start, jnp.full_like(start, jnp.inf), jnp.full_like(start, -jnp.inf), initial)
-        return jax.lax.while_loop(lambda state: state[0] < jnp.inf, body, state)[-1]
+        return jax.lax.while_loop(lambda state: jnp.isfinite(state[0]), body, state)[-1]
 
     def block_at(self, position: jax.Array, skipped: jax.Array) -> _Block:
         """Evaluate the nodes from ``position`` on; the first stands for ``skipped`` more."""

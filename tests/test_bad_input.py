@@ -295,3 +295,29 @@ def test_shapes_are_checked_under_jit() -> None:
 def test_probabilities_are_normalised_under_jit() -> None:
     policy = jax.jit(bt.Policy.from_probs)(jnp.asarray([1.0, 3.0]), jnp.asarray([0.0, 1.0]))
     np.testing.assert_allclose(np.asarray(policy.probs), [0.25, 0.75], rtol=1e-15)
+
+
+def test_a_number_too_large_for_the_precision_is_refused() -> None:
+    law = bt.Policy.from_probs(np.float32([0.5, 0.5]), np.float32([0.0, 1.0]))
+    with pytest.raises(ValueError, match=r"n must be representable in float32, got 1e\+39"):
+        bt.soft_best_of_n(law, 1e39, 0.1)
+
+
+def test_opponents_with_other_rewards_are_refused() -> None:
+    one = bt.Policy.from_probs([0.5, 0.5], rewards=[0.0, 1.0])
+    other = bt.Policy.from_probs([0.5, 0.5], rewards=[1.0, 0.0])
+    with pytest.raises(ValueError, match="policy and opponent must carry the same rewards"):
+        bt.win_rate(one, other)
+
+
+def test_a_reward_range_that_overflows_is_refused() -> None:
+    with pytest.raises(ValueError, match="rewards must have a finite range"):
+        bt.Policy.from_probs([0.5, 0.5], rewards=[-1e308, 1e308])
+
+
+def test_a_traced_reward_that_is_not_finite_gives_nan() -> None:
+    def law(rewards: Any) -> Any:
+        return bt.soft_best_of_n(bt.Policy.from_probs([0.5, 0.5], rewards), 3.0, 0.1).probs
+
+    for bad in (np.nan, np.inf):
+        assert np.isnan(np.asarray(jax.jit(law)(np.array([0.0, bad])))).all()

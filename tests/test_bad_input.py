@@ -298,7 +298,7 @@ def test_probabilities_are_normalised_under_jit() -> None:
 
 
 def test_a_number_too_large_for_the_precision_is_refused() -> None:
-    law = bt.Policy.from_probs(np.float32([0.5, 0.5]), np.float32([0.0, 1.0]))
+    law = bt.Policy.from_probs(np.array([0.5, 0.5], np.float32), [0.0, 1.0])
     with pytest.raises(ValueError, match=r"n must be representable in float32, got 1e\+39"):
         bt.soft_best_of_n(law, 1e39, 0.1)
 

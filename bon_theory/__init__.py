@@ -29,6 +29,14 @@ from bon_theory.selection import (
     win_rate_optimal,
     worst_of_n,
 )
+from bon_theory.tuning import (
+    n_for_kl,
+    n_for_reward,
+    n_for_win_rate,
+    temperature_for_kl,
+    temperature_for_reward,
+    temperature_for_win_rate,
+)
 
 __version__ = "0.1.0"
 
@@ -46,10 +54,16 @@ __all__ = [
     "jensen_shannon",
     "kl_divergence",
     "log_ratio",
+    "n_for_kl",
+    "n_for_reward",
+    "n_for_win_rate",
     "renyi_divergence",
     "soft_best_of_n",
     "soft_best_of_poisson",
     "squared_hellinger",
+    "temperature_for_kl",
+    "temperature_for_reward",
+    "temperature_for_win_rate",
     "top_fraction",
     "total_variation",
     "win_rate",

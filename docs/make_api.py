@@ -82,11 +82,12 @@ def signature(function: Any) -> str:
     return str(inspect.Signature(bare))
 
 
-def reading_order(pair: tuple[str, Any]) -> tuple[int, int]:
-    """Order by floor, then by place in the file: the order of the theory."""
+def reading_order(pair: tuple[str, Any]) -> tuple[int, int, int]:
+    """Order by floor, by module as its package imports them, then by place in the file."""
     _, thing = pair
     _, line = inspect.getsourcelines(thing)
-    return FLOORS.index(thing.__module__.removeprefix("bon_theory.")), line
+    floor = thing.__module__.split(".")[1]
+    return FLOORS.index(floor), list(sys.modules).index(thing.__module__), line
 
 
 def render() -> str:

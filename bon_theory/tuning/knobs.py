@@ -1,0 +1,171 @@
+r"""One parameter at a time, from the reference to the strongest selection it allows.
+
+Every search here is for :math:`x` in a fixed bracket along which the KL divergence from the
+reference, the expected reward and the win rate all increase:
+
+* in :math:`x = \log n`, because :math:`P_n` increases with real :math:`n` in likelihood-ratio order
+  at any temperature (docs/theory.md, derived here);
+* in :math:`x = \log(R/\lambda)`, :math:`R` the range of the reward, because soft best-of-n is
+  stochastically ordered in :math:`\lambda` at fixed :math:`n` (docs/bounds.md, derived here;
+  likelihood ratios are *not* ordered), and the tilt even in likelihood ratio.
+
+The ends of both brackets are laws in closed form, so what can be reached is known before searching.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from bon_theory.divergences import kl_divergence
+from bon_theory.performance import expected_reward, win_rate
+from bon_theory.policy import Policy
+from bon_theory.selection import best_of_n, exponential_tilt, soft_best_of_n
+
+__all__ = [
+    "HARD_N",
+    "KL",
+    "REWARD",
+    "SOFT_N",
+    "SOFT_TEMPERATURE",
+    "TILT_TEMPERATURE",
+    "WIN_RATE",
+    "Knob",
+    "Quantity",
+    "reward_range",
+]
+
+Quantity = Callable[[Policy, Policy], jax.Array]
+"""A functional of (policy, reference)."""
+
+KL: Quantity = kl_divergence
+
+LARGEST_LOG_N = 80.0  # e^80 is a float32; no law tells more candidates apart
+
+
+def REWARD(policy: Policy, reference: Policy) -> jax.Array:
+    """The expected reward; the reference does not matter."""
+    return expected_reward(policy)
+
+
+def _wins(ties: str) -> Quantity:
+    def against_reference(policy: Policy, reference: Policy) -> jax.Array:
+        return win_rate(policy, reference, ties=ties)  # pyright: ignore[reportArgumentType]
+
+    return against_reference
+
+
+WIN_RATE: dict[str, Quantity] = {ties: _wins(ties) for ties in ("half", "win", "loss")}
+
+
+@dataclasses.dataclass(frozen=True)
+class Knob:
+    """A parameter, as a function of x in a bracket.
+
+    Attributes:
+        name: of the parameter.
+        fixed: name of the parameter that is held fixed.
+        selection: in words, with the fixed parameter in braces.
+        bracket: the least and the greatest x, for the precision at hand.
+        parameter: ``(reference, x)`` to the parameter.
+        law: ``(reference, parameter, fixed)`` to the policy and an error estimate that matters for
+            continuous laws.
+        strongest: ``(reference, fixed)`` to the law at the upper end.
+        attained: whether the upper end is a finite parameter, rather than a limit.
+    """
+
+    name: str
+    fixed: str
+    selection: str
+    bracket: Callable[[float], tuple[float, float]]
+    parameter: Callable[[Policy, jax.Array], jax.Array]
+    law: Callable[[Policy, jax.Array, jax.Array], tuple[Policy, jax.Array]]
+    strongest: Callable[[Policy, jax.Array], Policy]
+    attained: bool
+
+
+def reward_range(reference: Policy) -> jax.Array:
+    """The range R of the rewards that have probability, a scale for temperatures."""
+    possible = reference.log_probs > -jnp.inf
+    top = jnp.max(jnp.where(possible, reference.rewards, -jnp.inf), axis=-1)
+    return top - jnp.min(jnp.where(possible, reference.rewards, jnp.inf), axis=-1)
+
+
+def _numbers(eps: float) -> tuple[float, float]:
+    return 0.0, LARGEST_LOG_N
+
+
+def _number(reference: Policy, x: jax.Array) -> jax.Array:
+    return jnp.exp(x)
+
+
+def _temperatures(eps: float) -> tuple[float, float]:
+    # R/λ from eps, not to be told from the reference, to 1/(16 eps), which counts as hard.
+    return math.log(eps), -math.log(16 * eps)
+
+
+def _temperature(reference: Policy, x: jax.Array) -> jax.Array:
+    is_reference = x == math.log(jnp.finfo(reference.dtype).eps)
+    return jnp.where(is_reference, jnp.inf, reward_range(reference) * jnp.exp(-x))
+
+
+def _hard(reference: Policy, n: jax.Array, fixed: jax.Array) -> tuple[Policy, jax.Array]:
+    policy = best_of_n(reference, n)
+    return policy, jnp.abs(jnp.sum(policy.probs, axis=-1) - 1)
+
+
+def _soft(reference: Policy, n: jax.Array, temperature: jax.Array) -> tuple[Policy, jax.Array]:
+    return soft_best_of_n(reference, n, temperature, full_output=True)
+
+
+def _tilted(
+    reference: Policy, temperature: jax.Array, fixed: jax.Array
+) -> tuple[Policy, jax.Array]:
+    policy = exponential_tilt(reference, temperature)
+    return policy, policy.probs[..., -1]  # what lies at the end of the nodes
+
+
+HARD_N = Knob(
+    name="n",
+    fixed="temperature",
+    selection="best-of-n",
+    bracket=_numbers,
+    parameter=_number,
+    law=_hard,
+    strongest=lambda reference, _: exponential_tilt(reference, 0.0),
+    attained=False,
+)
+SOFT_N = Knob(
+    name="n",
+    fixed="temperature",
+    selection="soft best-of-n at temperature {:g}",
+    bracket=_numbers,
+    parameter=_number,
+    law=_soft,
+    strongest=exponential_tilt,
+    attained=False,
+)
+SOFT_TEMPERATURE = Knob(
+    name="temperature",
+    fixed="n",
+    selection="soft best-of-{:g}",
+    bracket=_temperatures,
+    parameter=_temperature,
+    law=lambda reference, temperature, n: _soft(reference, n, temperature),
+    strongest=best_of_n,
+    attained=True,
+)
+TILT_TEMPERATURE = Knob(
+    name="temperature",
+    fixed="n",
+    selection="the exponential tilt",
+    bracket=_temperatures,
+    parameter=_temperature,
+    law=_tilted,
+    strongest=lambda reference, _: exponential_tilt(reference, 0.0),
+    attained=True,
+)

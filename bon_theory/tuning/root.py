@@ -1,0 +1,122 @@
+r"""The root of an increasing function in a bracket, with implicit derivatives.
+
+Why not a library's: SciPy's finders cannot be traced, and of optimistix's only bisection keeps its
+bracket. Measured on a soft best-of-n of 64 outcomes, optimistix 0.1.0 takes 11 ms a root and this
+takes 3 ms, at equal compile times; it would also double the wheel's dependencies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+__all__ = ["increasing_root"]
+
+Lanes = TypeVar("Lanes", bound=NamedTuple)
+Function = Callable[[jax.Array], jax.Array]
+
+_MOST_STEPS = 200  # bisection alone would need about 60
+
+
+def increasing_root(
+    function: Function, low: jax.Array, high: jax.Array, at_low: jax.Array, at_high: jax.Array
+) -> jax.Array:
+    r"""The root of an elementwise increasing ``function``, to rounding, lane by lane.
+
+    Args:
+        function: from and to arrays of one shape; may close over anything, traced or not.
+        low: lower end of the bracket.
+        high: upper end.
+        at_low: the value there, at most 0, which the caller knows in closed form.
+        at_high: the value there, at least 0.
+
+    Derivatives with respect to what ``function`` closes over, in forward and reverse mode:
+    :math:`dx = -\partial_\theta f\,d\theta / \partial_x f`. The ends carry none.
+    """
+    ends = _Point(low, at_low), _Point(high, at_high)
+    bracket = jax.lax.stop_gradient(ends)
+
+    def solve(function: Function, _: jax.Array) -> jax.Array:
+        return _chandrupatla(function, *bracket)
+
+    def divide(tangent_map: Function, y: jax.Array) -> jax.Array:
+        return y / tangent_map(jnp.ones_like(y))  # lanes are independent: the Jacobian is diagonal
+
+    return jax.lax.custom_root(function, bracket[0].x, solve, divide)
+
+
+class _Point(NamedTuple):
+    """Where, and the function there."""
+
+    x: jax.Array
+    value: jax.Array
+
+
+class _State(NamedTuple):
+    """The latest point, the other end of the bracket, the point before, and where to look next."""
+
+    latest: _Point
+    opposite: _Point
+    previous: _Point
+    share: jax.Array  # of the way from latest to opposite
+    done: jax.Array
+
+
+def _chandrupatla(function: Function, low: _Point, high: _Point) -> jax.Array:
+    """Chandrupatla's method (Adv. Eng. Software 28, 145 (1997)).
+
+    Inverse quadratic interpolation where three points promise that it converges, bisection
+    elsewhere. The bracket never opens, whatever the function does inside.
+    """
+
+    def is_running(loop: tuple[jax.Array, _State]) -> jax.Array:
+        return (loop[0] < _MOST_STEPS) & ~jnp.all(loop[1].done)
+
+    def step(loop: tuple[jax.Array, _State]) -> tuple[jax.Array, _State]:
+        count, old = loop
+        x = old.latest.x + old.share * (old.opposite.x - old.latest.x)
+        latest = _Point(x, function(x))
+        stays = (latest.value > 0) == (old.latest.value > 0)  # on the same side of the root
+        opposite = _select(stays, old.opposite, old.latest)
+        previous = _select(stays, old.latest, old.opposite)
+        new = _next(latest, opposite, previous)
+        return count + 1, _select(old.done, old, new)
+
+    half, done = jnp.full_like(low.x, 0.5), (low.value == 0) | (low.x == high.x)
+    start = _State(low, high, high, half, done)
+    _, found = jax.lax.while_loop(is_running, step, (jnp.zeros((), jnp.int32), start))
+    return _nearer(found.latest, found.opposite)
+
+
+def _next(latest: _Point, opposite: _Point, previous: _Point) -> _State:
+    """Whether to stop, and otherwise where to look."""
+    limits = jnp.finfo(latest.x.dtype)
+    width = jnp.abs(opposite.x - latest.x)
+    tolerance = 2 * limits.eps * jnp.abs(_nearer(latest, opposite)) + limits.tiny
+    done = (width <= tolerance) | (latest.value == 0)
+    least = jnp.minimum(0.5, tolerance / jnp.where(done, tolerance, width))
+    share = jnp.clip(_interpolation(latest, opposite, previous), least, 1 - least)
+    return _State(latest, opposite, previous, share, done)
+
+
+def _interpolation(a: _Point, b: _Point, c: _Point) -> jax.Array:
+    """Inverse quadratic through three points where it can be trusted, one half elsewhere."""
+    xi = (a.x - b.x) / (c.x - b.x)
+    phi = (a.value - b.value) / (c.value - b.value)
+    trusted = (phi**2 < xi) & ((1 - phi) ** 2 < 1 - xi)
+    ab, ac, bc = a.value - b.value, a.value - c.value, b.value - c.value
+    quadratic = a.value / ab * (c.value / bc) * -1 + (c.x - a.x) / (b.x - a.x) * (a.value / ac) * (
+        b.value / bc
+    )
+    return jnp.where(trusted & jnp.isfinite(quadratic), quadratic, 0.5)
+
+
+def _nearer(a: _Point, b: _Point) -> jax.Array:
+    return jnp.where(jnp.abs(a.value) <= jnp.abs(b.value), a.x, b.x)
+
+
+def _select(condition: jax.Array, first: Lanes, second: Lanes) -> Lanes:
+    return jax.tree.map(lambda x, y: jnp.where(condition, x, y), first, second)

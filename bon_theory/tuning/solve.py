@@ -1,0 +1,125 @@
+"""The parameter at which a quantity takes a value, with the attainable range when it takes none."""
+
+from __future__ import annotations
+
+import functools
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bon_theory.arguments import Numbers, require, require_batches, scalar
+from bon_theory.policy import Policy
+from bon_theory.tuning.knobs import Knob, Quantity
+from bon_theory.tuning.root import increasing_root
+
+__all__ = ["Rounding", "parameter_at"]
+
+Rounding = Literal["down", "up"] | None
+
+_RESOLVED = 1e-6  # greatest error that the nodes of a continuous law may make
+
+
+def parameter_at(
+    knob: Knob,
+    quantity: Quantity,
+    reference: Policy,
+    name: str,
+    target: Numbers,
+    fixed: jax.Array,
+    rounding: Rounding = None,
+) -> jax.Array:
+    """The parameter of ``knob`` at which ``quantity`` is ``target``; NaN where there is none.
+
+    Raises:
+        ValueError: there is none, or the nodes of a continuous reference are too coarse to tell.
+    """
+    if rounding not in (None, "down", "up"):
+        raise ValueError(
+            f"rounding must be None, 'down' or 'up', got {rounding!r}: 'down' is the largest "
+            "integer within the target, 'up' the smallest that reaches it."
+        )
+    wanted = scalar(name, target, reference.dtype, finite=False)
+    batches = reference.batch_shape
+    for argument, array in ((name, wanted), (knob.fixed, fixed)):
+        require_batches(argument, array.shape, batches)
+        batches = jnp.broadcast_shapes(array.shape, batches)
+    wanted = jnp.broadcast_to(wanted, batches)
+    found = _solve(knob, quantity, reference, wanted, jnp.broadcast_to(fixed, batches), rounding)
+
+    def attainable() -> str:
+        low, high = (np.asarray(end).ravel() for end in (found.low, found.high))
+        bad = int(np.argmin(np.asarray(found.reached).ravel()))
+        close = "]" if knob.attained else ")"
+        held = np.broadcast_to(np.asarray(fixed), batches).ravel()[bad]
+        return (
+            f"{name} must be in the attainable range [{low[bad]:.6g}, {high[bad]:.6g}{close} of "
+            f"{knob.selection.format(held)} over this reference, got "
+            f"{np.asarray(wanted).ravel()[bad]:g}: choose {name} inside it."
+        )
+
+    require(lambda: found.reached, attainable, found, target)
+    require(
+        lambda: found.resolved,
+        lambda: (
+            f"reference has too few nodes for the {knob.name} that {name}={np.asarray(target)} "
+            "needs: build the continuous law with a larger num_nodes, or ask for less."
+        ),
+        found,
+        target,
+    )
+    return jnp.where(found.reached & found.resolved, found.parameter, jnp.nan)
+
+
+class _Found(NamedTuple):
+    """The parameter, what can be attained, and whether the answer is one."""
+
+    parameter: jax.Array
+    low: jax.Array
+    high: jax.Array
+    reached: jax.Array
+    resolved: jax.Array
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 5))
+def _solve(
+    knob: Knob,
+    quantity: Quantity,
+    reference: Policy,
+    target: jax.Array,
+    fixed: jax.Array,
+    rounding: Rounding,
+) -> _Found:
+    eps = float(jnp.finfo(reference.dtype).eps)
+    low = jnp.broadcast_to(quantity(reference, reference), target.shape)
+    high = jnp.broadcast_to(quantity(knob.strongest(reference, fixed), reference), target.shape)
+    slack = jax.lax.stop_gradient(8 * eps * (jnp.abs(low) + jnp.abs(high)))  # rounding of the ends
+    reached = (target >= low - slack) & (target <= high + slack if knob.attained else target < high)
+    reached |= jnp.abs(target - low) <= slack
+    # Where nothing is to be found, look for something that can be: a NaN would never converge.
+    wanted = jnp.where(reached, target, low)
+
+    def shortfall(x: jax.Array) -> jax.Array:
+        policy, _ = knob.law(reference, knob.parameter(reference, x), fixed)
+        return quantity(policy, reference) - wanted
+
+    start, end = (jnp.full_like(target, edge) for edge in knob.bracket(eps))
+    below, above = jnp.minimum(low - wanted, 0), jnp.maximum(high - wanted, 0)
+    x = increasing_root(shortfall, start, end, below, above)
+    parameter = knob.parameter(reference, x)
+    if rounding:
+        whole = jnp.round(parameter)
+        policy, _ = knob.law(reference, whole, fixed)
+        excess = quantity(policy, reference) - wanted
+        # At an integer, rounding errors must not decide: it is within and it reaches.
+        if rounding == "down":
+            parameter = jnp.where(excess <= slack, whole, whole - 1)
+        else:
+            parameter = jnp.where(excess >= -slack, whole, whole + 1)
+    if reference.continuous:
+        _, error = knob.law(reference, parameter, fixed)
+        resolved = error <= _RESOLVED
+    else:
+        resolved = jnp.ones_like(reached)
+    return _Found(parameter, low, high, reached, resolved)

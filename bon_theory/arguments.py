@@ -20,7 +20,16 @@ from jax.typing import ArrayLike
 Numbers: TypeAlias = "ArrayLike | Sequence[Numbers]"
 """An array, a number, or nested lists of numbers."""
 
-__all__ = ["Numbers", "float_array", "is_concrete", "require", "require_batches", "scalar"]
+__all__ = [
+    "Numbers",
+    "first_bad",
+    "float_array",
+    "is_concrete",
+    "require",
+    "require_batches",
+    "reward_array",
+    "scalar",
+]
 
 
 def is_concrete(*values: Any) -> bool:
@@ -41,6 +50,11 @@ def float_array(name: str, value: Numbers) -> jax.Array:
         raise ValueError(
             f"{name} must be floating point, got dtype {array.dtype}: "
             f"write the numbers with a decimal point or pass {name}.astype(float)."
+        )
+    if jnp.finfo(array.dtype).bits < 32:
+        raise ValueError(
+            f"{name} must be float32 or float64, got {array.dtype}, which cannot carry "
+            f"probabilities: pass {name}.astype(jnp.float32)."
         )
     if array.ndim == 0 or array.shape[-1] == 0:
         raise ValueError(
@@ -104,3 +118,51 @@ def scalar(
             f"{name} must be representable in {np.dtype(dtype)}, got {given}: choose a smaller one."
         )
     return jnp.asarray(cast)
+
+
+def first_bad(array: jax.Array, good: Callable[[np.ndarray], np.ndarray]) -> str:
+    """The first entry that is not ``good``, and where, for a message."""
+    values = np.asarray(array)
+    where = np.argwhere(~good(values))
+    return (
+        f"{values[tuple(where[0])]} at index {tuple(int(i) for i in where[0])}"
+        if is_concrete(array)
+        else ""
+    )
+
+
+def reward_array(rewards: Numbers, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """The rewards in the type of the probabilities, finite there, one per outcome."""
+    array = jnp.asarray(rewards)
+    if jnp.issubdtype(array.dtype, jnp.integer):
+        array = array.astype(jnp.zeros(()).dtype)  # graded scores 1, 2, 3 are welcome
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise ValueError(f"rewards must be real numbers, got dtype {array.dtype}: score outcomes.")
+    if array.ndim == 0 or array.shape[-1] != shape[-1]:
+        raise ValueError(
+            f"rewards must have one value per outcome, got shape {array.shape} "
+            f"for {shape[-1]} outcomes: "
+            "the last axes must agree."
+        )
+    try:
+        jnp.broadcast_shapes(array.shape, shape)
+    except ValueError:
+        raise ValueError(
+            f"rewards of shape {array.shape} do not broadcast against shape {shape}: "
+            "batch axes lead, outcomes are last."
+        ) from None
+    array = array.astype(dtype)
+    require(
+        lambda: np.isfinite(np.asarray(array)),
+        lambda: (
+            f"rewards must be finite, got {first_bad(array, np.isfinite)}: "
+            "drop such outcomes or give them probability zero and a finite reward."
+        ),
+        array,
+    )
+    require(
+        lambda: np.asarray(array).max() / 2 - np.asarray(array).min() / 2 < np.finfo(dtype).max / 2,
+        lambda: "rewards must have a finite range, got one that overflows: scale rewards down.",
+        array,
+    )
+    return array

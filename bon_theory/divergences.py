@@ -3,6 +3,8 @@ r"""Divergences between two laws on the same outcomes, in nats; ``(policy, refer
 Every sum is over :math:`\ell = \log P/Q` and is arranged so that its terms have one sign. A
 divergence of nearly equal laws therefore keeps its relative accuracy. Where :math:`Q` has no mass
 but :math:`P` has, the value is the divergence's own limit (:math:`\infty` for KL, not NaN).
+Outcomes are compared position by position, and rewards are not looked at. The total variation has a
+kink, with one-sided derivatives only, wherever :math:`P = Q`.
 """
 
 from __future__ import annotations

@@ -91,11 +91,12 @@ def win_rate(
 
     [G] §2: without ties :math:`n/(n+1)` for best-of-n against its reference.
     """
-    share = {"half": 0.5, "win": 1.0, "loss": 0.0}.get(ties)
-    if share is None:
+    shares = {"half": 0.5, "win": 1.0, "loss": 0.0}
+    if ties not in list(shares):
         raise ValueError(
             f"ties must be 'half', 'win' or 'loss', got {ties!r}: choose how a tie counts."
         )
+    share = shares[ties]
     if policy.num_outcomes != opponent.num_outcomes or policy.continuous != opponent.continuous:
         raise ValueError(
             f"policy and opponent must be laws on the same outcomes, got {policy.num_outcomes} and "

@@ -16,13 +16,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bon_theory.arguments import Numbers, float_array, is_concrete, require
-from bon_theory.numerics import cumulative_log_sum, log1mexp, safe_log
-from bon_theory.quadrature import log_odds_nodes, running_sum
+from bon_theory.arguments import (
+    Numbers,
+    first_bad,
+    float_array,
+    require,
+    reward_array,
+)
+from bon_theory.numerics import safe_log
+from bon_theory.quadrature import log_odds_nodes
+from bon_theory.reward_cdf import reward_log_cdf
 
-__all__ = ["Policy", "aligned", "reward_log_cdf"]
+__all__ = ["Policy", "aligned"]
 
 _DEFAULT_NODES = 1281  # spacing 1/8 in log-odds
+_FEWEST_NODES = 321  # spacing 1/2: divergences of best-of-8 to 1e-10
 
 
 @jax.tree_util.register_dataclass
@@ -88,12 +96,14 @@ class Policy:
             probs: :math:`\pi(y) \ge 0`, floating point, shape ``[..., K]``, summing to one along
                 the last axis up to rounding (within the square root of the machine precision);
                 what is left of rounding is divided out.
-            rewards: :math:`r(y)`, finite, broadcastable to the same shape.
+            rewards: :math:`r(y)`, finite, broadcastable to the same shape, converted to the dtype
+                of ``probs`` (rewards that it cannot tell apart become ties).
 
         Raises:
             ValueError: a probability is negative or NaN, a sum is not one, a reward is not finite,
-                integers are given for probabilities, or the shapes do not match. While tracing,
-                only dtypes and shapes are checked.
+                integers or half-precision numbers are given for probabilities, or the shapes do
+                not match. While tracing, only dtypes and shapes are checked, and a law with
+                inadmissible values is NaN throughout.
 
         Example:
             >>> import bon_theory as bt
@@ -105,7 +115,7 @@ class Policy:
         require(
             lambda: np.asarray(probs) >= 0,
             lambda: (
-                f"probs must be non-negative numbers, got {_first_bad(probs, lambda p: p >= 0)}: "
+                f"probs must be non-negative numbers, got {first_bad(probs, lambda p: p >= 0)}: "
                 "pass Policy.from_logits for unnormalised logarithms."
             ),
             probs,
@@ -120,7 +130,9 @@ class Policy:
             ),
             probs,
         )
-        return _discrete(safe_log(probs / jnp.sum(probs, axis=-1, keepdims=True)), rewards)
+        total = jnp.sum(probs, axis=-1, keepdims=True)
+        admissible = jnp.all(probs >= 0, axis=-1, keepdims=True) & (jnp.abs(total - 1) <= tolerance)
+        return _discrete(jnp.where(admissible, safe_log(probs / total), jnp.nan), rewards)
 
     @staticmethod
     def from_logits(logits: Numbers, rewards: Numbers) -> Policy:
@@ -144,7 +156,7 @@ class Policy:
         require(
             lambda: np.asarray(logits) < np.inf,
             lambda: (
-                f"logits must be less than +inf, got {_first_bad(logits, lambda x: x < np.inf)}: "
+                f"logits must be less than +inf, got {first_bad(logits, lambda x: x < np.inf)}: "
                 "mask outcomes with -inf and keep the rest finite."
             ),
             logits,
@@ -201,7 +213,7 @@ class Policy:
                 as ``1 - fraction`` for :func:`top_fraction` (static).
 
         Raises:
-            ValueError: ``breaks`` are not ascending in (0, 1), ``num_nodes < 3``, or the quantile
+            ValueError: ``breaks`` are not ascending in (0, 1), ``num_nodes < 321``, or the quantile
                 function decreases or is not finite.
 
         Example:
@@ -212,8 +224,11 @@ class Policy:
             >>> round(float(bt.expected_reward(bt.best_of_n(logistic, n=2))), 5)
             1.0
         """
-        if num_nodes < 3:
-            raise ValueError(f"num_nodes must be at least 3, got {num_nodes}: the default is 1281.")
+        if not isinstance(num_nodes, int) or num_nodes < _FEWEST_NODES:
+            raise ValueError(
+                f"num_nodes must be a whole number of at least {_FEWEST_NODES}, got {num_nodes}: "
+                f"the default is {_DEFAULT_NODES}."
+            )
         if list(breaks) != sorted({b for b in breaks if 0 < b < 1}):
             raise ValueError(f"breaks must be distinct ascending ranks in (0, 1), got {breaks}.")
         log_u, complement, log_weights = log_odds_nodes(num_nodes, tuple(breaks))
@@ -224,7 +239,7 @@ class Policy:
         if survival_quantile is not None:
             from_above = survival_quantile(jnp.asarray(complement, dtype))
             rewards = jnp.where(ranks <= 0.5, rewards, from_above)
-        rewards = _checked_rewards(rewards, ranks.shape, dtype)
+        rewards = reward_array(rewards, ranks.shape, dtype)
         require(
             lambda: _ascending(np.asarray(rewards)),
             lambda: (
@@ -328,106 +343,17 @@ def aligned(*policies: Policy, ndim: int = 0) -> tuple[Policy, ...]:
     return tuple(jax.tree.map(expand, policy) for policy in policies)
 
 
-def reward_log_cdf(
-    log_probs: jax.Array, rewards: jax.Array, continuous: bool = False
-) -> tuple[jax.Array, jax.Array]:
-    r""":math:`\log F(r-)` and :math:`\log F(r)` at every outcome, ``[..., K]``.
-
-    Outcomes of equal reward form one level. The sum over levels runs in log space from below and
-    from above, and each value is taken from the tail in which it is the smaller of the two.
-    """
-    if continuous:
-        below = jnp.clip(running_sum(jnp.exp(log_probs)), 0, 1)
-        log_cdf = _from_both_tails(safe_log(below), safe_log(1 - below))
-        return log_cdf, log_cdf
-    order = jnp.argsort(rewards, axis=-1)
-    index = jnp.broadcast_to(jnp.arange(rewards.shape[-1]), rewards.shape)
-    inverse = jnp.put_along_axis(jnp.zeros_like(index), order, index, axis=-1, inplace=False)
-    sorted_rewards = jnp.take_along_axis(rewards, order, axis=-1)
-    sorted_log_probs = jnp.take_along_axis(log_probs, order, axis=-1)
-    axis = log_probs.ndim - 1
-    from_below = cumulative_log_sum(sorted_log_probs)
-    from_above = cumulative_log_sum(sorted_log_probs, reverse=True)
-    # First and last position of the level that a position belongs to.
-    rises = sorted_rewards[..., 1:] != sorted_rewards[..., :-1]
-    starts = jnp.concatenate([jnp.ones_like(index[..., :1], dtype=bool), rises], axis=-1)
-    ends = jnp.concatenate([rises, jnp.ones_like(index[..., :1], dtype=bool)], axis=-1)
-    first = jax.lax.cummax(jnp.where(starts, index, 0), axis=axis)
-    last = jax.lax.cummin(jnp.where(ends, index, rewards.shape[-1]), axis=axis, reverse=True)
-    nothing = jnp.full_like(from_below[..., :1], -jnp.inf)
-    before = jnp.concatenate([nothing, from_below], axis=-1)  # before[i]: positions < i
-    after = jnp.concatenate([from_above, nothing], axis=-1)  # after[i]: positions >= i
-
-    def at(position: jax.Array) -> jax.Array:
-        lower = jnp.take_along_axis(before, position, axis=-1)
-        upper = jnp.take_along_axis(after, position, axis=-1)
-        return jnp.take_along_axis(_from_both_tails(lower, upper), inverse, axis=-1)
-
-    return at(first), at(last + 1)
-
-
-def _from_both_tails(log_lower: jax.Array, log_upper: jax.Array) -> jax.Array:
-    """log F from log F and log(1 - F), using the smaller of the two."""
-    return jnp.where(
-        log_lower <= log_upper, log_lower, jnp.minimum(log1mexp(jnp.minimum(log_upper, 0)), 0)
-    )
-
-
 def _discrete(log_probs: jax.Array, rewards: Numbers) -> Policy:
-    rewards = _checked_rewards(rewards, log_probs.shape, log_probs.dtype)
+    rewards = reward_array(rewards, log_probs.shape, log_probs.dtype)
     shape = jnp.broadcast_shapes(log_probs.shape, rewards.shape)
-    log_probs, rewards = jnp.broadcast_to(log_probs, shape), jnp.broadcast_to(rewards, shape)
+    # Only a traced reward can still be inadmissible here; sorting must not rank it.
+    admissible = jnp.all(jnp.isfinite(rewards), axis=-1, keepdims=True)
+    log_probs = jnp.broadcast_to(jnp.where(admissible, log_probs, jnp.nan), shape)
+    rewards = jnp.broadcast_to(rewards, shape)
     return Policy(log_probs, rewards, *reward_log_cdf(log_probs, rewards))
-
-
-def _checked_rewards(rewards: Numbers, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-    """The rewards in the type of the probabilities, finite there, one per outcome."""
-    array = jnp.asarray(rewards)
-    if jnp.issubdtype(array.dtype, jnp.integer):
-        array = array.astype(jnp.zeros(()).dtype)  # graded scores 1, 2, 3 are welcome
-    if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise ValueError(f"rewards must be real numbers, got dtype {array.dtype}: score outcomes.")
-    if array.ndim == 0 or array.shape[-1] != shape[-1]:
-        raise ValueError(
-            f"rewards must have one value per outcome, got shape {array.shape} "
-            f"for {shape[-1]} outcomes: "
-            "the last axes must agree."
-        )
-    try:
-        jnp.broadcast_shapes(array.shape, shape)
-    except ValueError:
-        raise ValueError(
-            f"rewards of shape {array.shape} do not broadcast against shape {shape}: "
-            "batch axes lead, outcomes are last."
-        ) from None
-    array = array.astype(dtype)
-    require(
-        lambda: np.isfinite(np.asarray(array)),
-        lambda: (
-            f"rewards must be finite, got {_first_bad(array, np.isfinite)}: "
-            "drop such outcomes or give them probability zero and a finite reward."
-        ),
-        array,
-    )
-    require(
-        lambda: np.asarray(array).max() / 2 - np.asarray(array).min() / 2 < np.finfo(dtype).max / 2,
-        lambda: "rewards must have a finite range, got one that overflows: scale rewards down.",
-        array,
-    )
-    return array
 
 
 def _ascending(values: np.ndarray) -> bool:
     """Whether values never fall by more than rounding of their largest magnitude."""
     slack = 8 * np.finfo(values.dtype).eps * np.max(np.abs(values))
     return bool(np.all(np.diff(values) >= -slack))
-
-
-def _first_bad(array: jax.Array, good: Callable[[np.ndarray], np.ndarray]) -> str:
-    values = np.asarray(array)
-    where = np.argwhere(~good(values))
-    return (
-        f"{values[tuple(where[0])]} at index {tuple(int(i) for i in where[0])}"
-        if is_concrete(array)
-        else ""
-    )

@@ -82,12 +82,16 @@ def signature(function: Any) -> str:
     return str(inspect.Signature(bare))
 
 
+def floor(thing: Any) -> str:
+    """Return the module or package of the library in which a thing lives."""
+    return thing.__module__.split(".")[1]
+
+
 def reading_order(pair: tuple[str, Any]) -> tuple[int, int, int]:
     """Order by floor, by module as its package imports them, then by place in the file."""
     _, thing = pair
     _, line = inspect.getsourcelines(thing)
-    floor = thing.__module__.split(".")[1]
-    return FLOORS.index(floor), list(sys.modules).index(thing.__module__), line
+    return FLOORS.index(floor(thing)), list(sys.modules).index(thing.__module__), line
 
 
 def render() -> str:
@@ -98,8 +102,8 @@ def render() -> str:
     ]
     names = sorted(public_names(bon_theory), key=reading_order)
     sections = [
-        (sys.modules[module], "", list(group))
-        for module, group in groupby(names, key=lambda pair: pair[1].__module__)
+        (sys.modules[f"bon_theory.{name}"], "", list(group))
+        for name, group in groupby(names, key=lambda pair: floor(pair[1]))
     ]
     sections.append((bounds, "bounds.", public_names(bounds)))
     for module, prefix, group in sections:

@@ -11,11 +11,12 @@ import jax
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from bon_theory.bounds import REGISTRY, Inequality
 from figures.output import FigureData, FigureFiles, Table, command_line, float64, write
-from figures.style import COLORS, DOUBLE_COLUMN, new_figure, panel_titles, styled
+from figures.style import COLORS, DOUBLE_COLUMN, new_figure, panel_titles, shades, styled
 from simulations.experiments import bounds_sweep
 
 __all__ = ["data", "draw", "main"]
@@ -25,13 +26,12 @@ COARSE, FINE = 5, 64  # outcomes
 
 CAPTION = (
     "How tight each bound is: slack relative to the larger of bound and exact value, over "
-    "{num_problems} random problems a panel. Dirichlet laws from nearly equal to nearly "
-    "degenerate, ties in 40 %, n − 1 from 0.01 to 10⁴, temperature from 0.02 to 10 ranges of the "
-    "reward. (a) {coarse} outcomes, all bounds; (b) {fine} outcomes, the bounds on rank policies. "
+    "{num_problems} random problems for each number of outcomes. Dirichlet laws from nearly equal "
+    "to nearly degenerate, ties in 40 %, n − 1 from 0.01 to 10⁴, temperature from 0.02 to 10 "
+    "ranges of the reward. (a) Rank policies; (b) soft best-of-n, the exponential race, the tilt. "
     "Lines: 5 % to 95 % of the problems; bars: the middle half; ticks: the median. 0 is tight; at "
     "1 the bound is of another order of magnitude, or vacuous if the quantity is positive (what is "
-    "beyond is drawn at 1). Blue: rank policies; orange: soft best-of-n and the exponential race. "
-    "Violations: {violations}."
+    "beyond is drawn at 1). Violations: {violations}."
 )
 
 
@@ -45,7 +45,7 @@ def data(*, points: int = 16_384) -> FigureData:
         for entries, num_outcomes in ((every, COARSE), (ranks, FINE))
     )
     violations = int(coarse["violations"].sum() + fine["violations"].sum())
-    caption = CAPTION.format(num_problems=points, coarse=COARSE, fine=FINE, violations=violations)
+    caption = CAPTION.format(num_problems=points, violations=violations)
     parameters = {"seed": SEED, "num_problems": points}
     return FigureData(caption, {"coarse": coarse, "fine": fine}, parameters)
 
@@ -76,34 +76,54 @@ def _column(quantile: float) -> str:
 @styled
 def draw(data: FigureData) -> Figure:
     """One row per bound, with a gap between the quantities that they bound."""
-    coarse = data["coarse"]
-    quantity = coarse["quantity"]
-    gaps = np.cumsum(np.r_[False, quantity[1:] != quantity[:-1]])
-    rows = np.arange(len(quantity)) + 0.4 * gaps
-    figure = new_figure(DOUBLE_COLUMN, 7.4)
-    axes = figure.subplots(1, 2, sharey=True, sharex=True)
-    where = dict(zip(coarse["name"].tolist(), rows.tolist(), strict=True))
-    for ax, name in zip(axes, ("coarse", "fine"), strict=True):
-        _draw_panel(ax, data[name], where)
-    signs = np.where(coarse["side"] == "upper", "≤", "≥")
-    labels = [f"{name}  {sign}" for name, sign in zip(coarse["name"], signs, strict=True)]
-    axes[0].set_yticks(rows, labels=labels)
-    axes[0].set(xlim=(-0.01, 1.01), ylim=(rows[-1] + 0.8, -0.8))
-    panel_titles({axes[0]: f"{COARSE} outcomes", axes[1]: f"{FINE} outcomes"})
+    coarse, fine = data["coarse"], data["fine"]
+    figure = new_figure(DOUBLE_COLUMN, 5.2)
+    ranks, races = figure.subplots(1, 2, sharex=True)
+    for ax, rows in ((ranks, ~coarse["soft"]), (races, coarse["soft"])):
+        table = {name: column[rows] for name, column in coarse.items()}
+        _label_rows(ax, table)
+        _draw_slack(ax, table, -0.2 if ax is ranks else 0.0, COARSE)
+        ax.set(xlim=(-0.01, 1.01), xlabel="relative slack (0 is tight)")
+    _draw_slack(ranks, fine, 0.2, FINE)
+    handles = [Patch(color=_color(False, k), label=f"{k} outcomes") for k in (COARSE, FINE)]
+    handles.append(Patch(color=_color(True, COARSE), label=f"{COARSE} outcomes, soft"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    panel_titles({ranks: "Rank policies", races: "Soft selection"})
     return figure
 
 
-def _draw_panel(ax: Axes, table: Table, where: dict[str, float]) -> None:
-    slack = np.stack([table[_column(q)] for q in bounds_sweep.QUANTILES])
-    for i, (low, left, middle, right, high) in enumerate(np.clip(slack, 0, 1).T):
-        row = where[str(table["name"][i])]
-        color = COLORS["soft_best_of_n" if table["soft"][i] else "best_of_n"]
-        ax.plot([low, high], [row, row], color=color, linewidth=0.8)
-        ax.barh(row, right - left, left=left, height=0.6, color=color)
-        ax.plot([middle, middle], [row - 0.42, row + 0.42], color="black", linewidth=1.2)
+def _label_rows(ax: Axes, table: Table) -> None:
+    rows = _rows(table)
+    signs = np.where(table["side"] == "upper", "≤", "≥")
+    labels = [f"{name}  {sign}" for name, sign in zip(table["name"], signs, strict=True)]
+    ax.set_yticks(rows, labels=labels)
+    ax.set_ylim(rows[-1] + 0.8, -0.8)
     ax.tick_params(axis="y", length=0, labelsize=5.5)
     ax.grid(axis="y", visible=False)
-    ax.set_xlabel("relative slack (0 is tight)")
+
+
+def _rows(table: Table) -> NDArray[np.float64]:
+    """Heights of the rows, further apart where the quantity changes."""
+    quantity = table["quantity"]
+    gaps = np.cumsum(np.r_[False, quantity[1:] != quantity[:-1]])
+    return np.arange(len(quantity)) + 0.4 * gaps
+
+
+def _draw_slack(ax: Axes, table: Table, offset: float, num_outcomes: int) -> None:
+    slack = np.stack([table[_column(q)] for q in bounds_sweep.QUANTILES])
+    thickness = 0.6 if offset == 0 else 0.34
+    for row, soft, quantiles in zip(_rows(table), table["soft"], slack.T, strict=True):
+        low, left, middle, right, high = np.clip(quantiles, 0, 1)
+        color, y = _color(bool(soft), num_outcomes), row + offset
+        ax.plot([low, high], [y, y], color=color, linewidth=0.8)
+        ax.barh(y, right - left, left=left, height=thickness, color=color)
+        ax.plot([middle] * 2, [y - 0.6 * thickness, y + 0.6 * thickness], color="black", lw=1.2)
+
+
+def _color(soft: bool, num_outcomes: int) -> str:
+    """The method's colour, lighter for the finer laws."""
+    fine, coarse = shades(COLORS["soft_best_of_n" if soft else "best_of_n"], 2)
+    return fine if num_outcomes == FINE else coarse
 
 
 def main(output_dir: Path) -> FigureFiles:

@@ -14,6 +14,7 @@ FLOORS = [
     "arguments",
     "numerics",
     "quadrature",
+    "reward_cdf",
     "policy",
     "distortion",
     "race",

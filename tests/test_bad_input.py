@@ -17,7 +17,7 @@ from tests.strategies import law
 
 REFERENCE = law([0.5, 0.3, 0.2], rewards=[0.0, 0.5, 1.0])
 SHORTER = law([0.5, 0.5], rewards=[0.0, 1.0])
-UNIFORM = bt.Policy.uniform_reward(num_nodes=161)
+UNIFORM = bt.Policy.uniform_reward(num_nodes=321)
 NAN, INF = math.nan, math.inf
 Words = tuple[str, ...]
 
@@ -46,6 +46,14 @@ PROBABILITIES: dict[str, tuple[Callable[[], Any], Words]] = {
         ("probs", "sum to one", "1.1", "divide by the sum"),
     ),
     "all zero": (from_probs([0.0, 0.0], [0.0, 1.0]), ("probs", "sum to one", "0.", "divide")),
+    "half precision": (
+        from_probs(np.array([0.5, 0.5], np.float16), [0.0, 1.0]),
+        ("probs", "float32 or float64", "float16", "astype(jnp.float32)"),
+    ),
+    "brain floats": (
+        lambda: bt.Policy.from_logits(jnp.zeros(2, jnp.bfloat16), [0.0, 1.0]),
+        ("logits", "float32 or float64", "bfloat16", "astype(jnp.float32)"),
+    ),
     "integers": (
         from_probs([1, 0], [0.0, 1.0]),
         ("probs", "floating point", "int64", "astype(float)"),
@@ -97,7 +105,7 @@ REWARDS: dict[str, tuple[Callable[[], Any], Words]] = {
     ),
     "too few nodes": (
         lambda: bt.Policy.uniform_reward(num_nodes=2),
-        ("num_nodes", "at least 3", "2", "1281"),
+        ("num_nodes", "at least 321", "2", "1281"),
     ),
     "breaks outside": (
         lambda: bt.Policy.uniform_reward(breaks=(0.5, 1.0)),
@@ -123,7 +131,19 @@ PARAMETERS: dict[str, tuple[Callable[[], Any], Words]] = {
     "one bad number in an array": (at("best_of_n", np.array([2.0, 0.0])), (*N, "[2. 0.]")),
     "best of NaN": (at("best_of_n", NAN), (*N, "nan", "choose")),
     "worst of none": (at("worst_of_n", 0.0), (*N, "0", "choose")),
-    "soft best of none": (at("soft_best_of_n", 0.0, 1.0), (*N, "0", "choose")),
+    "soft best of none": (
+        at("soft_best_of_n", 0.0, 1.0),
+        ("n", "finite number in [1, 1e+276]", "0", "choose"),
+    ),
+    "soft best of too many": (at("soft_best_of_n", 1e300, 1.0), ("n", "[1, 1e+276]", "1e+300")),
+    "soft best of Poisson too many": (
+        at("soft_best_of_poisson", 1e300, 1.0),
+        ("mean_extra_draws", "[0, 1e+276]", "1e+300"),
+    ),
+    "not a policy": (
+        lambda: bt.soft_best_of_n([0.5, 0.5], 2.0, 1.0),  # pyright: ignore[reportArgumentType, reportCallIssue]
+        ("reference", "Policy", "list", "from_probs"),
+    ),
     "a race of none": (at("exponential_race", -3.0, 1.0), (*N, "-3", "choose")),
     "a complex number": (at("best_of_n", 2 + 1j), ("n", "real", "(2+1j)")),
     **{
@@ -274,17 +294,56 @@ def test_a_policy_cannot_be_changed() -> None:
 # --- under jit values cannot be looked at -----------------------------------------------
 
 
+SELECTIONS: dict[str, Callable[[bt.Policy], bt.Policy]] = {
+    "best": lambda law: bt.best_of_n(law, 2.0),
+    "worst": lambda law: bt.worst_of_n(law, 2.0),
+    "Poisson": lambda law: bt.best_of_poisson(law, 2.0),
+    "optimal": lambda law: bt.win_rate_optimal(law, 2.0),
+    "top": lambda law: bt.top_fraction(law, 0.5),
+    "soft": lambda law: bt.soft_best_of_n(law, 2.0, 0.1),
+    "hard by temperature": lambda law: bt.soft_best_of_n(law, 2.0, 0.0),
+    "soft Poisson": lambda law: bt.soft_best_of_poisson(law, 2.0, 0.1),
+    "race": lambda law: bt.exponential_race(law, 2.0, 0.1),
+    "tilt": lambda law: bt.exponential_tilt(law, 0.1),
+    "cold tilt": lambda law: bt.exponential_tilt(law, 0.0),
+    "clipped tilt": lambda law: bt.chi_squared_tilt(law, 1.0),
+}
+
+
 @pytest.mark.parametrize(
     ("probs", "rewards"),
-    [([0.5, NAN], [0.0, 1.0]), ([1.5, -0.5], [0.0, 1.0]), ([0.5, 0.5], [NAN, 1.0])],
-    ids=["NaN", "negative", "NaN reward"],
+    [
+        ([0.5, 0.5, NAN], [0.0, 1.0, 2.0]),
+        ([1.0, 0.5, -0.5], [0.0, 1.0, 2.0]),
+        ([0.5, 0.6, 0.1], [0.0, 1.0, 2.0]),
+        ([0.5, 0.3, 0.2], [NAN, 1.0, 2.0]),
+        ([0.5, 0.3, 0.2], [0.0, 1.0, INF]),
+    ],
+    ids=["NaN", "negative", "sum", "NaN reward", "infinite reward"],
 )
-def test_bad_numbers_under_jit_are_not_taken_for_good_ones(probs: Any, rewards: Any) -> None:
+def test_an_inadmissible_traced_law_is_nan_throughout(probs: Any, rewards: Any) -> None:
     @jax.jit
-    def reward_of_best(probs: jax.Array, rewards: jax.Array) -> jax.Array:
-        return bt.expected_reward(bt.best_of_n(bt.Policy.from_probs(probs, rewards), 2.0))
+    def everything(probs: jax.Array, rewards: jax.Array) -> dict[str, Any]:
+        law = bt.Policy.from_probs(probs, rewards)
+        selected = {name: select(law) for name, select in SELECTIONS.items()}
+        return {
+            name: [
+                policy.probs,
+                bt.kl_divergence(policy, law),
+                bt.renyi_divergence(policy, law, 2.0),
+                bt.total_variation(policy, law),
+                bt.squared_hellinger(policy, law),
+                bt.jensen_shannon(policy, law),
+                bt.chi_squared_divergence(policy, law),
+                bt.win_rate(policy, law),
+                bt.expected_reward(policy),
+            ]
+            for name, policy in {"itself": law, **selected}.items()
+        }
 
-    assert math.isnan(reward_of_best(jnp.asarray(probs), jnp.asarray(rewards)))
+    for name, values in everything(jnp.asarray(probs), jnp.asarray(rewards)).items():
+        for value in values:
+            assert np.isnan(np.asarray(value)).all(), name
 
 
 def test_shapes_are_checked_under_jit() -> None:
@@ -292,15 +351,10 @@ def test_shapes_are_checked_under_jit() -> None:
         jax.jit(bt.Policy.from_probs)(jnp.full(2, 0.5), jnp.zeros(3))
 
 
-def test_probabilities_are_normalised_under_jit() -> None:
-    policy = jax.jit(bt.Policy.from_probs)(jnp.asarray([1.0, 3.0]), jnp.asarray([0.0, 1.0]))
-    np.testing.assert_allclose(np.asarray(policy.probs), [0.25, 0.75], rtol=1e-15)
-
-
 def test_a_number_too_large_for_the_precision_is_refused() -> None:
     law = bt.Policy.from_probs(np.array([0.5, 0.5], np.float32), [0.0, 1.0])
     with pytest.raises(ValueError, match=r"n must be representable in float32, got 1e\+39"):
-        bt.soft_best_of_n(law, 1e39, 0.1)
+        bt.best_of_n(law, 1e39)
 
 
 def test_opponents_with_other_rewards_are_refused() -> None:
@@ -313,11 +367,3 @@ def test_opponents_with_other_rewards_are_refused() -> None:
 def test_a_reward_range_that_overflows_is_refused() -> None:
     with pytest.raises(ValueError, match="rewards must have a finite range"):
         bt.Policy.from_probs([0.5, 0.5], rewards=[-1e308, 1e308])
-
-
-def test_a_traced_reward_that_is_not_finite_gives_nan() -> None:
-    def law(rewards: Any) -> Any:
-        return bt.soft_best_of_n(bt.Policy.from_probs([0.5, 0.5], rewards), 3.0, 0.1).probs
-
-    for bad in (np.nan, np.inf):
-        assert np.isnan(np.asarray(jax.jit(law)(np.array([0.0, bad])))).all()

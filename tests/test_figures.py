@@ -151,7 +151,7 @@ def test_every_text_is_inside_the_page_and_large_enough(name: str) -> None:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     page = figure.bbox
-    assert len(texts(figure)) >= 4
+    assert len(texts(figure)) >= 6
     for text in texts(figure):
         box = text.get_window_extent(canvas.get_renderer())
         assert page.x0 - 1 <= box.x0 <= box.x1 <= page.x1 + 1, text.get_text()

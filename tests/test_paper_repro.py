@@ -332,7 +332,7 @@ def test_a_result_depends_on_configuration_and_needs(checkout: Path):
 
 def test_claims_depend_on_the_theory_and_figures_on_their_scripts():
     used = provenance.sources("paper_repro.bonbon_alignment.claims")
-    assert {"bon_theory/selection.py", "paper_repro/claim.py"} <= set(used)
+    assert {"bon_theory/selection/ranks.py", "paper_repro/claim.py"} <= set(used)
     assert not any(name.startswith("simulations/language_model") for name in used)
     for stage in stages("quick"):
         assert provenance.sources(stage.module)

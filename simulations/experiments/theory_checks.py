@@ -41,7 +41,7 @@ from simulations.references import (
 )
 
 _BINS = 16
-_NODES = 257  # per bin: laws over bins to 1e-12
+_NODES = 321  # per bin: laws over bins to 1e-12
 
 Law = NDArray[np.float64]
 

@@ -59,10 +59,19 @@ def _tightness(config: bounds_sweep.Config) -> Table:
         "quantity": np.array([entry.quantity.name for entry in entries]),
         "side": np.array([entry.side for entry in entries]),
         "source": np.array([entry.source for entry in entries]),
+        "status": np.array([entry.status for entry in entries]),
         "soft": np.array([_is_soft(entry) for entry in entries]),
         "violations": np.array([outcome.violations for outcome in outcomes]),
+        "tightest": np.array([_in_words(outcome.tightest) for outcome in outcomes]),
     }
     return columns | {_column(q): slack[:, i] for i, q in enumerate(bounds_sweep.QUANTILES)}
+
+
+def _in_words(example: bounds_sweep.Example) -> str:
+    """The problem where the bound is tightest; its law only where it can be read."""
+    parameters = [f"{name} = {value:.3g}" for name, value in example.parameters.items()]
+    law = [f"{p:.2g} at {r:.2g}" for p, r in zip(example.probs, example.rewards, strict=True)]
+    return "; ".join([*parameters, *([", ".join(law)] if len(law) <= COARSE else [])])
 
 
 def _is_soft(entry: Inequality) -> bool:

@@ -43,6 +43,37 @@ PAPERS: tuple[Paper, ...] = (
         "Claudio Mayrink Verdun, Alex Oesterling, Himabindu Lakkaraju, Flavio P. Calmon",
         "2505.03156",
     ),
+    Paper(
+        "best_of_n_guarantees",
+        "Theoretical guarantees on the best-of-n alignment policy",
+        "Ahmad Beirami et al.",
+        "2401.01879",
+    ),
+    Paper(
+        "information_theoretic_guarantees",
+        "Information Theoretic Guarantees For Policy Alignment In Large Language Models",
+        "Youssef Mroueh",
+        "2406.05883",
+    ),
+    Paper(
+        "smoothing_lens",
+        "Best-of-N through the Smoothing Lens: KL Divergence and Regret Analysis",
+        "Gholamali Aminian et al.",
+        "2507.05913",
+    ),
+    Paper(
+        "uniform_race",
+        "Uniform Race; ExpBoN (the same mechanism, argmax w/U)",
+        "Shin, Pang, Jun; Liu, Wan, Gunduz",
+        "2609.21899",
+    ),
+    Paper(
+        "coverage_and_pessimism",
+        "Is Best-of-N the Best of Them? Coverage, Scaling, and Optimality in Inference-Time "
+        "Alignment",
+        "Audrey Huang et al.",
+        "2503.21878",
+    ),
 )
 
 

@@ -22,6 +22,8 @@ def render(summary: Summary, output: Path) -> str:
     if summary.figures:
         figures = report_evidence.figures(summary.figures, output / "figures")
         sections.append(("figures", "Figures", figures))
+    if summary.bounds is not None:
+        sections.append(("bounds", "Bounds", report_evidence.bounds(summary.bounds)))
     if summary.checks is not None:
         sections.append(
             ("checks", "Monte Carlo checks", report_evidence.monte_carlo(summary.checks))
@@ -119,6 +121,7 @@ def _provenance(summary: Summary) -> Markup:
         for part, name in (
             (summary.checks, "Monte Carlo checks"),
             (summary.language_model, "language model"),
+            (summary.bounds, "bounds"),
         )
         if part is not None
     ]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import figures
-from paper_repro import monte_carlo, real_sequences
+from paper_repro import bounds, monte_carlo, real_sequences
 from paper_repro.claim import evaluate
 from paper_repro.papers import PAPERS, Paper, claims
 
@@ -68,6 +68,13 @@ def stages(profile: Profile) -> tuple[Stage, ...]:
             asdict(sequences),
         ),
         *(_figure_stage(name) for name in figures.ALL),
+        Stage(
+            "bounds",
+            "Bounds beside the truth",
+            "paper_repro.bounds",
+            lambda output, _: Product(bounds.run(output)),
+            needs=("figures/bounds",),
+        ),
         Stage(
             "figures/language_model",
             "Figure: language model",

@@ -34,6 +34,7 @@ class Summary:
         papers: those whose claims have been computed.
         checks: payload of the Monte Carlo checks, or None if they have not been made.
         language_model: payload of the language model, or None.
+        bounds: payload of the sweep of inequalities, or None.
         figures: payload of each figure made.
         stages: title, seconds and time of finish of each stage, None where it has not been run.
         versions: of Python and packages.
@@ -44,6 +45,7 @@ class Summary:
     papers: tuple[PaperResult, ...]
     checks: dict[str, Any] | None
     language_model: dict[str, Any] | None
+    bounds: dict[str, Any] | None
     figures: tuple[dict[str, Any], ...]
     stages: tuple[tuple[str, Record | None], ...]
     versions: dict[str, str]
@@ -62,7 +64,11 @@ class Summary:
     @property
     def failures(self) -> tuple[str, ...]:
         """What is not as documented, by name."""
-        parts = (("Monte Carlo checks", self.checks), ("language model", self.language_model))
+        parts = (
+            ("Monte Carlo checks", self.checks),
+            ("language model", self.language_model),
+            ("bounds", self.bounds),
+        )
         failed = (name for name, part in parts if part is not None and not part["passed"])
         return (*(computed.claim_id for computed in self.unexpected), *failed)
 
@@ -100,6 +106,7 @@ def summarise(profile: str, stages: Sequence[Stage], records: Mapping[str, Recor
         ),
         checks=payloads.get("checks"),
         language_model=payloads.get("language-model"),
+        bounds=payloads.get("bounds"),
         figures=tuple(
             payloads[stage.name]
             for stage in stages

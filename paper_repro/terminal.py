@@ -62,6 +62,13 @@ def _check_lines(summary: Summary) -> list[Text]:
                 f"false-alarm rate {model['false_alarm']:g}"
             )
         )
+    if (bounds := summary.bounds) is not None:
+        lines.append(
+            Text(
+                f"Bounds: {len(bounds['rows'])} on {bounds['num_problems']:,} random problems, "
+                f"{len(bounds['violated'])} violated"
+            )
+        )
     return lines
 
 

@@ -28,7 +28,7 @@ def obtained(claim: Claim, computed: Computed, digits: int) -> str:
         return ", ".join(f"{value:.{digits}g}" for value in computed.computed)
     difference = np.subtract(computed.computed, computed.expected)
     if claim.relation == "=":
-        if claim.tolerance and not claim.tolerance.absolute:
+        if claim.tolerance and claim.tolerance.relative and not claim.tolerance.absolute:
             return f"within {np.max(np.abs(difference / computed.expected)):.1e} relative"
         return f"within {np.max(np.abs(difference)):.1e}"
     margin = difference if claim.relation == ">=" else -difference

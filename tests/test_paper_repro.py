@@ -18,7 +18,7 @@ import pytest
 from rich.console import Console
 
 from paper_repro import __main__ as program
-from paper_repro import monte_carlo, provenance, records, report, runner, terminal
+from paper_repro import bounds, monte_carlo, provenance, records, report, runner, terminal
 from paper_repro.bonbon_alignment import claims as bonbon
 from paper_repro.bonbon_alignment.rank_policies import NUMBERS, best_of_n_curve
 from paper_repro.claim import Claim, Computed, Tolerance, evaluate, judge, printed
@@ -398,6 +398,17 @@ def summary(tmp_path: Path) -> Summary:
         "samples": [{"prompt": "The <b>", "sample": " next"}],
         "passed": True,
     }
+    bound = {
+        "name": "best_of_n_kl",
+        "side": "upper",
+        "quantity": "KL",
+        "source": "[G] <2>",
+        "status": "theorem",
+        "tightest": "n = 2",
+        "slack": [0.25, 0.5],
+        "violations": 0,
+    }
+    sweep = {"num_problems": 9, "seed": 1, "rows": [bound], "violated": [], "passed": True}
     figure = {"name": "gap", "caption": "The gap.", "png": "gap.png"}
     record = Record("checks", "k", checks, seconds=1.0, finished="2026-01-01T00:00:00+00:00")
     return Summary(
@@ -405,6 +416,7 @@ def summary(tmp_path: Path) -> Summary:
         papers=tuple(results),
         checks=checks,
         language_model=model,
+        bounds=sweep,
         figures=(figure,),
         stages=(("Monte Carlo checks", record), ("Language model", None)),
         versions=provenance.versions(),
@@ -480,11 +492,29 @@ def test_an_unexpected_claim_is_named_at_the_top(summary: Summary, tmp_path: Pat
     assert f"Not as documented: {claim.id}" in text.getvalue()
 
 
-@pytest.mark.parametrize("part", ["checks", "language_model"])
+@pytest.mark.parametrize("part", ["checks", "language_model", "bounds"])
 def test_a_failed_check_is_not_passed_over(summary: Summary, part: str):
     failed = getattr(summary, part) | {"passed": False}
     assert summary.passed
     assert not dataclasses.replace(summary, **{part: failed}).passed
+
+
+def test_a_violated_theorem_fails_the_report(tmp_path: Path):
+    def columns(names: list[str], violations: list[int]) -> dict[str, list[Any]]:
+        texts = {c: ["x"] * len(names) for c in ("side", "quantity", "source", "tightest")}
+        slack = {"slack_50": [0.5] * len(names), "status": ["theorem", "conjecture"][: len(names)]}
+        return {"name": names, "violations": violations, **texts, **slack}
+
+    def judged(coarse: list[int], fine: list[int]) -> dict[str, Any]:
+        tables = {"coarse": columns(["a", "b"], coarse), "fine": columns(["a"], fine)}
+        found = {"parameters": {"num_problems": 9, "seed": 1}, "tables": tables}
+        (tmp_path / "figures").mkdir(exist_ok=True)
+        (tmp_path / "figures" / "bounds.json").write_text(json.dumps(found))
+        return bounds.run(tmp_path)
+
+    assert judged([0, 3], [0])["passed"]  # a conjecture may fail; the table says so
+    assert judged([0, 0], [2])["violated"] == judged([1, 0], [0])["violated"] == ["a"]
+    assert [row["slack"] for row in judged([0, 0], [0])["rows"]] == [[0.5, 0.5], [0.5]]
 
 
 def test_the_terminal_shows_every_claim(summary: Summary, tmp_path: Path):

@@ -1,0 +1,1 @@
+"""Huang et al., *Is Best-of-N the Best of Them?* [H]."""

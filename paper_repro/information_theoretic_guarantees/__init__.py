@@ -1,0 +1,1 @@
+"""Mroueh, *Information Theoretic Guarantees For Policy Alignment* [M]."""

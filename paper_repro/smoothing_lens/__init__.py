@@ -1,0 +1,1 @@
+"""Aminian et al., *Best-of-N through the Smoothing Lens* [A]."""

@@ -1,0 +1,1 @@
+"""Shin, Pang, Jun, *Uniform Race*, and Liu, Wan, Gunduz, *ExpBoN* [U]."""

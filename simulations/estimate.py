@@ -90,6 +90,25 @@ class Estimate:
         return Estimate.from_moments(mean, float(weights @ np.square(levels - mean)), total)
 
 
+def combine_moments(number: ArrayLike, mean: ArrayLike, squares: ArrayLike) -> Estimate:
+    """:func:`combine` of many small samples at once, from the numbers, means and Σ(x − mean)².
+
+    Args:
+        number: ``[T]``, sizes; 0 for parts without samples.
+        mean: ``[T]``.
+        squares: ``[T]``.
+
+    Example:
+        >>> combine_moments([2, 2], [1.5, 3.5], [0.5, 0.5])
+        Estimate(mean=2.5, std_error=0.6454972243679028, num_samples=4)
+    """
+    sizes, means = np.asarray(number, np.float64), np.asarray(mean, np.float64)
+    total = sizes.sum()
+    centre = float(sizes @ means / total)
+    between = float(sizes @ np.square(means - centre))
+    return Estimate.from_moments(centre, float(np.sum(squares)) + between, int(total))
+
+
 def combine(estimates: Iterable[Estimate]) -> Estimate:
     """The estimate that the joined samples would have given, merged in the order given.
 

@@ -69,29 +69,28 @@ def threefry_words(words: Array, trial: Array, draw: Array) -> tuple[Array, Arra
     return left, right
 
 
-def unit_interval(words: Array) -> Array:
-    """(word + ½)·2⁻³² in float32: uniform on (0, 1], accurate relative to its own size near 0.
+def derived_key(words: Array) -> Array:
+    """A second key, ``[2]`` uint32: the words of the one counter that no trial reads.
 
-    Near 1 the steps are 2⁻²⁴. Whoever needs that tail reads ``unit_interval(~words)``, which is
-    1 − U to full relative accuracy.
+    Its stream is as independent of the first as two keys of the generator are.
+    """
+    last = jnp.uint32(2**32 - 1)
+    return jnp.stack(threefry_words(words, last, last))
+
+
+def high_product(word: Array, last: Array) -> Array:
+    """⌊word·(last + 1)/2³²⌋: a uniform word becomes uniform on 0, …, last; without 64-bit integers.
 
     Example:
         >>> import jax.numpy as jnp
-        >>> float(unit_interval(jnp.uint32(0)) * 2.0**33)
-        1.0
+        >>> high_product(jnp.uint32([0, 2**31, 2**32 - 1]), jnp.uint32([5, 5, 5])).tolist()
+        [0, 3, 5]
     """
-    return (words.astype(jnp.float32) + jnp.float32(0.5)) * jnp.float32(2.0**-32)
-
-
-def exponential(words: Array) -> Array:
-    """−log U: Exp(1), accurate in its upper tail, which decides who wins an exponential race."""
-    return -jnp.log(unit_interval(words))
-
-
-def gumbel(words: Array) -> Array:
-    """−log(−log(1 − U)): standard Gumbel, accurate in its upper tail, where winners come from.
-
-    The inner variable −log1p(−U) ~ Exp(1) is small for winners, and there keeps its relative
-    accuracy; −log U would lump it in steps of 2⁻²⁴.
-    """
-    return -jnp.log(-jnp.log1p(-unit_interval(words)))
+    low, half = jnp.uint32(0xFFFF), jnp.uint32(16)
+    a, b, c, d = word >> half, word & low, last >> half, last & low
+    # word·last in four partial products, then the upper half of that plus word.
+    middle = a * d + ((b * d) >> half)
+    other = b * c + (middle & low)
+    product_low = (other << half) | ((b * d) & low)
+    carry = (product_low + word < word).astype(jnp.uint32)
+    return a * c + (middle >> half) + (other >> half) + carry

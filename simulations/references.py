@@ -1,7 +1,13 @@
 """The laws candidates are drawn from: a random 32-bit word becomes an outcome and its reward.
 
 A word w stands for the uniform U = (w + ½)·2⁻³², and the candidate is the quantile function at U,
-outcomes ordered by reward. A winner is therefore remembered by its word alone.
+outcomes ordered by reward. The largest word of a trial therefore has the highest reward, and a
+winner is remembered by its word alone.
+
+Among tied outcomes the word's position within their common reward level is the candidate's lot: the
+highest word of the level wins the tie, which is uniform among the tied candidates. Which of the
+tied outcomes a candidate is then has to be decided by something else: a second word
+(:meth:`DiscreteReference.spread_ties`), needed for winners only.
 """
 
 from __future__ import annotations
@@ -16,15 +22,18 @@ import numpy as np
 from jax import Array
 from numpy.typing import ArrayLike, NDArray
 
-from simulations.random_bits import unit_interval
+from simulations.alias import AliasTable, alias_table
+from simulations.estimate import Estimate
+from simulations.random_bits import high_product
+from simulations.variates import exponential_quantile, gaussian_quantile, unit_interval
 
 _WORDS = 2**32
-_COMPARE_ALL = 32  # up to here K comparisons fuse into the draw and beat a binary search
+_COMPARE_ALL = 32  # up to here K comparisons fuse into the draw and beat any table
 
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["thresholds", "rewards", "level_thresholds", "level_cdf", "outcomes"],
+    data_fields=["thresholds", "rewards", "level_thresholds", "outcomes"],
     meta_fields=["num_outcomes"],
 )
 @dataclass(frozen=True)
@@ -35,7 +44,6 @@ class DiscreteReference:
         thresholds: ``[M - 1]`` uint32, first word of each drawable outcome but the first.
         rewards: ``[M]`` float32, ascending.
         level_thresholds: ``[L - 1]`` uint32, first word of each reward level but the lowest.
-        level_cdf: ``[L + 1]`` float32, probability of a reward below each level, then 1.
         outcomes: ``[M]`` int32, position of each drawable outcome in the caller's arrays.
         num_outcomes: K.
     """
@@ -43,33 +51,56 @@ class DiscreteReference:
     thresholds: Array
     rewards: Array
     level_thresholds: Array
-    level_cdf: Array
     outcomes: Array
     num_outcomes: int
 
-    def level(self, words: Array) -> Array:
-        """Rank of the reward among the distinct rewards, uint32: equal for tied outcomes."""
-        return _interval(self.level_thresholds, words)
-
     def reward(self, words: Array) -> Array:
         """The candidates' rewards, float32."""
-        return _lookup(self.thresholds, self.rewards, words)
-
-    def randomised_rank(self, words: Array, noise: Array) -> Array:
-        """F⁻ + V·(F − F⁻) at the reward, V uniform: Uniform(0, 1) whatever the ties."""
-        below = _lookup(self.level_thresholds, self.level_cdf[:-1], words)
-        upto = _lookup(self.level_thresholds, self.level_cdf[1:], words)
-        # The sum may round to more than the upper end.
-        return jnp.minimum(below + unit_interval(noise) * (upto - below), upto)
-
-    def middle_rank(self, words: Array) -> Array:
-        """(F⁻ + F)/2 at the reward: chance to beat a fresh draw, ties counting half."""
-        middles = (self.level_cdf[:-1] + self.level_cdf[1:]) / 2
-        return _lookup(self.level_thresholds, middles, words)
+        if self.thresholds.size > _COMPARE_ALL:
+            return self.rewards[_interval(self.thresholds, words)]
+        value = jnp.broadcast_to(self.rewards[0], words.shape)
+        for k in range(self.thresholds.size):
+            value = jnp.where(words >= self.thresholds[k], self.rewards[k + 1], value)
+        return value
 
     def outcome(self, words: Array) -> Array:
         """Position of each outcome in the caller's arrays, int32."""
         return self.outcomes[_interval(self.thresholds, words)]
+
+    def spread_ties(self, words: Array, lots: Array) -> Array:
+        """Words of the same reward levels, uniform within each, by the independent words ``lots``.
+
+        To be applied to winners by rank, whose words sit high (or low) within their level.
+        """
+        if self.level_thresholds.size == self.thresholds.size:  # no ties: nothing to decide
+            return words
+        starts = jnp.concatenate([jnp.zeros(1, jnp.uint32), self.level_thresholds])
+        lasts = jnp.concatenate([self.level_thresholds, jnp.zeros(1, jnp.uint32)]) - jnp.uint32(1)
+        level = _interval(self.level_thresholds, words)
+        return starts[level] + high_product(lots, lasts[level] - starts[level])
+
+    def unordered(self) -> DiscreteReference | AliasTable:
+        """The same law, with words in the order that is fastest to look up one by one."""
+        if self.thresholds.size <= _COMPARE_ALL:
+            return self
+        return alias_table(self._masses(), self.rewards, self.outcomes, self)
+
+    def observables(self, words: Array) -> tuple[Array, ...]:
+        """What is to be averaged beyond the counts: nothing."""
+        del words
+        return ()
+
+    def summarise(
+        self, counts: NDArray[np.int64], averages: tuple[Estimate, ...]
+    ) -> tuple[Estimate, Estimate]:
+        """Mean reward and mean (F⁻ + F)/2 of the winners, from exact counts."""
+        del averages
+        rewards, probs = self.reward_grid()
+        levels, level = np.unique(rewards, return_inverse=True)
+        masses = np.bincount(level, probs, minlength=levels.size)
+        middle = (np.cumsum(masses) - masses / 2)[level]
+        drawn = counts[np.asarray(self.outcomes)]
+        return Estimate.from_counts(drawn, rewards), Estimate.from_counts(drawn, middle)
 
     @property
     def max_reward(self) -> Array:
@@ -77,11 +108,8 @@ class DiscreteReference:
         return self.rewards[-1]
 
     def reward_grid(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Rewards and their probabilities."""
-        starts = np.asarray(self.thresholds, np.float64)
-        return np.asarray(self.rewards, np.float64), np.diff(
-            starts, prepend=0, append=_WORDS
-        ) / _WORDS
+        """Rewards and their probabilities, ``[M]``."""
+        return np.asarray(self.rewards, np.float64), self._masses() / _WORDS
 
     def drawn_probs(self) -> NDArray[np.float64]:
         """The probabilities really drawn, ``[K]``: the caller's, rounded to multiples of 2⁻³².
@@ -91,6 +119,10 @@ class DiscreteReference:
         probs = np.zeros(self.num_outcomes)
         probs[np.asarray(self.outcomes)] = self.reward_grid()[1]
         return probs
+
+    def _masses(self) -> NDArray[np.int64]:
+        """Number of words of each drawable outcome, ``[M]``."""
+        return np.diff(np.asarray(self.thresholds, np.int64), prepend=0, append=_WORDS)
 
 
 def discrete_reference(probs: ArrayLike, rewards: ArrayLike) -> DiscreteReference:
@@ -120,14 +152,11 @@ def discrete_reference(probs: ArrayLike, rewards: ArrayLike) -> DiscreteReferenc
     edges = np.rint(np.cumsum(p[order]) / p.sum() * _WORDS)
     order = order[np.diff(edges, prepend=0) > 0]
     edges = np.unique(edges[edges > 0])
-
-    new_level = np.flatnonzero(np.diff(r[order]) > 0)
-    level_edges = edges[new_level]
+    level_edges = edges[np.flatnonzero(np.diff(r[order]) > 0)]
     return DiscreteReference(
         thresholds=jnp.asarray(edges[:-1].astype(np.uint32)),
         rewards=jnp.asarray(r[order].astype(np.float32)),
         level_thresholds=jnp.asarray(level_edges.astype(np.uint32)),
-        level_cdf=jnp.asarray((np.array([0.0, *level_edges, _WORDS]) / _WORDS).astype(np.float32)),
         outcomes=jnp.asarray(order.astype(np.int32)),
         num_outcomes=p.size,
     )
@@ -158,36 +187,42 @@ class ContinuousReference:
         if self.num_outcomes < 2 or self.num_outcomes & (self.num_outcomes - 1):
             raise ValueError(f"num_outcomes must be a power of two ≥ 2, got {self.num_outcomes}")
 
-    def level(self, words: Array) -> Array:
-        """The word itself: it orders the rewards."""
-        return words
-
     def reward(self, words: Array) -> Array:
         """The candidates' rewards, float32."""
         return self.quantile(unit_interval(words), unit_interval(~words))
-
-    def randomised_rank(self, words: Array, noise: Array) -> Array:
-        """The rank U = F(r); no ties, so ``noise`` is not needed."""
-        del noise
-        return unit_interval(words)
-
-    def middle_rank(self, words: Array) -> Array:
-        """The rank U = F(r): chance to beat a fresh draw."""
-        return unit_interval(words)
 
     def outcome(self, words: Array) -> Array:
         """Bin ⌊U·num_outcomes⌋, int32."""
         bits = self.num_outcomes.bit_length() - 1
         return (words >> jnp.uint32(32 - bits)).astype(jnp.int32)
 
+    def spread_ties(self, words: Array, lots: Array) -> Array:
+        """The words themselves: there are no ties."""
+        del lots
+        return words
+
+    def unordered(self) -> ContinuousReference:
+        """Itself: there is nothing to look up."""
+        return self
+
+    def observables(self, words: Array) -> tuple[Array, ...]:
+        """What is to be averaged beyond the counts: reward and rank."""
+        return self.reward(words), unit_interval(words)
+
+    def summarise(
+        self, counts: NDArray[np.int64], averages: tuple[Estimate, ...]
+    ) -> tuple[Estimate, Estimate]:
+        """Mean reward and mean rank of the winners."""
+        del counts
+        reward, rank = averages
+        return reward, rank
+
     def reward_grid(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Rewards at 2²⁰ midpoints in rank, with equal weights."""
         size = 2**20
         ranks = ((np.arange(size) + 0.5) / size).astype(np.float32)
-        rewards = np.asarray(
-            self.quantile(jnp.asarray(ranks), jnp.asarray(ranks[::-1])), np.float64
-        )
-        return rewards, np.full(size, 1 / size)
+        rewards = self.quantile(jnp.asarray(ranks), jnp.asarray(ranks[::-1]))
+        return np.asarray(rewards, np.float64), np.full(size, 1 / size)
 
 
 def uniform_reward(num_bins: int = 32) -> ContinuousReference:
@@ -197,31 +232,20 @@ def uniform_reward(num_bins: int = 32) -> ContinuousReference:
 
 def gaussian_reward(num_bins: int = 32) -> ContinuousReference:
     """Standard Gaussian reward."""
-    return ContinuousReference(_gaussian_quantile, np.inf, num_bins)
+    return ContinuousReference(gaussian_quantile, np.inf, num_bins)
 
 
 def exponential_reward(num_bins: int = 32) -> ContinuousReference:
     """Exp(1) reward."""
-    return ContinuousReference(_exponential_quantile, np.inf, num_bins)
+    return ContinuousReference(exponential_quantile, np.inf, num_bins)
 
 
-Reference = DiscreteReference | ContinuousReference
+Reference = DiscreteReference | AliasTable | ContinuousReference
 
 
 def _uniform_quantile(rank: Array, survival: Array) -> Array:
     del survival
     return rank
-
-
-def _gaussian_quantile(rank: Array, survival: Array) -> Array:
-    # ndtri below the median only: there its argument has full relative accuracy.
-    size = jax.scipy.special.ndtri(jnp.minimum(rank, survival))
-    return jnp.where(rank < survival, size, -size)
-
-
-def _exponential_quantile(rank: Array, survival: Array) -> Array:
-    # −log1p(−U) where the reward is small, −log(1−U) where it is large: both accurate.
-    return jnp.where(rank < survival, -jnp.log1p(-rank), -jnp.log(survival))
 
 
 def _interval(thresholds: Array, words: Array) -> Array:
@@ -232,13 +256,3 @@ def _interval(thresholds: Array, words: Array) -> Array:
     for k in range(thresholds.size):
         index = index + (words >= thresholds[k]).astype(jnp.uint32)
     return index
-
-
-def _lookup(thresholds: Array, table: Array, words: Array) -> Array:
-    """``table[_interval(thresholds, words)]``, as a chain of selects where the table is short."""
-    if thresholds.size > _COMPARE_ALL:
-        return table[_interval(thresholds, words)]
-    value = jnp.broadcast_to(table[0], words.shape)
-    for k in range(thresholds.size):
-        value = jnp.where(words >= thresholds[k], table[k + 1], value)
-    return value

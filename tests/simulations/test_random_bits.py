@@ -6,13 +6,7 @@ import numpy as np
 import pytest
 from jax.extend.random import threefry_2x32
 
-from simulations.random_bits import (
-    exponential,
-    gumbel,
-    key_words,
-    threefry_words,
-    unit_interval,
-)
+from simulations.random_bits import high_product, key_words, threefry_words
 
 # Random123's known-answer tests, threefry2x32 with 20 rounds: counter, key, result.
 KNOWN_ANSWERS = [
@@ -45,22 +39,16 @@ def test_other_keys_are_refused(key):
         key_words(key)
 
 
-WORDS = np.array([0, 1, 2, 1000, 2**20 + 1, 2**31, 2**32 - 1001, 2**32 - 2, 2**32 - 1], np.uint32)
-
-
-@pytest.mark.parametrize(
-    ("transform", "exact", "inaccurate_from"),
-    [
-        (unit_interval, lambda u: u, 9),
-        # −log U is accurate for small U, −log(−log(1 − U)) too: the tails in which winners lie.
-        (exponential, lambda u: -np.log(u), 6),
-        (gumbel, lambda u: -np.log(-np.log1p(-u)), 6),
-    ],
-)
-def test_transforms_are_accurate_in_the_tail_of_winners(transform, exact, inaccurate_from):
-    u = (WORDS.astype(np.float64) + 0.5) / 2**32
-    ours = np.asarray(transform(jnp.asarray(WORDS)), np.float64)
-    reach = slice(0, inaccurate_from)
-    # Two roundings of 2⁻²⁴ each, and the library's log within a few units in the last place.
-    np.testing.assert_allclose(ours[reach], exact(u)[reach], rtol=1e-6)
-    assert not np.any(np.isnan(ours))
+def test_high_product_is_the_integer_product():
+    rng = np.random.default_rng(0)
+    extreme = np.array([0, 1, 2**16 - 1, 2**16, 2**31, 2**32 - 1], np.uint64)
+    word, last = np.meshgrid(
+        np.concatenate([extreme, rng.integers(0, 2**32, 300, np.uint64)]),
+        np.concatenate([extreme, rng.integers(0, 2**32, 300, np.uint64)]),
+    )
+    exact = [
+        [int(w) * (int(m) + 1) >> 32 for w, m in zip(*row, strict=True)]
+        for row in zip(word, last, strict=True)
+    ]
+    ours = high_product(jnp.asarray(word, jnp.uint32), jnp.asarray(last, jnp.uint32))
+    assert np.array_equal(np.asarray(ours, np.uint64), np.array(exact, np.uint64))

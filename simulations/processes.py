@@ -1,0 +1,222 @@
+"""The processes that pick one candidate: draw them, score them, keep the winner; no formula.
+
+A process maps (key words, trial indices) to the winners' words, one per trial. Candidates stream in
+blocks; a trial remembers its running winner only, whatever its number of candidates:
+
+* :class:`RankRace` — the candidate with the highest rank wins. Ranks are words, so the running
+  winner is the running maximum of raw words, and both outputs of a call are candidates.
+* :class:`ScoredRace` — the candidate with the highest noisy score wins. Candidate and noise are the
+  two outputs of one call, and the running winner is remembered by its draw alone.
+* :class:`Rejection` — the first candidate accepted wins, with no end to their number.
+
+What decides about speed on a CPU: one fusion from counter to running winner; a loop that carries
+one array; scores that leave a rolled loop, so that nothing computes them twice; no argmax.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from simulations.random_bits import derived_key, threefry_words
+from simulations.references import Reference
+
+_BLOCK = 16  # candidates per step of a loop; more only lengthen compilation
+_NO_DRAW = 2**32 - 1  # no candidate has this counter; it decides how many there are
+
+Score = Callable[[Reference, Array, Array, Array], Array]
+"""``(reference, words, noise, parameter) -> score`` (or whether to accept), elementwise."""
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["minimum", "thresholds"],
+    meta_fields=["block"],
+)
+@dataclass(frozen=True)
+class CandidateCount:
+    """The number of candidates of a trial: ``minimum`` plus the number of thresholds ≤ a word.
+
+    Attributes:
+        minimum: int32; all there is where the number is fixed.
+        thresholds: ``[T]`` uint32, ascending.
+        block: candidates per step of the loop, a power of two.
+    """
+
+    minimum: Array
+    thresholds: Array
+    block: int = _BLOCK
+
+    def draw(self, key: Array, trials: Array) -> Array:
+        """Counts, uint32: one for all trials where they are fixed, else one per trial."""
+        if self.thresholds.size == 0:
+            return self.minimum.astype(jnp.uint32)
+        word, _ = threefry_words(key, trials, jnp.full_like(trials, _NO_DRAW))
+        extra = jnp.searchsorted(self.thresholds, word, side="right")
+        return self.minimum.astype(jnp.uint32) + extra.astype(jnp.uint32)
+
+    def steps(self, counts: Array) -> Array:
+        """Steps of the loop that reach the last candidate of the longest trial."""
+        return (jnp.max(counts) + jnp.uint32(self.block - 1)) // jnp.uint32(self.block)
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["reference", "count"],
+    meta_fields=["lowest"],
+)
+@dataclass(frozen=True)
+class RankRace:
+    """The highest word wins: the highest reward, ties broken uniformly by position in the level.
+
+    The maximum over words commutes with the monotone map from words to rewards, so rewards need be
+    looked up for winners only. Draws 2j and 2j + 1 are the two outputs of counter (trial, j).
+
+    Attributes:
+        reference: what candidates are drawn from.
+        count: how many there are, the same or random.
+        lowest: whether the lowest word wins instead.
+    """
+
+    reference: Reference
+    count: CandidateCount
+    lowest: bool = False
+
+    def __call__(self, key: Array, trials: Array) -> Array:
+        """The winners' words, uint32, one per trial index."""
+        counts, pairs = self.count.draw(key, trials), max(1, self.count.block // 2)
+
+        def step(block: Array, best: Array) -> Array:
+            for offset in range(pairs):
+                pair = block * jnp.uint32(pairs) + jnp.uint32(offset)
+                words = threefry_words(key, trials, jnp.broadcast_to(pair, trials.shape))
+                for parity, word in enumerate(words):
+                    drawn = jnp.uint32(2) * pair + jnp.uint32(parity) < counts
+                    word = ~word if self.lowest else word
+                    best = jnp.maximum(best, jnp.where(drawn, word, jnp.uint32(0)))
+            return best
+
+        best = lax.fori_loop(jnp.uint32(0), self.count.steps(counts), step, jnp.zeros_like(trials))
+        best = ~best if self.lowest else best
+        # Which of the tied outcomes a candidate is: a function of (trial, word) under another key.
+        lots, _ = threefry_words(derived_key(key), trials, best)
+        return self.reference.spread_ties(best, lots)
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["reference", "count", "parameter"],
+    meta_fields=["score"],
+)
+@dataclass(frozen=True)
+class ScoredRace:
+    """The highest score wins; the earlier of two equal ones.
+
+    Attributes:
+        reference: what candidates are drawn from.
+        count: how many there are, the same or random.
+        parameter: what the score depends on, float32.
+        score: see :data:`Score`.
+    """
+
+    reference: Reference
+    count: CandidateCount
+    parameter: Array
+    score: Score
+
+    def __call__(self, key: Array, trials: Array) -> Array:
+        """The winners' words, uint32, one per trial index."""
+        counts = self.count.draw(key, trials)
+        steps = self.count.steps(counts)
+
+        def score(draws: Array) -> Array:
+            words, noise = _candidates(key, trials, draws)
+            return self.score(self.reference, words, noise, self.parameter)
+
+        def step(block: Array, winner: Array) -> Array:
+            draws = _draws(block, self.count.block)
+            scores = _materialised(lambda: score(draws[:, None]), steps)
+            best = score(winner)
+            for draw, rival in zip(draws, scores, strict=True):
+                better = (rival > best) & (draw < counts)
+                best = jnp.where(better, rival, best)
+                winner = jnp.where(better, draw, winner)
+            return winner
+
+        winner = lax.fori_loop(jnp.uint32(0), steps, step, jnp.zeros_like(trials))
+        return _candidates(key, trials, winner)[0]
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["reference", "parameter"],
+    meta_fields=["accept"],
+)
+@dataclass(frozen=True)
+class Rejection:
+    """The first accepted candidate wins; every candidate comes with its own random word.
+
+    Attributes:
+        reference: what candidates are drawn from.
+        parameter: what the rule depends on.
+        accept: see :data:`Score`; of bool.
+    """
+
+    reference: Reference
+    parameter: Array
+    accept: Score
+
+    def __call__(self, key: Array, trials: Array) -> Array:
+        """The winners' words, uint32, one per trial index."""
+        none = jnp.uint32(_NO_DRAW)
+
+        def accepted(draws: Array) -> Array:
+            words, noise = _candidates(key, trials, draws)
+            return self.accept(self.reference, words, noise, self.parameter)
+
+        def step(state: tuple[Array, Array]) -> tuple[Array, Array]:
+            block, winner = state
+            draws = _draws(block, _BLOCK)
+            accepts = _materialised(lambda: accepted(draws[:, None]), block + jnp.uint32(1))
+            for draw, accept in zip(draws, accepts, strict=True):
+                winner = jnp.where((winner == none) & accept, draw, winner)
+            return block + jnp.uint32(1), winner
+
+        start = (jnp.uint32(0), jnp.full_like(trials, none))
+        winner = lax.while_loop(lambda state: jnp.any(state[1] == none), step, start)[1]
+        words = _candidates(key, trials, winner)[0]
+        lots, _ = threefry_words(derived_key(key), trials, winner)
+        return self.reference.spread_ties(words, lots)
+
+
+Sampler = RankRace | ScoredRace | Rejection
+
+
+def _draws(block: Array, size: int) -> Array:
+    """Indices of the draws of a block."""
+    return block * jnp.uint32(size) + jnp.arange(size, dtype=jnp.uint32)
+
+
+def _candidates(key: Array, trials: Array, draws: Array) -> tuple[Array, Array]:
+    """Word and noise of counter (trial, draw): ``draws`` of one row per draw, or one per trial."""
+    shape = jnp.broadcast_shapes(draws.shape, trials.shape)
+    rows = jnp.broadcast_to(trials.reshape((1,) * (len(shape) - 1) + (-1,)), shape)
+    return threefry_words(key, rows, jnp.broadcast_to(draws, shape))
+
+
+def _materialised(make: Callable[[], Array], positive: Array) -> Array:
+    """``make()``, computed once and stored, whatever reads it.
+
+    XLA's CPU fusions compute a value anew for each reader and drop optimization barriers, but fuse
+    nothing across a loop: this one runs once, which the compiler cannot know.
+    """
+    once = jnp.minimum(positive, jnp.uint32(1))
+    like = jax.eval_shape(make)
+    return lax.fori_loop(
+        jnp.uint32(0), once, lambda _, __: make(), jnp.zeros(like.shape, like.dtype)
+    )

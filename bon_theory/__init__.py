@@ -4,6 +4,7 @@ Laws, divergences and win rates of what is selected, at any number of candidates
 temperature, in closed form or by quadrature to rounding; jit, vmap and grad throughout. Nats.
 """
 
+from bon_theory import alignment as alignment
 from bon_theory import bounds as bounds
 from bon_theory.divergences import (
     chi_squared_divergence,

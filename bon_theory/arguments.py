@@ -25,6 +25,7 @@ __all__ = [
     "first_bad",
     "float_array",
     "is_concrete",
+    "positive",
     "require",
     "require_batches",
     "reward_array",
@@ -118,6 +119,11 @@ def scalar(
             f"{name} must be representable in {np.dtype(dtype)}, got {given}: choose a smaller one."
         )
     return jnp.asarray(cast)
+
+
+def positive(name: str, value: Numbers, dtype: Any) -> jax.Array:
+    """A positive, finite parameter: :func:`scalar` from the smallest normal number."""
+    return scalar(name, value, dtype, at_least=float(np.finfo(dtype).tiny))
 
 
 def first_bad(array: jax.Array, good: Callable[[np.ndarray], np.ndarray]) -> str:

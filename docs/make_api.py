@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import bon_theory
-from bon_theory import bounds
+from bon_theory import alignment, bounds
 from tests.test_architecture import FLOORS
 
 PAGE = Path(__file__).with_name("api.md")
@@ -105,7 +105,7 @@ def render() -> str:
         (sys.modules[f"bon_theory.{name}"], "", list(group))
         for name, group in groupby(names, key=lambda pair: floor(pair[1]))
     ]
-    sections.append((bounds, "bounds.", public_names(bounds)))
+    sections += [(m, f"{m.__name__.split('.')[-1]}.", public_names(m)) for m in (bounds, alignment)]
     for module, prefix, group in sections:
         blocks += [f"## {module.__name__}", markdown(inspect.getdoc(module) or "").split("\n\n")[0]]
         for name, thing in group:

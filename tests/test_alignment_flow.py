@@ -216,7 +216,7 @@ BAD: dict[str, tuple[Callable[[bt.Policy], Any], str]] = {
 STRICT = bt.Policy.from_probs([0.4, 0.2, 0.3, 0.1], [2.0, 0.0, 1.0, 3.0])
 BATCH = bt.Policy.from_probs([[0.2, 0.3, 0.5], [0.6, 0.3, 0.1]], [0.0, 1.0, 1.5])
 THREE = bt.Policy.from_probs([[0.2, 0.3, 0.5]] * 3, [0.0, 1.0, 1.5])
-COARSE = bt.Policy.uniform_reward(num_nodes=161)
+COARSE = bt.Policy.uniform_reward(num_nodes=321)
 
 
 @pytest.mark.parametrize(("call", "message"), BAD.values(), ids=BAD)

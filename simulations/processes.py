@@ -52,6 +52,11 @@ class CandidateCount:
     thresholds: Array
     block: int = _BLOCK
 
+    @property
+    def typical(self) -> int:
+        """About the median number of candidates."""
+        return int(self.minimum) + self.thresholds.size // 2
+
     def draw(self, key: Array, trials: Array) -> Array:
         """Counts, uint32: one for all trials where they are fixed, else one per trial."""
         if self.thresholds.size == 0:
@@ -86,6 +91,11 @@ class RankRace:
     reference: Reference
     count: CandidateCount
     lowest: bool = False
+
+    @property
+    def typical_draws(self) -> int:
+        """About how many candidates a trial has."""
+        return self.count.typical
 
     def __call__(self, key: Array, trials: Array) -> Array:
         """The winners' words, uint32, one per trial index."""
@@ -129,6 +139,11 @@ class ScoredRace:
     parameter: Array
     score: Score
 
+    @property
+    def typical_draws(self) -> int:
+        """About how many candidates a trial has."""
+        return self.count.typical
+
     def __call__(self, key: Array, trials: Array) -> Array:
         """The winners' words, uint32, one per trial index."""
         counts = self.count.draw(key, trials)
@@ -170,6 +185,11 @@ class Rejection:
     reference: Reference
     parameter: Array
     accept: Score
+
+    @property
+    def typical_draws(self) -> int:
+        """About how many candidates a trial has."""
+        return _BLOCK
 
     def __call__(self, key: Array, trials: Array) -> Array:
         """The winners' words, uint32, one per trial index."""

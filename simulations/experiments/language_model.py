@@ -16,9 +16,10 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
+from simulations import checkpoint
 from simulations.checks import Check, Family, Report
 from simulations.experiments.reward_pools import Comparison, PoolComparison, compare, tail_bound
-from simulations.language_model import checkpoint, train
+from simulations.language_model import train
 from simulations.language_model.corpus import Corpus, load_corpus, prompt_texts
 from simulations.language_model.generate import generate
 from simulations.language_model.model import num_parameters

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from simulations.language_model import checkpoint as checkpoints
+from simulations import checkpoint as checkpoints
 from simulations.language_model import model as models
 from simulations.language_model.corpus import Corpus, token_stream
 from simulations.language_model.model import Transformer, next_token_loss

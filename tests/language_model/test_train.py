@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from simulations.language_model import checkpoint
+from simulations import checkpoint
 from simulations.language_model.corpus import Corpus, load_corpus, token_stream
 from simulations.language_model.model import Config as ModelConfig
 from simulations.language_model.train import Config, Trained, mean_loss, train

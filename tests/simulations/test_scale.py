@@ -1,0 +1,187 @@
+"""The same counts on any devices and processes, and after a kill; checkpoints that are whole."""
+
+import errno
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from simulations import checkpoint as checkpoints
+from simulations.engine import simulate
+from simulations.references import discrete_reference, uniform_reward
+from simulations.samplers import best_of_n, soft_best_of_n, win_rate_optimal
+
+ROOT = Path(__file__).parents[2]
+THREE = discrete_reference([0.5, 0.3, 0.2], [0.0, 0.5, 1.0])
+# 20,011 trials in chunks of 768: no mesh of this file divides them.
+RUNS = """
+import jax, sys
+from simulations.engine import simulate
+from simulations.references import discrete_reference, uniform_reward
+from simulations.samplers import soft_best_of_n, win_rate_optimal
+three = discrete_reference([0.5, 0.3, 0.2], [0.0, 0.5, 1.0])
+for sampler in (soft_best_of_n(three, 5, 0.3), win_rate_optimal(uniform_reward(4), 4.0)):
+    out = simulate(jax.random.key(3), sampler, num_trials=20_011, chunk_size=700)
+    print("counts", jax.device_count(), out.counts.tolist(), out.reward, out.win_rate)
+"""
+
+
+def start(program: str, **environment: str) -> subprocess.Popen[str]:
+    settings = {"XLA_FLAGS": "", "PYTHONUNBUFFERED": "1", **environment}
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        env={**os.environ, **settings},
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def lines(process: subprocess.Popen[str]) -> list[str]:
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return [line.split(maxsplit=2)[2] for line in out.splitlines() if line.startswith("counts")]
+
+
+def expected_lines() -> list[str]:
+    return [
+        f"{out.counts.tolist()} {out.reward} {out.win_rate}"
+        for out in (
+            simulate(jax.random.key(3), sampler, num_trials=20_011, chunk_size=700)
+            for sampler in (
+                soft_best_of_n(THREE, 5, 0.3),
+                win_rate_optimal(uniform_reward(4), 4.0),
+            )
+        )
+    ]
+
+
+def test_eight_devices_give_the_same_result():
+    process = start(RUNS, XLA_FLAGS="--xla_force_host_platform_device_count=8")
+    assert jax.device_count() == 1
+    assert lines(process) == expected_lines()
+
+
+def test_two_processes_give_the_same_result(tmp_path):
+    """Both of them; the first one's checkpoint is the second one's too."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    initialize = """
+import jax
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+jax.distributed.initialize("{}", num_processes=2, process_id={})
+"""
+    share = """
+from pathlib import Path
+file = Path({!r}) / f"{{jax.process_index()}}.npz"
+half = simulate(jax.random.key(3), sampler, num_trials=10_000, checkpoint=file)
+out = simulate(jax.random.key(3), sampler, num_trials=20_011, checkpoint=file)
+print("counts", 2, out)
+assert file.exists() == (jax.process_index() == 0)
+"""
+    processes = [
+        start(initialize.format(address, index) + RUNS + share.format(str(tmp_path)))
+        for index in range(2)
+    ]
+    expected = expected_lines()
+    sampler, file = win_rate_optimal(uniform_reward(4), 4.0), tmp_path / "alone.npz"
+    simulate(jax.random.key(3), sampler, num_trials=10_000, checkpoint=file)
+    alone = simulate(jax.random.key(3), sampler, num_trials=20_011, checkpoint=file)
+    for process in processes:
+        *whole, resumed = lines(process)
+        assert whole == expected
+        assert resumed == str(alone)
+
+
+def test_a_killed_run_loses_nothing_and_counts_nothing_twice(tmp_path):
+    file = tmp_path / "run.npz"
+    process = start(f"""
+        import jax, pathlib
+        from simulations.engine import simulate
+        from simulations.references import uniform_reward
+        from simulations.samplers import best_of_n
+        simulate(
+            jax.random.key(5), best_of_n(uniform_reward(), 7), num_trials=50_000_000,
+            chunk_size=256, checkpoint=pathlib.Path({str(file)!r}), checkpoint_every=0.0,
+            progress=lambda done, total: print("done", done),
+        )
+    """)
+    assert process.stdout is not None
+    for _ in range(5):
+        assert process.stdout.readline().startswith("done")
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    done = int(checkpoints.load(file)[1]["done"])
+    assert 5 * 4096 <= done < 50_000_000
+
+    sampler, total = best_of_n(uniform_reward(), 7), done + 12_345
+    resumed = simulate(jax.random.key(5), sampler, num_trials=total, checkpoint=file)
+    whole = simulate(jax.random.key(5), sampler, num_trials=total)
+    np.testing.assert_array_equal(resumed.counts, whole.counts)
+    assert resumed.reward.num_samples == whole.reward.num_samples == total
+    assert resumed.reward.mean == pytest.approx(whole.reward.mean, rel=1e-6)
+    assert resumed.reward.std_error == pytest.approx(whole.reward.std_error, rel=1e-5)
+    # And what is finished answers at once, without a step.
+    again = simulate(
+        jax.random.key(5),
+        sampler,
+        num_trials=total,
+        checkpoint=file,
+        progress=lambda done, total: pytest.fail("a step was made"),
+    )
+    assert again.reward == resumed.reward
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    file = tmp_path / "run.npz"
+    simulate(jax.random.key(1), soft_best_of_n(THREE, 5, 0.3), num_trials=500, checkpoint=file)
+    for key, sampler in (
+        (2, soft_best_of_n(THREE, 5, 0.3)),
+        (1, soft_best_of_n(THREE, 6, 0.3)),
+        (1, soft_best_of_n(THREE, 5, 0.31)),
+        (1, best_of_n(THREE, 5)),
+    ):
+        with pytest.raises(ValueError, match=r"belongs to\n(.|\n)*but the run is\n"):
+            simulate(jax.random.key(key), sampler, num_trials=500, checkpoint=file)
+    with pytest.raises(ValueError, match="num_trials must be at least the 500 that"):
+        simulate(jax.random.key(1), soft_best_of_n(THREE, 5, 0.3), num_trials=499, checkpoint=file)
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path, monkeypatch):
+    file, sampler = tmp_path / "run.npz", soft_best_of_n(THREE, 5, 0.3)
+    simulate(jax.random.key(1), sampler, num_trials=500, checkpoint=file)
+    before = file.read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match=r"No space left on device; what was there before is int"):
+            simulate(jax.random.key(1), sampler, num_trials=900, checkpoint=file)
+    assert file.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [file]
+    resumed = simulate(jax.random.key(1), sampler, num_trials=900, checkpoint=file)
+    whole = simulate(jax.random.key(1), sampler, num_trials=900)
+    np.testing.assert_array_equal(resumed.counts, whole.counts)
+
+
+def test_progress_reaches_the_end():
+    seen: list[tuple[int, int]] = []
+    simulate(
+        jax.random.key(1),
+        soft_best_of_n(THREE, 5, 0.3),
+        num_trials=20_000,
+        chunk_size=256,
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert seen == [(4096 * k, 20_000) for k in range(1, 5)] + [(20_000, 20_000)]

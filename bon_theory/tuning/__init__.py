@@ -1,5 +1,19 @@
 """Choosing the parameters of a selection: for a budget, on the frontier, against a true reward."""
 
+from bon_theory.tuning.hedging import Hedge, hedge_mean_extra_draws, hedge_n, hedge_temperature
+from bon_theory.tuning.overoptimization import (
+    Noise,
+    NoisyProxy,
+    OveroptimizationFit,
+    fit_overoptimization,
+    noisy_proxy,
+)
+from bon_theory.tuning.pareto import (
+    Frontier,
+    SoftChoice,
+    choose_n_and_temperature,
+    frontier,
+)
 from bon_theory.tuning.targets import (
     n_for_kl,
     n_for_reward,
@@ -10,9 +24,22 @@ from bon_theory.tuning.targets import (
 )
 
 __all__ = [
+    "Frontier",
+    "Hedge",
+    "Noise",
+    "NoisyProxy",
+    "OveroptimizationFit",
+    "SoftChoice",
+    "choose_n_and_temperature",
+    "fit_overoptimization",
+    "frontier",
+    "hedge_mean_extra_draws",
+    "hedge_n",
+    "hedge_temperature",
     "n_for_kl",
     "n_for_reward",
     "n_for_win_rate",
+    "noisy_proxy",
     "temperature_for_kl",
     "temperature_for_reward",
     "temperature_for_win_rate",

@@ -5,9 +5,9 @@ reference, the expected reward and the win rate all increase:
 
 * in :math:`x = \log n`, because :math:`P_n` increases with real :math:`n` in likelihood-ratio order
   at any temperature (docs/theory.md, derived here);
-* in :math:`x = \log(R/\lambda)`, :math:`R` the range of the reward, because soft best-of-n is
-  stochastically ordered in :math:`\lambda` at fixed :math:`n` (docs/bounds.md, derived here;
-  likelihood ratios are *not* ordered), and the tilt even in likelihood ratio.
+* in :math:`x = \sinh^{-1}\log(R/5\lambda)`, :math:`R` the range of the reward, because soft
+  best-of-n is stochastically ordered in :math:`\lambda` at fixed :math:`n` (docs/bounds.md, derived
+  here; likelihood ratios are *not* ordered), and the tilt even in likelihood ratio.
 
 The ends of both brackets are laws in closed form, so what can be reached is known before searching.
 """
@@ -36,6 +36,7 @@ __all__ = [
     "WIN_RATE",
     "Knob",
     "Quantity",
+    "node_spacing",
     "reward_range",
 ]
 
@@ -70,8 +71,8 @@ class Knob:
         name: of the parameter.
         fixed: name of the parameter that is held fixed.
         selection: in words, with the fixed parameter in braces.
-        bracket: the least and the greatest x, for the precision at hand.
-        parameter: ``(reference, x)`` to the parameter.
+        bracket: ``reference`` to the least and the greatest x.
+        parameter: ``(reference, x)`` to the parameter; increases the selection with x.
         law: ``(reference, parameter, fixed)`` to the policy and an error estimate that matters for
             continuous laws.
         strongest: ``(reference, fixed)`` to the law at the upper end.
@@ -81,7 +82,7 @@ class Knob:
     name: str
     fixed: str
     selection: str
-    bracket: Callable[[float], tuple[float, float]]
+    bracket: Callable[[Policy], tuple[jax.Array, jax.Array]]
     parameter: Callable[[Policy, jax.Array], jax.Array]
     law: Callable[[Policy, jax.Array, jax.Array], tuple[Policy, jax.Array]]
     strongest: Callable[[Policy, jax.Array], Policy]
@@ -95,22 +96,41 @@ def reward_range(reference: Policy) -> jax.Array:
     return top - jnp.min(jnp.where(possible, reference.rewards, jnp.inf), axis=-1)
 
 
-def _numbers(eps: float) -> tuple[float, float]:
-    return 0.0, LARGEST_LOG_N
+def node_spacing(reference: Policy) -> jax.Array:
+    r"""The largest gap between rewards at neighbouring nodes of a continuous law with any mass.
+
+    A temperature of that size is integrated with an error of about :math:`e^{-\pi^2}`.
+    """
+    log_mass = jnp.minimum(reference.log_probs[..., 1:], reference.log_probs[..., :-1])
+    matters = log_mass > jnp.log(jnp.finfo(reference.dtype).eps)
+    return jnp.max(jnp.where(matters, jnp.diff(reference.rewards, axis=-1), 0), axis=-1)
+
+
+def _numbers(reference: Policy) -> tuple[jax.Array, jax.Array]:
+    return jnp.zeros((), reference.dtype), jnp.asarray(LARGEST_LOG_N, reference.dtype)
 
 
 def _number(reference: Policy, x: jax.Array) -> jax.Array:
     return jnp.exp(x)
 
 
-def _temperatures(eps: float) -> tuple[float, float]:
-    # R/λ from eps, not to be told from the reference, to 1/(16 eps), which counts as hard.
-    return math.log(eps), -math.log(16 * eps)
+def _temperatures(reference: Policy) -> tuple[jax.Array, jax.Array]:
+    """From 5λ/R so large that nothing is selected, to so small that it counts as 0.
+
+    The hyperbolic sine lets a bisection start near R/5 and reach either end in few steps, the
+    costly cold one last. A continuous law ends where its nodes no longer resolve the temperature.
+    """
+    eps = jnp.finfo(reference.dtype).eps
+    warm, cold = jnp.asarray(math.log(eps)), jnp.asarray(-math.log(16 * eps))
+    if reference.continuous:
+        cold = jnp.log(reward_range(reference) / node_spacing(reference)) - math.log(5)
+    return jnp.arcsinh(warm).astype(reference.dtype), jnp.arcsinh(cold).astype(reference.dtype)
 
 
 def _temperature(reference: Policy, x: jax.Array) -> jax.Array:
-    is_reference = x == math.log(jnp.finfo(reference.dtype).eps)
-    return jnp.where(is_reference, jnp.inf, reward_range(reference) * jnp.exp(-x))
+    warm, cold = _temperatures(reference)
+    inside = jnp.where(x == warm, jnp.inf, reward_range(reference) / 5 * jnp.exp(-jnp.sinh(x)))
+    return jnp.where(x == cold, 0, inside)
 
 
 def _hard(reference: Policy, n: jax.Array, fixed: jax.Array) -> tuple[Policy, jax.Array]:

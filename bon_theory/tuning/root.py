@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 
-__all__ = ["increasing_root"]
+__all__ = ["Point", "bracketed_root", "increasing_root"]
 
 Lanes = TypeVar("Lanes", bound=NamedTuple)
 Function = Callable[[jax.Array], jax.Array]
@@ -36,11 +36,11 @@ def increasing_root(
     Derivatives with respect to what ``function`` closes over, in forward and reverse mode:
     :math:`dx = -\partial_\theta f\,d\theta / \partial_x f`. The ends carry none.
     """
-    ends = _Point(low, at_low), _Point(high, at_high)
+    ends = Point(low, at_low), Point(high, at_high)
     bracket = jax.lax.stop_gradient(ends)
 
     def solve(function: Function, _: jax.Array) -> jax.Array:
-        return _chandrupatla(function, *bracket)
+        return bracketed_root(function, *bracket).x
 
     def divide(tangent_map: Function, y: jax.Array) -> jax.Array:
         return y / tangent_map(jnp.ones_like(y))  # lanes are independent: the Jacobian is diagonal
@@ -48,7 +48,7 @@ def increasing_root(
     return jax.lax.custom_root(function, bracket[0].x, solve, divide)
 
 
-class _Point(NamedTuple):
+class Point(NamedTuple):
     """Where, and the function there."""
 
     x: jax.Array
@@ -58,18 +58,19 @@ class _Point(NamedTuple):
 class _State(NamedTuple):
     """The latest point, the other end of the bracket, the point before, and where to look next."""
 
-    latest: _Point
-    opposite: _Point
-    previous: _Point
+    latest: Point
+    opposite: Point
+    previous: Point
     share: jax.Array  # of the way from latest to opposite
     done: jax.Array
 
 
-def _chandrupatla(function: Function, low: _Point, high: _Point) -> jax.Array:
-    """Chandrupatla's method (Adv. Eng. Software 28, 145 (1997)).
+def bracketed_root(function: Function, low: Point, high: Point) -> Point:
+    """Where the function changes sign, and its value there; no derivatives.
 
-    Inverse quadratic interpolation where three points promise that it converges, bisection
-    elsewhere. The bracket never opens, whatever the function does inside.
+    Chandrupatla's method (Adv. Eng. Software 28, 145 (1997)): inverse quadratic interpolation
+    where three points promise that it converges, bisection elsewhere. The bracket never
+    opens, whatever the function does inside.
     """
 
     def is_running(loop: tuple[jax.Array, _State]) -> jax.Array:
@@ -78,31 +79,32 @@ def _chandrupatla(function: Function, low: _Point, high: _Point) -> jax.Array:
     def step(loop: tuple[jax.Array, _State]) -> tuple[jax.Array, _State]:
         count, old = loop
         x = old.latest.x + old.share * (old.opposite.x - old.latest.x)
-        latest = _Point(x, function(x))
+        latest = Point(x, function(x))
         stays = (latest.value > 0) == (old.latest.value > 0)  # on the same side of the root
         opposite = _select(stays, old.opposite, old.latest)
         previous = _select(stays, old.latest, old.opposite)
         new = _next(latest, opposite, previous)
         return count + 1, _select(old.done, old, new)
 
-    half, done = jnp.full_like(low.x, 0.5), (low.value == 0) | (low.x == high.x)
+    half = jnp.full_like(low.x, 0.5)
+    done = (low.value == 0) | (high.value == 0) | (low.x == high.x)
     start = _State(low, high, high, half, done)
     _, found = jax.lax.while_loop(is_running, step, (jnp.zeros((), jnp.int32), start))
     return _nearer(found.latest, found.opposite)
 
 
-def _next(latest: _Point, opposite: _Point, previous: _Point) -> _State:
+def _next(latest: Point, opposite: Point, previous: Point) -> _State:
     """Whether to stop, and otherwise where to look."""
     limits = jnp.finfo(latest.x.dtype)
     width = jnp.abs(opposite.x - latest.x)
-    tolerance = 2 * limits.eps * jnp.abs(_nearer(latest, opposite)) + limits.tiny
+    tolerance = 2 * limits.eps * jnp.abs(_nearer(latest, opposite).x) + limits.tiny
     done = (width <= tolerance) | (latest.value == 0)
     least = jnp.minimum(0.5, tolerance / jnp.where(done, tolerance, width))
     share = jnp.clip(_interpolation(latest, opposite, previous), least, 1 - least)
     return _State(latest, opposite, previous, share, done)
 
 
-def _interpolation(a: _Point, b: _Point, c: _Point) -> jax.Array:
+def _interpolation(a: Point, b: Point, c: Point) -> jax.Array:
     """Inverse quadratic through three points where it can be trusted, one half elsewhere."""
     xi = (a.x - b.x) / (c.x - b.x)
     phi = (a.value - b.value) / (c.value - b.value)
@@ -114,8 +116,8 @@ def _interpolation(a: _Point, b: _Point, c: _Point) -> jax.Array:
     return jnp.where(trusted & jnp.isfinite(quadratic), quadratic, 0.5)
 
 
-def _nearer(a: _Point, b: _Point) -> jax.Array:
-    return jnp.where(jnp.abs(a.value) <= jnp.abs(b.value), a.x, b.x)
+def _nearer(a: Point, b: Point) -> Point:
+    return _select(jnp.abs(a.value) <= jnp.abs(b.value), a, b)
 
 
 def _select(condition: jax.Array, first: Lanes, second: Lanes) -> Lanes:

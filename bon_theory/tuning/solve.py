@@ -9,16 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bon_theory.arguments import Numbers, require, require_batches, scalar
+from bon_theory.arguments import Numbers, float_array, require, require_batches, scalar
 from bon_theory.policy import Policy
 from bon_theory.tuning.knobs import Knob, Quantity
 from bon_theory.tuning.root import increasing_root
 
-__all__ = ["Rounding", "parameter_at"]
+__all__ = ["RESOLVED", "Found", "Rounding", "coarse", "outcome_values", "parameter_at", "search"]
 
 Rounding = Literal["down", "up"] | None
 
-_RESOLVED = 1e-6  # greatest error that the nodes of a continuous law may make
+RESOLVED = 1e-6  # greatest error that the nodes of a continuous law may make
 
 
 def parameter_at(
@@ -46,7 +46,7 @@ def parameter_at(
         require_batches(argument, array.shape, batches)
         batches = jnp.broadcast_shapes(array.shape, batches)
     wanted = jnp.broadcast_to(wanted, batches)
-    found = _solve(knob, quantity, reference, wanted, jnp.broadcast_to(fixed, batches), rounding)
+    found = search(knob, quantity, reference, wanted, jnp.broadcast_to(fixed, batches), rounding)
 
     def attainable() -> str:
         low, high = (np.asarray(end).ravel() for end in (found.low, found.high))
@@ -62,17 +62,22 @@ def parameter_at(
     require(lambda: found.reached, attainable, found, target)
     require(
         lambda: found.resolved,
-        lambda: (
-            f"reference has too few nodes for the {knob.name} that {name}={np.asarray(target)} "
-            "needs: build the continuous law with a larger num_nodes, or ask for less."
-        ),
+        lambda: coarse(knob.name),
         found,
         target,
     )
     return jnp.where(found.reached & found.resolved, found.parameter, jnp.nan)
 
 
-class _Found(NamedTuple):
+def coarse(parameter: str) -> str:
+    """What to say where the nodes of a continuous law do not resolve a selection."""
+    return (
+        f"reference has too few nodes for the {parameter} that was asked for: build the continuous "
+        "law with a larger num_nodes, or ask for less."
+    )
+
+
+class Found(NamedTuple):
     """The parameter, what can be attained, and whether the answer is one."""
 
     parameter: jax.Array
@@ -83,14 +88,15 @@ class _Found(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 5))
-def _solve(
+def search(
     knob: Knob,
     quantity: Quantity,
     reference: Policy,
     target: jax.Array,
     fixed: jax.Array,
-    rounding: Rounding,
-) -> _Found:
+    rounding: Rounding = None,
+) -> Found:
+    """Find the parameter, with the range that can be attained; arrays of one shape."""
     eps = float(jnp.finfo(reference.dtype).eps)
     low = jnp.broadcast_to(quantity(reference, reference), target.shape)
     high = jnp.broadcast_to(quantity(knob.strongest(reference, fixed), reference), target.shape)
@@ -98,13 +104,13 @@ def _solve(
     reached = (target >= low - slack) & (target <= high + slack if knob.attained else target < high)
     reached |= jnp.abs(target - low) <= slack
     # Where nothing is to be found, look for something that can be: a NaN would never converge.
-    wanted = jnp.where(reached, target, low)
+    wanted = jnp.where(reached, jnp.minimum(target, high), low)
 
     def shortfall(x: jax.Array) -> jax.Array:
         policy, _ = knob.law(reference, knob.parameter(reference, x), fixed)
         return quantity(policy, reference) - wanted
 
-    start, end = (jnp.full_like(target, edge) for edge in knob.bracket(eps))
+    start, end = (jnp.broadcast_to(edge, target.shape) for edge in knob.bracket(reference))
     below, above = jnp.minimum(low - wanted, 0), jnp.maximum(high - wanted, 0)
     x = increasing_root(shortfall, start, end, below, above)
     parameter = knob.parameter(reference, x)
@@ -117,9 +123,27 @@ def _solve(
             parameter = jnp.where(excess <= slack, whole, whole - 1)
         else:
             parameter = jnp.where(excess >= -slack, whole, whole + 1)
+    resolved = jnp.ones_like(reached)
     if reference.continuous:
-        _, error = knob.law(reference, parameter, fixed)
-        resolved = error <= _RESOLVED
-    else:
-        resolved = jnp.ones_like(reached)
-    return _Found(parameter, low, high, reached, resolved)
+        policy, error = knob.law(reference, parameter, fixed)
+        # What was found may be the end of what the nodes resolve, and no solution.
+        residual = 0 if rounding else jnp.abs(quantity(policy, reference) - wanted)
+        resolved = (error <= RESOLVED) & (residual <= RESOLVED)
+    return Found(parameter, low, high, reached, resolved)
+
+
+def outcome_values(name: str, values: Numbers, reference: Policy) -> jax.Array:
+    """A function of outcomes as an array of at least the reference's shape, checked."""
+    array = float_array(name, values).astype(reference.dtype)
+    if array.shape[-1] != reference.num_outcomes:
+        raise ValueError(
+            f"{name} must have one value per outcome, got shape {array.shape} for "
+            f"{reference.num_outcomes} outcomes: outcomes are the last axis."
+        )
+    require(
+        lambda: np.isfinite(np.asarray(array)),
+        lambda: f"{name} must be finite: every outcome needs a number, even at probability zero.",
+        array,
+    )
+    require_batches(name, array.shape[:-1], reference.batch_shape)
+    return jnp.broadcast_to(array, jnp.broadcast_shapes(array.shape, reference.log_probs.shape))

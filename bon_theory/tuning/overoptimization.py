@@ -1,0 +1,226 @@
+r"""Over-optimisation of a noisy proxy, exactly: joint laws of a true reward and its proxy ([Gao]).
+
+A selection that sees only the proxy :math:`p = t + \varepsilon` earns
+:math:`E_P[m(p)]`, :math:`m(p) = E_\pi[t \mid p]`: of the joint law, the law of the proxy and the
+curve :math:`m` are all that matters. With noise independent of :math:`t`,
+
+.. math:: F(p) = E_t\,F_\varepsilon(p - t), \qquad
+          m(p) = \frac{E_t[t\,f_\varepsilon(p - t)]}{E_t[f_\varepsilon(p - t)]},
+
+and what becomes of :math:`m` far out decides everything. For a standard normal :math:`t`, Gaussian
+noise leaves :math:`m(p) = p/(1 + s^2)`, which grows for ever; exponential tails
+:math:`e^{-\varepsilon/s}` bound it by :math:`1/s`, the mean under :math:`\phi(t) e^{t/s}`; and
+polynomial tails send it back to 0, since an extreme proxy is then the noise's doing. Derived here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from bon_theory.arguments import Numbers, float_array
+from bon_theory.numerics import log1mexp
+from bon_theory.policy import Policy
+from bon_theory.tuning.root import increasing_root
+
+__all__ = ["Noise", "NoisyProxy", "OveroptimizationFit", "fit_overoptimization", "noisy_proxy"]
+
+
+_LARGEST = 85.0  # sinh(85) = 4e36: where a Cauchy law's last rank lies, and a float32
+
+
+@dataclasses.dataclass(frozen=True)
+class Noise:
+    r"""A symmetric law of noise, by two logarithms that are accurate far out.
+
+    Attributes:
+        log_density: :math:`e \mapsto \log f_\varepsilon(e)`.
+        log_survival: :math:`e \mapsto \log P(\varepsilon > e)`.
+    """
+
+    log_density: Callable[[jax.Array], jax.Array]
+    log_survival: Callable[[jax.Array], jax.Array]
+
+    @staticmethod
+    def gaussian(scale: float) -> Noise:
+        r"""Normal with standard deviation ``scale``.
+
+        Example:
+            >>> import jax.numpy as jnp
+            >>> import bon_theory as bt
+            >>> round(float(bt.Noise.gaussian(2.0).log_density(jnp.zeros(()))), 6)
+            -1.612086
+        """
+        _positive(scale)
+        norm = jax.scipy.stats.norm
+        return Noise(
+            lambda e: norm.logpdf(e / scale) - math.log(scale),
+            lambda e: jax.scipy.special.log_ndtr(-e / scale),
+        )
+
+    @staticmethod
+    def logistic(scale: float) -> Noise:
+        r"""Logistic, with tails :math:`e^{-|e|/s}`.
+
+        Example:
+            >>> import jax.numpy as jnp
+            >>> import bon_theory as bt
+            >>> round(float(bt.Noise.logistic(1.0).log_survival(jnp.zeros(()))), 6)
+            -0.693147
+        """
+        _positive(scale)
+        sigmoid = jax.nn.log_sigmoid
+        return Noise(
+            lambda e: sigmoid(e / scale) + sigmoid(-e / scale) - math.log(scale),
+            lambda e: sigmoid(-e / scale),
+        )
+
+    @staticmethod
+    def student_t2(scale: float) -> Noise:
+        r"""Student's t with two degrees of freedom: tails :math:`e^{-2}`, infinite variance.
+
+        .. math:: f(e) \propto (2 + e^2)^{-3/2}, \qquad
+                  P(\varepsilon > e) = \frac{1}{q\,(q + e)}, \quad q = \sqrt{2 + e^2}
+
+        Example:
+            >>> import jax.numpy as jnp
+            >>> import bon_theory as bt
+            >>> round(float(bt.Noise.student_t2(1.0).log_survival(jnp.asarray(1e6))), 4)
+            -28.3242
+        """
+        _positive(scale)
+
+        def log_survival(e: jax.Array) -> jax.Array:
+            x = jnp.abs(e) / scale
+            root = jnp.sqrt(2 + x * x)
+            tail = -jnp.log(root) - jnp.log(root + x)
+            return jnp.where(e > 0, tail, log1mexp(tail))
+
+        return Noise(
+            lambda e: -1.5 * jnp.log(2 + (e / scale) ** 2) - math.log(scale),
+            log_survival,
+        )
+
+
+class NoisyProxy(NamedTuple):
+    """What of a joint law matters to a selection by the proxy.
+
+    Attributes:
+        reference: the law of the proxy.
+        true_reward: the mean true reward given the proxy, at the outcomes of ``reference``.
+    """
+
+    reference: Policy
+    true_reward: jax.Array
+
+
+class OveroptimizationFit(NamedTuple):
+    """Coefficients of the parabola in the square root of the KL divergence.
+
+    Attributes:
+        alpha: initial slope.
+        beta: how it bends.
+        residual: largest absolute deviation from the curve that was fitted.
+    """
+
+    alpha: jax.Array
+    beta: jax.Array
+    residual: jax.Array
+
+
+def noisy_proxy(true_reward: Policy, noise: Noise, *, num_nodes: int = 641) -> NoisyProxy:
+    r"""The proxy :math:`p = t + \varepsilon` of a true reward, and :math:`E[t \mid p]`.
+
+    Args:
+        true_reward: the law of :math:`t`, discrete or continuous.
+        noise: the law of :math:`\varepsilon`, independent of it. Its scale must not be far below
+            the spacing of a continuous law's nodes, about 0.1 standard deviations.
+        num_nodes: nodes of the proxy's law (static).
+
+    Raises:
+        ValueError: ``true_reward`` is a batch of laws.
+
+    Example:
+        >>> import bon_theory as bt
+        >>> proxy = bt.noisy_proxy(bt.Policy.gaussian_reward(), bt.Noise.gaussian(1.0))
+        >>> best = bt.best_of_n(proxy.reference, n=2)
+        >>> round(float(bt.expected_value(best, proxy.true_reward)), 6)  # 1/sqrt(2 pi)
+        0.398942
+
+    [Gao] for the setting; the quadrature is derived here.
+    """
+    if true_reward.batch_shape:
+        raise ValueError(
+            f"true_reward must be a single law, got batch axes {true_reward.batch_shape}: use vmap."
+        )
+    lattice = Policy.uniform_reward(num_nodes=num_nodes)
+    rewards, means = _quantiles(true_reward, noise, lattice.log_cdf)
+    return NoisyProxy(dataclasses.replace(lattice, rewards=rewards), means)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _quantiles(
+    true_reward: Policy, noise: Noise, log_cdf: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The proxy at each rank, and the mean true reward there."""
+
+    def gaps(z: jax.Array) -> jax.Array:
+        return jnp.sinh(z)[:, None] - true_reward.rewards[None, :]  # sinh, for heavy tails
+
+    def mixed(log_terms: jax.Array) -> jax.Array:
+        return jax.nn.logsumexp(true_reward.log_probs[None, :] + log_terms, axis=1)
+
+    def excess(z: jax.Array) -> jax.Array:
+        below, above = mixed(noise.log_survival(-gaps(z))), mixed(noise.log_survival(gaps(z)))
+        return below - above - (log_cdf - log1mexp(log_cdf))  # in log-odds: both tails count
+
+    low, infinity = jnp.full_like(log_cdf, -_LARGEST), jnp.full_like(log_cdf, jnp.inf)
+    z = increasing_root(excess, low, -low, -infinity, infinity)
+    posterior = jax.nn.softmax(true_reward.log_probs[None, :] + noise.log_density(gaps(z)), axis=1)
+    return jnp.sinh(z), posterior @ true_reward.rewards
+
+
+def fit_overoptimization(kl: Numbers, gain: Numbers) -> OveroptimizationFit:
+    r"""Least squares for :math:`R(d) = d\,(\alpha - \beta d)`, :math:`d = \sqrt{\mathrm{KL}}`.
+
+    Args:
+        kl: KL divergences from the reference along a family, ``[..., S]``, at least two.
+        gain: expected true reward above that of the reference, ``[..., S]``.
+
+    Raises:
+        ValueError: the shapes differ, or there are fewer than two points.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import bon_theory as bt
+        >>> d = jnp.array([0.5, 1.0, 2.0])
+        >>> fit = bt.fit_overoptimization(d**2, d * (1.0 - 0.25 * d))
+        >>> round(float(fit.alpha), 6), round(float(fit.beta), 6)
+        (1.0, 0.25)
+
+    [Gao] §3, the form for best-of-n.
+    """
+    kl, gain = float_array("kl", kl), float_array("gain", gain)
+    if kl.shape != gain.shape or kl.shape[-1] < 2:
+        raise ValueError(
+            f"gain must have one value per kl, and at least two, got shapes {gain.shape} and "
+            f"{kl.shape}: give points of one curve."
+        )
+    d = jnp.sqrt(kl)
+    design = jnp.stack([d, -kl], axis=-1)
+    normal = jnp.einsum("...si,...sj->...ij", design, design)
+    moments = jnp.einsum("...si,...s->...i", design, gain)
+    alpha, beta = jnp.moveaxis(jnp.linalg.solve(normal, moments[..., None])[..., 0], -1, 0)
+    fitted = d * (alpha[..., None] - beta[..., None] * d)
+    return OveroptimizationFit(alpha, beta, jnp.max(jnp.abs(fitted - gain), axis=-1))
+
+
+def _positive(scale: float) -> None:
+    if not (scale > 0 and math.isfinite(scale)):
+        raise ValueError(f"scale must be positive and finite, got {scale}: the size of the noise.")

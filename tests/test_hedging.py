@@ -1,0 +1,232 @@
+"""Hedging against a true reward: the toy, stationarity, batches, samples, refusals."""
+
+import math
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import bon_theory as bt
+from tests.oracles import hedging
+from tests.oracles.soft_continuous import SoftBestOfN
+
+C = (12 / 13) ** 12 / 13
+
+
+def toy(u: Any) -> Any:
+    """[K]'s true reward, with its maximum, 1, at the rank 12/13."""
+    return u**12 * (1 - u) / C
+
+
+@cache
+def problem(num_nodes: int = 1281) -> tuple[bt.Policy, jax.Array]:
+    uniform = bt.Policy.uniform_reward(num_nodes=num_nodes)
+    return uniform, toy(jnp.exp(uniform.log_cdf))
+
+
+# --- the toy ---------------------------------------------------------------------------
+
+
+def test_best_of_n_is_hedged_where_its_polynomial_is_stationary():
+    found = bt.hedge_n(*problem())
+    # E r* = n/((n + 12)(n + 13) C), which is stationary where n² = 156.
+    assert float(found.parameter) == pytest.approx(math.sqrt(156), rel=1e-12)
+    n = math.sqrt(156)
+    assert float(found.true_reward) == pytest.approx(n / ((n + 12) * (n + 13) * C), rel=1e-12)
+    assert abs(float(found.slope)) < 1e-13
+
+
+STATIONARITY: dict[str, tuple[Any, Any, Any]] = {
+    # The density ratio, ψ, and the bracket of the parameter.
+    "n": (lambda u, n: n * u ** (n - 1), lambda u, n, _: 1 / n + np.log(u), (2.0, 100.0)),
+    "mean": (
+        lambda u, mu: (mu * u + 1) * np.exp(mu * (u - 1)),
+        lambda u, mu, _: u - 1 + u / (mu * u + 1),
+        (2.0, 100.0),
+    ),
+    "tilt": (
+        lambda u, c: c * np.exp(c * (u - 1)) / -np.expm1(-c),
+        lambda u, c, mean: u - mean,
+        (2.0, 100.0),
+    ),
+}
+
+
+@pytest.mark.parametrize("family", STATIONARITY)
+def test_the_optimum_solves_the_stationarity_condition(family: str):
+    density, psi, bracket = STATIONARITY[family]
+
+    def condition(theta: float) -> float:
+        mean = hedging.integral(lambda u: u * density(u, theta))
+        return hedging.integral(
+            lambda u: toy(u) * density(u, theta) * psi(u, theta, mean) if u > 0 else 0.0
+        )
+
+    theta = hedging.stationary(condition, *bracket)
+    value = hedging.integral(lambda u: toy(u) * density(u, theta))
+    found = {
+        "n": lambda: bt.hedge_n(*problem()),
+        "mean": lambda: bt.hedge_mean_extra_draws(*problem()),
+        "tilt": lambda: bt.hedge_temperature(*problem(), n=math.inf),
+    }[family]()
+    parameter = float(found.parameter)
+    assert (1 / parameter if family == "tilt" else parameter) == pytest.approx(theta, rel=1e-9)
+    assert float(found.true_reward) == pytest.approx(value, rel=1e-12)
+
+
+def test_soft_best_of_16_is_hedged_where_the_multiprecision_law_is_highest():
+    found = bt.hedge_temperature(*problem(2561), n=16)
+    temperature = float(found.parameter)
+    steps = np.array([-0.02, 0.0, 0.02])
+    values = [
+        float(SoftBestOfN("uniform", 16, t).functional(lambda x, h: h * toy(x)))
+        for t in temperature * (1 + steps)
+    ]
+    assert float(found.true_reward) == pytest.approx(values[1], rel=1e-12)
+    curvature, slope, _ = np.polyfit(steps, values, 2)
+    assert curvature < 0
+    assert abs(slope / curvature) < 4e-4  # what a cubic term moves the vertex by
+    assert temperature == pytest.approx(0.03828, abs=5e-6)
+
+
+def test_a_true_reward_that_only_rises_or_falls_is_answered_by_an_end():
+    uniform, _ = problem()
+    u = jnp.exp(uniform.log_cdf)
+    assert float(bt.hedge_n(uniform, u, max_n=50.0).parameter) == pytest.approx(50, rel=1e-14)
+    assert float(bt.hedge_n(uniform, -u).parameter) == 1.0
+    assert float(bt.hedge_mean_extra_draws(uniform, -u).parameter) == 0.0
+    pool = bt.Policy.from_samples([0.0, 0.3, 1.0])
+    rising = jnp.array([0.0, 0.5, 2.0])
+    assert float(bt.hedge_temperature(pool, rising, n=4).parameter) == 0.0
+    assert float(bt.hedge_temperature(pool, -rising, n=4).parameter) == math.inf
+
+
+# --- the derivative in the temperature -------------------------------------------------
+
+PROBS = (0.4, 0.3, 0.2, 0.1)
+PROXY = np.array([0.0, 0.4, 1.0, 1.7])
+TRUE = np.array([0.0, -0.6, 0.9, -0.6])
+
+
+@pytest.mark.parametrize("n", [1, 2, 4])
+@pytest.mark.parametrize("temperature", [0.2, 1.0])
+def test_the_derivative_is_the_mean_softmax_covariance_over_batches(n: int, temperature: float):
+    reference = bt.Policy.from_probs(jnp.array(PROBS), jnp.asarray(PROXY))
+
+    def value(inverse: jax.Array) -> jax.Array:
+        return bt.expected_value(bt.soft_best_of_n(reference, float(n), 1 / inverse), TRUE)
+
+    ours = float(jax.jit(jax.grad(value))(1 / temperature))
+    arguments = (PROBS, PROXY, TRUE, n, temperature)
+    assert ours == pytest.approx(hedging.softmax_covariance(*arguments), rel=1e-11, abs=1e-14)
+    if n > 1:  # at n = 1 nothing depends on the temperature, but the marginal is not 0
+        assert abs(hedging.marginal_covariance(*arguments) / ours - 1) > 0.1
+    else:
+        assert abs(ours) < 1e-15
+        assert abs(hedging.marginal_covariance(*arguments)) > 1e-3
+
+
+def test_the_oracle_differentiates_its_own_law():
+    inverse, step = 2.0, 1e-5
+    ahead, behind = (
+        hedging.soft_value(PROBS, PROXY, TRUE, 3, 1 / x) for x in (inverse + step, inverse - step)
+    )
+    exact = hedging.softmax_covariance(PROBS, PROXY, TRUE, 3, 1 / inverse)
+    assert (ahead - behind) / (2 * step) == pytest.approx(exact, rel=1e-8)
+
+
+def test_a_marginal_covariance_would_choose_another_temperature():
+    """The surrogate in circulation vanishes elsewhere, and what it chooses earns less."""
+    reference = bt.Policy.from_probs(jnp.array(PROBS), jnp.asarray(PROXY))
+    found = bt.hedge_temperature(reference, TRUE, n=4)
+
+    def surrogate(temperature: float) -> float:
+        return hedging.marginal_covariance(PROBS, PROXY, TRUE, 4, temperature)
+
+    def derivative(temperature: float) -> float:
+        return hedging.softmax_covariance(PROBS, PROXY, TRUE, 4, temperature)
+
+    wrong = hedging.stationary(surrogate, 0.1, 10.0)
+    right = hedging.stationary(derivative, 0.1, 10.0)
+    assert float(found.parameter) == pytest.approx(right, rel=1e-9)
+    assert wrong > 4 * right
+    assert hedging.soft_value(PROBS, PROXY, TRUE, 4, wrong) < float(found.true_reward) - 0.05
+
+
+# --- samples, batches, derivatives -----------------------------------------------------
+
+
+def pairs() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(3)
+    true = rng.normal(size=(2, 60))
+    return np.round(true + rng.standard_t(2, size=true.shape), 1), true  # rounded: ties
+
+
+def test_paired_samples_are_hedged_as_a_scan_over_n_says():
+    proxy, true = pairs()
+    found = bt.hedge_n(bt.Policy.from_samples(proxy), true, max_n=256.0)
+    for row in range(2):
+        _, inverse = np.unique(proxy[row], return_inverse=True)
+        cdf = np.cumsum(np.bincount(inverse)) / proxy.shape[1]
+        mean = np.bincount(inverse, weights=true[row]) / np.bincount(inverse)
+
+        def earned(n: float, cdf: np.ndarray = cdf, mean: np.ndarray = mean) -> float:
+            return float(np.diff(cdf**n, prepend=0.0) @ mean)
+
+        scan = np.geomspace(1, 256, 4001)
+        best = scan[np.argmax([earned(n) for n in scan])]
+        assert float(found.parameter[row]) == pytest.approx(best, rel=2e-3)
+        assert float(found.true_reward[row]) == pytest.approx(earned(best), abs=1e-6)
+        assert float(found.true_reward[row]) >= earned(best) - 1e-14
+
+
+def test_the_value_is_differentiated_with_the_parameter_held():
+    proxy, true = pairs()
+    reference = bt.Policy.from_samples(jnp.asarray(proxy[0]))
+
+    @jax.jit
+    def value(values: jax.Array) -> jax.Array:
+        return bt.hedge_temperature(reference, values, n=math.inf).true_reward
+
+    at, direction = jnp.asarray(true[0]), jnp.asarray(true[1])
+    _, forward = jax.jvp(value, (at,), (direction,))
+    step = 1e-4
+    ahead, behind = (float(value(at + s * direction)) for s in (step, -step))
+    # A central difference of a maximum: step² times a third derivative.
+    assert float(forward) == pytest.approx((ahead - behind) / (2 * step), rel=1e-5)
+    assert float(jnp.sum(jax.grad(value)(at) * direction)) == pytest.approx(float(forward))
+
+
+# --- refused ---------------------------------------------------------------------------
+
+REFUSED: dict[str, tuple[Any, str]] = {
+    "too few values": (lambda r: bt.hedge_n(r, [1.0, 2.0]), r"true_reward .* shape \(2,\)"),
+    "integers": (lambda r: bt.hedge_n(r, [1, 2, 3]), "true_reward must be floating point"),
+    "NaN": (lambda r: bt.hedge_n(r, [1.0, math.nan, 0.0]), "true_reward must be finite"),
+    "max_n": (lambda r: bt.hedge_n(r, [1.0, 2.0, 0.0], max_n=0.5), "max_n must be .* got 0.5"),
+    "max_mean": (
+        lambda r: bt.hedge_mean_extra_draws(r, [1.0, 2.0, 0.0], max_mean=-1.0),
+        "max_mean must be .* got -1",
+    ),
+    "n": (lambda r: bt.hedge_temperature(r, [1.0, 2.0, 0.0], n=0.0), "n must be"),
+    "temperature": (
+        lambda r: bt.hedge_n(r, [1.0, 2.0, 0.0], temperature=-0.1),
+        "temperature must be",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_bad_input_is_refused(case: str):
+    call, message = REFUSED[case]
+    with pytest.raises(ValueError, match=message):
+        call(bt.Policy.from_probs([0.5, 0.3, 0.2], rewards=[0.0, 0.5, 1.0]))
+
+
+def test_a_best_temperature_that_nodes_do_not_resolve_is_refused():
+    uniform, _ = problem(2561)
+    with pytest.raises(ValueError, match="reference has too few nodes for the temperature"):
+        bt.hedge_temperature(uniform, jnp.exp(uniform.log_cdf), n=16)  # the colder the better

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import bon_theory
-from bon_theory import alignment, bounds
+from bon_theory import alignment, bounds, sequence
 from tests.test_architecture import FLOORS
 
 PAGE = Path(__file__).with_name("api.md")
@@ -105,7 +105,8 @@ def render() -> str:
         (sys.modules[f"bon_theory.{name}"], "", list(group))
         for name, group in groupby(names, key=lambda pair: floor(pair[1]))
     ]
-    sections += [(m, f"{m.__name__.split('.')[-1]}.", public_names(m)) for m in (bounds, alignment)]
+    offered = (bounds, sequence, alignment)
+    sections += [(m, f"{m.__name__.split('.')[-1]}.", public_names(m)) for m in offered]
     for module, prefix, group in sections:
         blocks += [f"## {module.__name__}", markdown(inspect.getdoc(module) or "").split("\n\n")[0]]
         for name, thing in group:

@@ -1,0 +1,220 @@
+r"""Long sequences: what a reward per symbol costs, and the phase transition in the number of draws.
+
+**Necessary draws.** Let any rule pick one of :math:`n` i.i.d. sequences. The sequence is in a set
+:math:`A` only if one of the draws is, so :math:`P(A) \le 1 - (1 - \pi(A))^n`: among all rules
+best-of-n on a tie-free score has the most concentrated density, and as KL is a convex functional of
+the density, :math:`\mathrm{KL}(P\|\pi) \le \log n - (n-1)/n`. On the other side (Donsker and
+Varadhan) a law whose mean reward per symbol is :math:`x` has :math:`\mathrm{KL}(P\|\pi^m) \ge
+\sup_\theta\,[m \theta x - m \log E e^{\theta r}] = m I(x)`, with :math:`I` the Cramér rate. Hence
+
+.. math:: \log n - \frac{n-1}{n} \ge m\,I(E_\pi r + g) \ge \frac{2 m g^2}{R^2},
+
+the last by Hoeffding's lemma for rewards in a range :math:`R`: a gain :math:`g` per symbol needs
+exponentially many whole sequences.
+
+**Phase transition.** With :math:`n = e^{\rho m}` sequences and :math:`D = \mathrm{KL}(P^*\|\pi)` of
+one symbol, the typical sequences of :math:`P^*` have probability :math:`e^{-mD}` under the
+reference, relative to their own. If :math:`\rho < D` none is drawn, or one, which is then kept:
+:math:`P_n(x) \approx n\,\pi(x)` there, and :math:`\mathrm{KL}(P^{*m}\|P_n)/m \to D - \rho`. The law
+is frozen into that of hard best-of-n: the best of :math:`e^{\rho m}` sequences has reward
+:math:`x_\rho` per symbol, :math:`I(x_\rho) = \rho`. Beyond :math:`D` many are drawn and the softmax
+among them is the tilt. Derived here; [V] states the exponential law.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from bon_theory.arguments import Numbers, scalar
+from bon_theory.divergences import kl_divergence
+from bon_theory.performance import expected_reward
+from bon_theory.policy import Policy
+from bon_theory.selection import exponential_tilt
+from bon_theory.tuning.root import increasing_root
+
+__all__ = ["cramer_rate", "limit_kl", "limit_reward", "necessary_log_n"]
+
+
+def cramer_rate(reference: Policy, mean_reward: Numbers) -> jax.Array:
+    r"""The rate :math:`I(x) = \sup_\theta\,[\theta x - \log E_\pi e^{\theta r}]`, in nats.
+
+    It is the least :math:`\mathrm{KL}(P\|\pi)` of any :math:`P` with :math:`E_P r = x`, attained by
+    the tilt of that mean, and is computed as that divergence: without cancellation near the mean,
+    where it is :math:`(x - E_\pi r)^2/(2\mathrm{Var}_\pi r)`. :math:`-\log \pi(r = x)` at the
+    lowest and highest reward, infinite beyond.
+
+    Args:
+        reference: :math:`\pi`, discrete, without batch axes (``vmap`` for many): the law of one
+            symbol, or :func:`~bon_theory.sequence.total_reward` of whole sequences.
+        mean_reward: :math:`x`; any shape.
+
+    Raises:
+        ValueError: the reference is continuous or batched, or ``mean_reward`` is not finite.
+
+    Example:
+        >>> import jax
+        >>> import bon_theory as bt
+        >>> from bon_theory import sequence
+        >>> coin = bt.Policy.from_probs([0.5, 0.5], rewards=[0.0, 1.0])
+        >>> round(float(sequence.cramer_rate(coin, 0.75)), 6)  # log 2 - entropy(1/4)
+        0.130812
+        >>> slope = jax.grad(lambda x: sequence.cramer_rate(coin, x))(0.75)
+        >>> round(float(slope), 5)  # θ of the tilt with that mean
+        1.09861
+
+    Cramér 1938; computed as a divergence, derived here.
+    """
+    x = scalar("mean_reward", mean_reward, _single(reference).dtype)
+    return jnp.vectorize(functools.partial(_rate, reference))(x)
+
+
+def necessary_log_n(reference: Policy, mean_reward: Numbers, *, length: int = 1) -> jax.Array:
+    r"""The least :math:`\log n` with which any rule among :math:`n` sequences can earn so much.
+
+    The root of :math:`\log n - (n-1)/n = m\,I(x)`; see the module's derivation.
+
+    Args:
+        reference: the law of one symbol, discrete, without batch axes.
+        mean_reward: :math:`x`, the expected reward per symbol of what is kept; any shape.
+        length: :math:`m`, the number of symbols.
+
+    Raises:
+        ValueError: as :func:`cramer_rate`; ``length < 1``.
+
+    Example:
+        >>> import math
+        >>> import bon_theory as bt
+        >>> from bon_theory import sequence
+        >>> coin = bt.Policy.from_probs([0.5, 0.5], rewards=[0.0, 1.0])
+        >>> round(math.exp(sequence.necessary_log_n(coin, 0.75, length=64)))
+        11753
+
+    [V] for the exponential law; the bound is derived here.
+    """
+    if length < 1:
+        raise ValueError(f"length must be at least 1, got {length}: it counts symbols.")
+    cost = length * cramer_rate(reference, mean_reward)
+
+    def newton(_: int, y: jax.Array) -> jax.Array:
+        # y - 1 + e^{-y} = cost is convex and increasing; from the right of the root it converges.
+        return y - (y + jnp.expm1(-y) - cost) / -jnp.expm1(-y)
+
+    # The start is right of the root, which is 0 or infinite where the cost is.
+    costly = (cost > 0) & (cost < jnp.inf)
+    start = jnp.where(costly, cost + jnp.sqrt(2 * jnp.where(costly, cost, 1)), 1)
+    before = jax.lax.stop_gradient(jax.lax.fori_loop(0, 12, newton, start))
+    return jnp.where(costly, newton(0, before), cost)  # the last step carries the derivative
+
+
+def limit_kl(symbol: Policy, temperature: Numbers, growth_rate: Numbers) -> jax.Array:
+    r""":math:`\lim_m \mathrm{KL}(P^{*m}\|P_n)/m` with :math:`n = e^{\rho m}` whole sequences.
+
+    .. math:: \lim_{m\to\infty} \tfrac1m \mathrm{KL}(P^{*m}\|P_n) = \max(D - \rho, 0),
+              \qquad D = \mathrm{KL}(P^*\|\pi)
+
+    Args:
+        symbol: :math:`\pi`, the law of one symbol.
+        temperature: :math:`\lambda`.
+        growth_rate: :math:`\rho \ge 0`, nats of :math:`\log n` per symbol.
+
+    Raises:
+        ValueError: ``growth_rate`` is negative or not finite, or as :func:`exponential_tilt`.
+
+    Example:
+        >>> import bon_theory as bt
+        >>> from bon_theory import sequence
+        >>> coin = bt.Policy.from_probs([0.5, 0.5], rewards=[0.0, 1.0])
+        >>> round(float(sequence.limit_kl(coin, temperature=0.5, growth_rate=0.1)), 6)
+        0.227813
+
+    Derived here.
+    """
+    rho = scalar("growth_rate", growth_rate, symbol.dtype, at_least=0)
+    return jnp.maximum(kl_divergence(exponential_tilt(symbol, temperature), symbol) - rho, 0)
+
+
+def limit_reward(symbol: Policy, temperature: Numbers, growth_rate: Numbers) -> jax.Array:
+    r"""The limit of the reward per symbol with :math:`n = e^{\rho m}` whole sequences.
+
+    .. math:: \lim_{m\to\infty} \tfrac1m E_{P_n} R = x, \qquad I(x) = \min(\rho, D),
+              \quad x \ge E_\pi r
+
+    the best of :math:`e^{\rho m}` sequences while :math:`\rho < D`, the tilt's mean beyond.
+
+    Args:
+        symbol: :math:`\pi`, the law of one symbol, discrete, without batch axes.
+        temperature: :math:`\lambda > 0`, a scalar.
+        growth_rate: :math:`\rho \ge 0`, a scalar.
+
+    Raises:
+        ValueError: ``growth_rate`` is negative, ``temperature`` not positive, or one not finite.
+
+    Example:
+        >>> import bon_theory as bt
+        >>> from bon_theory import sequence
+        >>> coin = bt.Policy.from_probs([0.5, 0.5], rewards=[0.0, 1.0])
+        >>> rewards = [sequence.limit_reward(coin, 0.5, rho) for rho in (0.1, 1.0)]
+        >>> [round(float(reward), 4) for reward in rewards]
+        [0.7198, 0.8808]
+
+    Derived here.
+    """
+    dtype = _single(symbol).dtype
+    rho = scalar("growth_rate", growth_rate, dtype, at_least=0)
+    lam = scalar("temperature", temperature, dtype, at_least=float(jnp.finfo(dtype).tiny))
+    most = kl_divergence(_tilted(symbol, 1 / lam), symbol)
+    target = jnp.minimum(rho, most)
+
+    def excess(theta: jax.Array) -> jax.Array:
+        return kl_divergence(_tilted(symbol, theta), symbol) - target
+
+    theta = increasing_root(excess, jnp.zeros_like(lam), 1 / lam, -target, most - target)
+    return expected_reward(_tilted(symbol, theta))
+
+
+def _tilted(reference: Policy, theta: jax.Array) -> Policy:
+    """The tilt by e^{θr} for θ of either sign."""
+    log_weights = theta * reference.rewards
+    log_normaliser = jax.nn.logsumexp(reference.log_probs + log_weights)
+    return reference.with_log_ratio(log_weights - log_normaliser)
+
+
+def _rate(reference: Policy, x: jax.Array) -> jax.Array:
+    possible = reference.log_probs > -jnp.inf
+    rewards = jnp.where(possible, reference.rewards, jnp.nan)
+    low, high = jnp.nanmin(rewards), jnp.nanmax(rewards)
+    inside = (x > low) & (x < high)
+    x_inside = jnp.where(inside, x, expected_reward(reference))
+
+    # Beyond ±limit the tilt is its extreme reward to rounding.
+    gap = jnp.nanmin(
+        jnp.where(
+            (rewards > low) & (rewards < high),
+            jnp.minimum(rewards - low, high - rewards),
+            high - low,
+        )
+    )
+    rarest = jnp.min(jnp.where(possible, reference.log_probs, 0))
+    limit = (-jnp.log(jnp.finfo(x.dtype).tiny) - rarest) / jnp.where(gap > 0, gap, 1)
+
+    def excess(theta: jax.Array) -> jax.Array:
+        return expected_reward(_tilted(reference, theta)) - x_inside
+
+    theta = increasing_root(excess, -limit, limit, low - x_inside, high - x_inside)
+    rate = kl_divergence(_tilted(reference, theta), reference)
+    at_end = -jax.nn.logsumexp(jnp.where(rewards == x, reference.log_probs, -jnp.inf))
+    beyond = jnp.where((x < low) | (x > high), jnp.inf, at_end)
+    return jnp.where(jnp.isnan(x), jnp.nan, jnp.where(inside, rate, beyond))
+
+
+def _single(reference: Policy) -> Policy:
+    if reference.continuous or reference.batch_shape:
+        raise ValueError(
+            "reference must be one discrete law, got "
+            f"{'a continuous one' if reference.continuous else reference.batch_shape}: "
+            "discretise it, and use jax.vmap for many."
+        )
+    return reference

@@ -1,0 +1,310 @@
+r"""A law of whole sequences, held block by block.
+
+Selection by additive reward looks at a block's total reward alone, so given that total (and the
+state in which the block ends, for a Markov reference) the block's symbols follow the reference.
+Whatever is asked about sequences is therefore a question about levels of reward: :math:`m L + 1` of
+them instead of :math:`K^m` sequences.
+
+.. math:: P(x^m) = \prod_t P_t(\text{block}_t \mid s_{t-1}), \qquad
+          P_t(\text{block} \mid s) = \pi(\text{block} \mid s)\, \rho_t(k, s' \mid s)
+
+with :math:`k` the level of the block's reward, :math:`s` the state it starts from and :math:`s'`
+the state it ends in. An i.i.d. reference is the case of a single state. Derived here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from bon_theory.divergences import log_ratio
+from bon_theory.policy import Policy
+from bon_theory.sequence.convolution import log_convolution_power, log_sum
+from bon_theory.sequence.lattice import Lattice
+from bon_theory.sequence.markov import MarkovChain, log_block_law
+
+__all__ = ["SequenceLaw", "Stretch"]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Stretch:
+    """A run of equally long blocks.
+
+    Attributes:
+        policy: the law of one block, ``[T, S, N·E]``: ``S`` states to start from, ``N`` levels of
+            reward and, innermost, ``E`` states to end in; ``T`` is ``count`` if the blocks' laws
+            differ and 1 if they do not. ``S = E = 1`` for an i.i.d. reference; for a Markov
+            reference ``E = K`` and, in the first stretch, ``S = K + 1``: the sequence starts from
+            the last. A stretch that is the last block alone has ``E = 1``: nothing follows.
+        count: the number of blocks (static).
+        num_ends: ``E`` (static).
+
+    Example:
+        >>> import bon_theory as bt
+        >>> from bon_theory import sequence
+        >>> coin = bt.Policy.from_probs([0.5, 0.5], rewards=[0.0, 1.0])
+        >>> [stretch] = sequence.SequenceLaw.independent(coin, 32, block_length=8).stretches
+        >>> stretch.count, stretch.policy.log_probs.shape
+        (4, (1, 1, 9))
+
+    Derived here (bookkeeping; no published counterpart).
+    """
+
+    policy: Policy
+    count: int = dataclasses.field(metadata={"static": True})
+    num_ends: int = dataclasses.field(metadata={"static": True})
+
+    @property
+    def log_joint(self) -> jax.Array:
+        """Log-probabilities of level and end, ``[T, S, N, E]``."""
+        return self._by_end(self.policy.log_probs)
+
+    @property
+    def rewards(self) -> jax.Array:
+        """The block's reward at each level and end, ``[T, S, N, E]``."""
+        return self._by_end(self.policy.rewards)
+
+    @property
+    def levels(self) -> Policy:
+        """The law of the block's reward, ``[T, S, N]``."""
+        log_masses = log_sum(self.log_joint, axis=-1)
+        return Policy.from_logits(log_masses, self.rewards[..., 0])
+
+    def _by_end(self, array: jax.Array) -> jax.Array:
+        return array.reshape(*array.shape[:-1], -1, self.num_ends)
+
+    def selected(self, selection: Callable[[Policy], Policy], values: jax.Array | None) -> Stretch:
+        """The stretch whose blocks are selected by their reward, plus the ``values`` of its end."""
+        if values is None or self.num_ends == 1:  # a single end can make no difference
+            reference = self.levels
+        else:
+            rewards = self.rewards + values[:, None, None, :]
+            shape = (rewards.shape[0], *self.policy.log_probs.shape[1:])
+            rewards = rewards.reshape(shape)
+            reference = Policy.from_logits(
+                jnp.broadcast_to(self.policy.log_probs, rewards.shape), rewards
+            )
+        policy = selection(reference)
+        if policy.log_probs.shape != reference.log_probs.shape:
+            raise ValueError(
+                "parameters of the selection must be scalars, got some that make a batch of shape "
+                f"{policy.batch_shape}: use jax.vmap over them."
+            )
+        ratio = log_ratio(policy, reference)
+        if ratio.shape[-1] != self.policy.num_outcomes:
+            ratio = jnp.repeat(ratio, self.num_ends, axis=-1)
+        return dataclasses.replace(self, policy=self.policy.with_log_ratio(ratio))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class SequenceLaw:
+    r"""The law of a sequence of :math:`m` symbols in blocks; a frozen pytree.
+
+    Made by :meth:`independent` or :meth:`markov`, turned into the law of what is selected by
+    :meth:`select`.
+
+    Attributes:
+        stretches: runs of equal blocks, in order; the last may be one shorter block.
+        lattice: of the symbols' rewards (static).
+        length: :math:`m` (static).
+
+    Example:
+        >>> import bon_theory as bt
+        >>> from bon_theory import sequence
+        >>> coin = bt.Policy.from_probs([0.5, 0.5], rewards=[0.0, 1.0])
+        >>> reference = sequence.SequenceLaw.independent(coin, length=8)
+        >>> policy = reference.select(bt.soft_best_of_n, n=7.914, temperature=1.0)
+        >>> optimum = sequence.optimum(reference, temperature=1.0)
+        >>> round(float(sequence.kl_divergence(optimum, policy)), 4)
+        0.1
+
+    [V] for blockwise sampling with additive reward; the representation is derived here.
+    """
+
+    stretches: tuple[Stretch, ...]
+    lattice: Lattice = dataclasses.field(metadata={"static": True})
+    length: int = dataclasses.field(metadata={"static": True})
+
+    @staticmethod
+    def independent(
+        symbol: Policy,
+        length: int,
+        *,
+        block_length: int | None = None,
+        lattice: Lattice | None = None,
+    ) -> SequenceLaw:
+        r"""The law :math:`\pi^{\otimes m}` of i.i.d. symbols, cut into blocks of ``block_length``.
+
+        Args:
+            symbol: :math:`\pi`, discrete, without batch axes (``vmap`` for many).
+            length: :math:`m`, the number of symbols (static).
+            block_length: symbols per block (static): 1 is symbolwise, ``None`` the whole sequence.
+                What is left over makes one last, shorter block.
+            lattice: of the rewards; found by :meth:`Lattice.fit` unless given, which needs
+                concrete rewards.
+
+        Raises:
+            ValueError: a length is not a positive whole number, ``block_length > length``, the
+                symbol is continuous or batched, or its rewards are on no lattice.
+
+        Example:
+            >>> import bon_theory as bt
+            >>> from bon_theory import sequence
+            >>> die = bt.Policy.from_probs([1 / 6] * 6, rewards=[1, 2, 3, 4, 5, 6])
+            >>> reference = sequence.SequenceLaw.independent(die, length=20, block_length=8)
+            >>> [stretch.count for stretch in reference.stretches]
+            [2, 1]
+        """
+        blocks, rest = _blocks(length, block_length)
+        if symbol.continuous or symbol.batch_shape:
+            raise ValueError(
+                "symbol must be one discrete law, got "
+                f"{'a continuous one' if symbol.continuous else symbol.batch_shape}: "
+                "discretise it, and use jax.vmap for many."
+            )
+        lattice = Lattice.fit(symbol.rewards) if lattice is None else lattice
+        lattice.levels(symbol.rewards)  # off the lattice is an error, while rewards can be seen
+        return _independent(symbol, lattice, length, (length - rest) // blocks)
+
+    @staticmethod
+    def markov(chain: MarkovChain, length: int, *, block_length: int | None = None) -> SequenceLaw:
+        r"""The law of a Markov chain's first :math:`m` symbols, cut into blocks.
+
+        Args:
+            chain: the reference.
+            length: :math:`m`, the number of symbols (static).
+            block_length: symbols per block (static): 1 is symbolwise, ``None`` the whole sequence.
+
+        Raises:
+            ValueError: a length is not a positive whole number, or ``block_length > length``.
+
+        Example:
+            >>> from bon_theory import sequence
+            >>> chain = sequence.MarkovChain.from_probs(
+            ...     [0.5, 0.5], [[0.9, 0.1], [0.2, 0.8]], [0.0, 1.0])
+            >>> reference = sequence.SequenceLaw.markov(chain, length=32, block_length=8)
+            >>> round(float(sequence.expected_reward(reference)), 6)
+            11.222216
+        """
+        blocks, rest = _blocks(length, block_length)
+        return _markov(chain, length, (length - rest) // blocks)
+
+    def select(
+        self,
+        selection: Callable[..., Policy],
+        *parameters: Any,
+        look_ahead: tuple[jax.Array, ...] | None = None,
+        **named: Any,
+    ) -> SequenceLaw:
+        r"""The law of what is kept when ``selection`` is applied to every block in turn.
+
+        Each block is drawn from the reference given what was kept before it, and selected by its
+        own reward; with ``look_ahead`` by its reward plus the value of the state in which it ends
+        (:func:`bon_theory.sequence.look_ahead`).
+
+        Args:
+            selection: any of the library's, such as ``bt.soft_best_of_n``.
+            *parameters: handed on to it; scalars.
+            look_ahead: values of the ends, one array ``[count, E]`` per stretch.
+            **named: handed on as well.
+
+        Raises:
+            ValueError: as the selection does, or a parameter is not a scalar.
+
+        Example:
+            >>> import bon_theory as bt
+            >>> from bon_theory import sequence
+            >>> coin = bt.Policy.from_probs([0.5, 0.5], rewards=[0.0, 1.0])
+            >>> reference = sequence.SequenceLaw.independent(coin, length=8, block_length=2)
+            >>> policy = reference.select(bt.best_of_n, n=4)
+            >>> round(float(sequence.expected_reward(policy)), 6)
+            6.71875
+        """
+        values = (None,) * len(self.stretches) if look_ahead is None else look_ahead
+        stretches = tuple(
+            stretch.selected(lambda law: selection(law, *parameters, **named), value)
+            for stretch, value in zip(self.stretches, values, strict=True)
+        )
+        return dataclasses.replace(self, stretches=stretches)
+
+    @jax.jit
+    def visits(self) -> tuple[jax.Array, ...]:
+        """The probability that each block starts in each state, ``[count, S]`` per stretch.
+
+        Example:
+            >>> import bon_theory as bt
+            >>> from bon_theory import sequence
+            >>> coin = bt.Policy.from_probs([0.5, 0.5], rewards=[0.0, 1.0])
+            >>> [visits] = sequence.SequenceLaw.independent(coin, 32, block_length=8).visits()
+            >>> visits.shape
+            (4, 1)
+        """
+        starts = self.stretches[0].policy.log_probs.shape[1]
+        here = jnp.zeros(starts, self.stretches[0].policy.dtype).at[-1].set(1)
+        found = []
+        for stretch in self.stretches:
+            moves = jnp.exp(log_sum(stretch.log_joint, axis=-2))
+            moves = jnp.broadcast_to(moves, (stretch.count, *moves.shape[1:]))
+            _, starts, ends = moves.shape
+
+            def step(here: jax.Array, move: jax.Array, unused: int = starts - ends) -> Any:
+                return jnp.pad(here @ move, (0, unused)), here
+
+            after, visits = jax.lax.scan(step, here, moves)
+            found.append(visits)
+            here = after[:ends]
+        return tuple(found)
+
+
+@functools.partial(jax.jit, static_argnames=("lattice", "length", "size"))
+def _independent(symbol: Policy, lattice: Lattice, length: int, size: int) -> SequenceLaw:
+    masses = lattice.log_masses(symbol.log_probs, symbol.rewards)
+    stretches = []
+    for count, block in ((length // size, size), (1, length % size)):
+        if block:
+            law = log_convolution_power(masses, block)[None, None]
+            rewards = lattice.total_rewards(block, symbol.dtype)[None, None]
+            stretches.append(Stretch(Policy.from_logits(law, rewards), count, num_ends=1))
+    return SequenceLaw(tuple(stretches), lattice, length)
+
+
+@functools.partial(jax.jit, static_argnames=("length", "size"))
+def _markov(chain: MarkovChain, length: int, size: int) -> SequenceLaw:
+    def stretch(log_law: jax.Array, block: int, count: int) -> Stretch:
+        if block == length or block < size:  # nothing depends on where the last block ends
+            log_law = log_sum(log_law, axis=-1)[..., None]
+        ends = log_law.shape[-1]
+        rewards = jnp.repeat(chain.lattice.total_rewards(block, log_law.dtype), ends)
+        law = log_law.reshape(1, log_law.shape[0], -1)
+        return Stretch(Policy.from_logits(law, rewards[None, None]), count, ends)
+
+    # The first block starts from a state of its own, the last row.
+    starts = chain.log_initial[None]
+    if size < length:
+        starts = jnp.concatenate([chain.log_transition, starts])
+    stretches = [stretch(log_block_law(chain, starts, size), size, length // size)]
+    if rest := length % size:
+        law = log_block_law(chain, chain.log_transition, rest)
+        stretches.append(stretch(law, rest, 1))
+    return SequenceLaw(tuple(stretches), chain.lattice, length)
+
+
+def _blocks(length: int, block_length: int | None) -> tuple[int, int]:
+    """The number of equal blocks, and the length of a last, shorter one."""
+    size = length if block_length is None else block_length
+    for name, value in (("length", length), ("block_length", size)):
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
+    if size > length:
+        raise ValueError(
+            f"block_length must be at most length={length}, got {size}: "
+            "block_length=None takes the sequence as one block."
+        )
+    return divmod(length, size)

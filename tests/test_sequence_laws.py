@@ -1,0 +1,345 @@
+"""Lattices, tails, transforms, long sequences: what must hold of any law of sequences."""
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import bon_theory as bt
+from bon_theory import sequence
+from bon_theory.sequence.convolution import log_convolution_power, log_convolve
+from tests.oracles import sequences as oracle
+
+COIN = bt.Policy.from_probs([0.5, 0.5], [0.0, 1.0])
+DIE_PROBS, DIE_REWARDS = [0.4, 0.1, 0.3, 0.2], [0.0, 0.5, 1.0, 2.0]
+DIE = bt.Policy.from_probs(DIE_PROBS, DIE_REWARDS)
+ROWS = [[0.6, 0.3, 0.1], [0.25, 0.7, 0.05], [0.1, 0.0, 0.9]]
+CHAIN = sequence.MarkovChain.from_probs([0.2, 0.5, 0.3], ROWS, [0.0, 2.0, 1.0])
+
+
+WHOLE = sequence.SequenceLaw.independent(COIN, 8)
+BLOCKS = sequence.SequenceLaw.markov(CHAIN, 6, block_length=2)
+
+
+@jax.jit
+def approach(law: sequence.SequenceLaw, n: Any, temperature: Any) -> jax.Array:
+    """KL(P*‖P_n), block by block."""
+    policy = law.select(bt.soft_best_of_n, n, temperature)
+    return sequence.kl_divergence(sequence.optimum(law, temperature), policy)
+
+
+# --- laws of sums ------------------------------------------------------------------------
+
+
+def test_tails_of_a_sum_are_exact_to_the_last_digits_of_their_logarithms():
+    weights = [3, 1, 0, 7000]
+    law = np.array(weights) / sum(weights)
+    with np.errstate(divide="ignore"):
+        found = np.asarray(log_convolution_power(jnp.asarray(np.log(law)), 100))
+    exact = np.array(oracle.log_lattice_power(weights, 100))
+    assert exact.min() == -np.inf  # a total that cannot be had
+    assert exact[0] < math.log(1e-300)
+    possible = exact > -np.inf
+    np.testing.assert_array_equal(found > -np.inf, possible)
+    np.testing.assert_allclose(found[possible], exact[possible], rtol=1e-14, atol=1e-14)
+
+
+def test_long_convolutions_agree_with_numpy():
+    # More than one tile of results and one block of terms.
+    a, b = (np.random.default_rng(s).dirichlet(np.ones(size)) for s, size in ((0, 1500), (1, 200)))
+    found = log_convolve(jnp.asarray(np.log(a)), jnp.asarray(np.log(b)))
+    np.testing.assert_allclose(np.exp(found), np.convolve(a, b), rtol=1e-13)
+
+
+def test_a_chain_of_equal_rows_has_independent_symbols():
+    chain = sequence.MarkovChain.from_probs(DIE_PROBS, [DIE_PROBS] * 4, DIE_REWARDS)
+    markov = sequence.SequenceLaw.markov(chain, 200)
+    independent = sequence.SequenceLaw.independent(DIE, 200)
+    [ours], [theirs] = markov.stretches, independent.stretches
+    np.testing.assert_allclose(ours.policy.log_probs, theirs.policy.log_probs, rtol=1e-13)
+
+
+# --- transforms --------------------------------------------------------------------------
+
+
+def test_jit_vmap_and_a_loop_agree():
+    ns, temperatures = jnp.array([1.0, 3.5, 1e15]), jnp.array([0.3, 1.0, 5.0])
+    together = jax.vmap(approach, (None, 0, 0))(BLOCKS, ns, temperatures)
+    alone = [approach(BLOCKS, n, t) for n, t in zip(ns, temperatures, strict=True)]
+    np.testing.assert_allclose(together, jnp.stack(alone), rtol=1e-12)
+    eager = WHOLE.select(bt.soft_best_of_n, 3.5, 1.0)
+    found = sequence.kl_divergence(sequence.optimum(WHOLE, 1.0), eager)
+    np.testing.assert_allclose(found, approach(WHOLE, 3.5, 1.0), rtol=1e-12)
+
+
+def test_gradients_agree_with_differences():
+    lattice = sequence.Lattice.fit(CHAIN.rewards)
+
+    @jax.jit
+    def divergence(x: jax.Array) -> jax.Array:
+        n, temperature, first, again = x
+        initial = jnp.stack([first, 0.7 - first, 0.3 + 0 * first])
+        rows = jnp.asarray(ROWS).at[0].set(jnp.stack([again, 0.9 - again, 0.1 + 0 * first]))
+        chain = sequence.MarkovChain.from_probs(initial, rows, CHAIN.rewards, lattice=lattice)
+        return approach(sequence.SequenceLaw.markov(chain, 6, block_length=2), n, temperature)
+
+    x, h = jnp.array([5.0, 0.8, 0.2, 0.6]), 1e-5
+    steps = [(divergence(x + h * e) - divergence(x - h * e)) / (2 * h) for e in jnp.eye(4)]
+    # Central differences of step 1e-5 are good to about 1e-9.
+    np.testing.assert_allclose(jax.jit(jax.grad(divergence))(x), jnp.stack(steps), rtol=1e-7)
+
+
+def test_gradients_with_an_impossible_symbol_are_finite():
+    lattice = sequence.Lattice.fit([0.0, 1.0, 2.0])
+
+    def best(probs: jax.Array) -> jax.Array:
+        symbol = bt.Policy.from_probs(probs, [0.0, 1.0, 2.0])
+        law = sequence.SequenceLaw.independent(symbol, 3, lattice=lattice)
+        return sequence.expected_reward(law.select(bt.best_of_n, n=4))
+
+    assert np.all(np.isfinite(jax.jit(jax.grad(best))(jnp.array([0.5, 0.0, 0.5]))))
+
+
+def test_float32_is_accurate_to_its_precision():
+    single = jax.tree.map(lambda x: x.astype(jnp.float32), WHOLE)
+    exact = approach(WHOLE, 20.0, 1.0)
+    # Probabilities are good to 1e-6, and the divergence is the small difference of two laws.
+    np.testing.assert_allclose(approach(single, jnp.float32(20), jnp.float32(1)), exact, rtol=1e-4)
+    symbol = bt.Policy.from_probs(jnp.array(DIE_PROBS, jnp.float32), DIE_REWARDS)
+    law = sequence.SequenceLaw.independent(symbol, 200)
+    found = law.stretches[0].policy
+    assert found.dtype == jnp.float32
+    exact = sequence.SequenceLaw.independent(DIE, 200).stretches[0].policy.log_probs
+    np.testing.assert_allclose(found.log_probs, exact, rtol=1e-5)
+
+
+# --- draws -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("block_length", "n"), [(8, 7.914), (1, 2.990)])
+def test_the_draws_of_whole_sequences_and_of_symbols(block_length: int, n: float):
+    law = sequence.SequenceLaw.independent(COIN, 8, block_length=block_length)
+    found = sequence.n_for_kl_from_optimum(law, 0.1, 1.0)
+    assert float(found) == pytest.approx(n, abs=5e-4)
+    assert float(approach(law, found, 1.0)) == pytest.approx(0.1, rel=1e-11)
+
+
+def test_draws_at_the_ends():
+    reference_kl = float(approach(BLOCKS, 1.0, 1.0))
+    assert sequence.n_for_kl_from_optimum(BLOCKS, 1.01 * reference_kl, 1.0) == 1
+    # Myopic blocks do not come nearer than this, however many are drawn.
+    limit = float(approach(BLOCKS, 1e30, 1.0))
+    assert sequence.n_for_kl_from_optimum(BLOCKS, 0.99 * limit, 1.0) == np.inf
+    looking = sequence.n_for_kl_from_optimum(BLOCKS, 0.99 * limit, 1.0, ahead=True)
+    assert 1 < float(looking) < 100
+
+
+def test_the_slope_of_the_draws_is_that_of_the_inverse_function():
+    draws = jax.value_and_grad(lambda kl: sequence.n_for_kl_from_optimum(WHOLE, kl, 1.0))
+    n, slope = draws(0.1)
+    inverse = jax.jit(jax.grad(lambda n: approach(WHOLE, n, 1.0)))(n)
+    assert float(slope) == pytest.approx(1 / float(inverse), rel=1e-9)
+
+
+# --- long sequences ----------------------------------------------------------------------
+
+rate = jax.jit(lambda x: sequence.cramer_rate(DIE, x))
+
+
+def test_the_rate_agrees_with_its_supremum():
+    means = [0.01, 0.3, 0.75 + 1e-4, 1.0, 1.7, 1.9999]
+    exact = [oracle.cramer_rate(DIE_PROBS, DIE_REWARDS, mean) for mean in means]
+    np.testing.assert_allclose(rate(jnp.array(means)), exact, rtol=1e-10)
+
+
+def test_the_rate_at_and_beyond_the_extreme_rewards():
+    found = rate(jnp.array([-0.1, -0.0, 0.0, 2.0, 2.1, np.inf]))
+    np.testing.assert_allclose(
+        found, [np.inf, -np.log(0.4), -np.log(0.4), -np.log(0.2), np.inf, np.nan], rtol=1e-14
+    )
+    certain = bt.Policy.from_probs([1.0], [3.0])
+    np.testing.assert_array_equal(sequence.cramer_rate(certain, jnp.array([3.0, 4.0])), [0, np.inf])
+
+
+def test_the_rate_of_whole_sequences_is_that_of_symbols_times_their_number():
+    total = sequence.total_reward(sequence.SequenceLaw.independent(DIE, 20))
+    whole = sequence.cramer_rate(total, 20 * 1.3)
+    np.testing.assert_allclose(whole, 20 * rate(1.3), rtol=1e-11)
+
+
+def test_a_gain_costs_at_least_its_rate():
+    ns, length = jnp.array([1.0, 2.0, 16.0, 1e4, 1e12]), 32
+
+    @jax.jit
+    @jax.vmap
+    def costs(n: jax.Array) -> tuple[jax.Array, ...]:
+        law = sequence.SequenceLaw.independent(COIN, length)
+        best = law.select(bt.best_of_n, n=n)
+        mean = sequence.expected_reward(best) / length
+        least = sequence.necessary_log_n(COIN, mean, length=length)
+        return sequence.kl_divergence(best, law), mean, sequence.cramer_rate(COIN, mean), least
+
+    kl, mean, rates, least = map(np.asarray, costs(ns))
+    price = np.log(ns) - (ns - 1) / ns
+    slack = 1e-12
+    assert np.all(price >= kl - slack)
+    assert np.all(kl >= length * rates - slack)
+    assert np.all(rates >= 2 * (mean - 0.5) ** 2 - slack)
+    assert np.all(least <= np.log(ns) + 1e-6)  # at n = 1 the root is double
+    np.testing.assert_allclose(least + np.expm1(-least), length * rates, rtol=1e-12, atol=1e-14)
+
+
+def test_long_sequences_tend_to_the_phase_transition():
+    temperature, shares = 0.5, jnp.array([0.0, 0.3, 0.7, 1.3])
+    kl = float(sequence.limit_kl(COIN, temperature, 0.0))
+
+    length = 1024
+
+    @jax.jit
+    @jax.vmap
+    def per_symbol(growth_rate: jax.Array) -> tuple[jax.Array, jax.Array]:
+        law = sequence.SequenceLaw.independent(COIN, length)
+        policy = law.select(bt.soft_best_of_n, jnp.exp(growth_rate * length), temperature)
+        divergence = sequence.kl_divergence(sequence.optimum(law, temperature), policy)
+        return divergence / length, sequence.expected_reward(policy) / length
+
+    limit = np.asarray(sequence.limit_kl(COIN, temperature, shares * kl))
+    rewards = np.stack([sequence.limit_reward(COIN, temperature, rho) for rho in shares * kl])
+    divergence, reward = map(np.asarray, per_symbol(shares * kl))
+    np.testing.assert_allclose(divergence, limit, atol=math.log(length) / length)  # its order
+    np.testing.assert_allclose(reward, rewards, atol=0.005)
+    rates = sequence.cramer_rate(COIN, rewards)
+    np.testing.assert_allclose(rates, kl * np.minimum(shares, 1), rtol=1e-9, atol=1e-15)
+
+
+# --- lattices and bad input --------------------------------------------------------------
+
+
+def test_a_lattice_is_recognised():
+    lattice = sequence.Lattice.fit([0.1, 0.7, 0.3, 1.3])
+    assert lattice.num_levels == 7
+    assert lattice.levels(jnp.array([0.1, 0.7, 0.3, 1.3])).tolist() == [0, 3, 1, 6]
+    assert sequence.Lattice.fit(jnp.array([0.1, 0.2, 0.7], jnp.float32)).num_levels == 7
+    assert sequence.Lattice.fit([5.0]).num_levels == 1
+
+
+def test_rounded_rewards_move_log_ratios_by_no_more_than_stated():
+    rewards, length, temperature = np.array([0.0, 0.317, 0.7251, 1.0]), 3, 0.4
+    lattice = sequence.Lattice.round(rewards, 21)
+    symbol = bt.Policy.from_probs(DIE_PROBS, rewards)
+    law = sequence.SequenceLaw.independent(symbol, length, lattice=lattice)
+    policy = jax.jit(lambda law: law.select(bt.soft_best_of_n, 3, temperature))(law)
+    ratio = bt.log_ratio(policy.stretches[0].policy, law.stretches[0].policy)[0, 0]
+    words = oracle.sequences(4, length)
+    exact_law = oracle.markov_law(np.array(DIE_PROBS), np.array([DIE_PROBS] * 4), length)
+    exact = oracle.soft_best_of_n(3, temperature)(exact_law, rewards[words].sum(axis=1))
+    levels = np.asarray(lattice.levels(jnp.asarray(rewards)))[words].sum(axis=1)
+    moved = np.abs(np.asarray(ratio)[levels] - np.log(exact / exact_law)).max()
+    assert 1e-3 < moved <= length * lattice.spacing / temperature
+
+
+BAD: dict[str, tuple[Callable[[], Any], str]] = {
+    "off any lattice": (
+        lambda: sequence.SequenceLaw.independent(
+            bt.Policy.from_probs([0.5, 0.3, 0.2], [0.0, 1.0, math.pi]), 4
+        ),
+        "rewards must lie on a lattice",
+    ),
+    "off the given lattice": (
+        lambda: sequence.SequenceLaw.independent(DIE, 4, lattice=sequence.Lattice.fit([0.0, 1.0])),
+        "rewards must lie on Lattice",
+    ),
+    "traced rewards": (
+        lambda: jax.jit(lambda r: sequence.Lattice.fit(r))(jnp.arange(3.0)),
+        "rewards are traced",
+    ),
+    "infinite rewards": (lambda: sequence.Lattice.fit([0.0, np.inf]), "must be finite"),
+    "one level to round to": (lambda: sequence.Lattice.round([0.0, 1.0], 1), "num_levels"),
+    "no symbols": (lambda: sequence.SequenceLaw.independent(COIN, 0), "length must be"),
+    "half a symbol": (lambda: sequence.SequenceLaw.independent(COIN, 2.5), "length must be"),  # pyright: ignore
+    "no block": (
+        lambda: sequence.SequenceLaw.independent(COIN, 4, block_length=0),
+        "block_length must be a whole",
+    ),
+    "too long a block": (
+        lambda: sequence.SequenceLaw.markov(CHAIN, 4, block_length=5),
+        "block_length must be at most",
+    ),
+    "continuous symbols": (
+        lambda: sequence.SequenceLaw.independent(bt.Policy.uniform_reward(), 4),
+        "one discrete law",
+    ),
+    "a batch of symbols": (
+        lambda: sequence.SequenceLaw.independent(
+            bt.Policy.from_probs([[0.5, 0.5], [0.2, 0.8]], [0.0, 1.0]), 4
+        ),
+        "one discrete law",
+    ),
+    "rows that do not sum to one": (
+        lambda: sequence.MarkovChain.from_probs([0.5, 0.5], [[0.5, 0.6], [0.5, 0.5]], [0.0, 1.0]),
+        "transition rows must sum to one",
+    ),
+    "a negative transition": (
+        lambda: sequence.MarkovChain.from_probs([0.5, 0.5], [[1.5, -0.5], [0.5, 0.5]], [0.0, 1.0]),
+        "non-negative",
+    ),
+    "shapes that differ": (
+        lambda: sequence.MarkovChain.from_probs([0.5, 0.5], [[1.0]], [0.0, 1.0]),
+        "must agree",
+    ),
+    "too few draws": (lambda: WHOLE.select(bt.soft_best_of_n, 0.5, 1.0), "n must be"),
+    "many draws at once": (
+        lambda: WHOLE.select(bt.best_of_n, n=jnp.array([[1.0], [2.0]])),
+        "must be scalars",
+    ),
+    "no temperature": (lambda: sequence.optimum(WHOLE, 0.0), "temperature must be"),
+    "many temperatures": (lambda: sequence.optimum(WHOLE, jnp.ones(2)), "must be a scalar"),
+    "a negative budget": (
+        lambda: sequence.n_for_kl_from_optimum(WHOLE, -0.1, 1.0),
+        "kl must be",
+    ),
+    "other blocks": (
+        lambda: sequence.kl_divergence(WHOLE, BLOCKS),
+        "the same blocks",
+    ),
+    "blocks with a memory": (
+        lambda: sequence.total_reward(BLOCKS),
+        "independent blocks",
+    ),
+    "a batch of references": (
+        lambda: sequence.cramer_rate(
+            bt.Policy.from_probs([[0.5, 0.5], [0.2, 0.8]], [0.0, 1.0]), 0.5
+        ),
+        "one discrete law",
+    ),
+    "no length": (lambda: sequence.necessary_log_n(COIN, 0.7, length=0), "length must be"),
+    "a negative rate": (lambda: sequence.limit_kl(COIN, 1.0, -1.0), "growth_rate must be"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_refused_with_a_reason(case: str):
+    call, message = BAD[case]
+    with pytest.raises(ValueError, match=re.escape(message)):
+        call()
+
+
+def test_traced_bad_input_gives_nan():
+    assert np.isnan(
+        jax.jit(lambda n: sequence.expected_reward(WHOLE.select(bt.best_of_n, n=n)))(0.5)
+    )
+    off = bt.Policy.from_probs([0.5, 0.5], [0.0, 0.7])
+    lattice = sequence.Lattice.fit([0.0, 1.0])
+
+    @jax.jit
+    def reward(symbol: bt.Policy) -> jax.Array:
+        law = sequence.SequenceLaw.independent(symbol, 4, lattice=lattice)
+        return sequence.expected_reward(law)
+
+    assert np.isnan(reward(off))
+    assert not np.isnan(reward(COIN))

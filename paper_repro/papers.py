@@ -74,6 +74,18 @@ PAPERS: tuple[Paper, ...] = (
         "Audrey Huang et al.",
         "2503.21878",
     ),
+    Paper(
+        "inference_time_reward_hacking",
+        "Inference-Time Reward Hacking in Large Language Models",
+        "Hadi Khalaf et al.",
+        "2506.19248",
+    ),
+    Paper(
+        "reward_model_overoptimization",
+        "Scaling Laws for Reward Model Overoptimization",
+        "Leo Gao, John Schulman, Jacob Hilton",
+        "2210.10760",
+    ),
 )
 
 

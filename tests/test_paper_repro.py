@@ -138,7 +138,7 @@ def bonbon_results() -> list[Computed]:
 
 def test_every_claim_of_bonbon_comes_out_as_documented(bonbon_results: list[Computed]):
     assert [computed for computed in bonbon_results if computed.unexpected] == []
-    assert sum(computed.verdict == "sharpened" for computed in bonbon_results) >= 3
+    assert sum(computed.verdict == "sharpened" for computed in bonbon_results) >= 2
 
 
 def test_a_wrong_theory_is_found():

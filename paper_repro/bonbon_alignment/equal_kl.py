@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from functools import cache, partial
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 from numpy.typing import ArrayLike, NDArray
 
-import bon_theory as bt
 from paper_repro.bonbon_alignment.rank_policies import (
     BEST_OF_N_CHECK,
     OPTIMAL_CHECK,
@@ -18,7 +15,6 @@ from paper_repro.bonbon_alignment.rank_policies import (
     best_of_n_curve,
     optimal_curve,
     rivals,
-    uniform,
 )
 from paper_repro.claim import Claim, Tolerance, printed
 from paper_repro.search import maximum, root
@@ -70,26 +66,6 @@ def _largest_gap() -> tuple[float, float]:
 def _win_rates_at_equal_kl() -> list[float]:
     """Win rate of the optimum minus that of each rival at the rival's KL."""
     return [win_rate_at_kl(kl) - win_rate for win_rate, kl, *_ in rivals().tolist()]
-
-
-@jax.jit
-def _best_of_poisson(mean_extra_draws: Array) -> tuple[Array, Array]:
-    policy = bt.best_of_poisson(uniform(), mean_extra_draws)
-    return bt.win_rate(policy, uniform()), bt.kl_divergence(policy, uniform())
-
-
-def _poisson_excess() -> float:
-    """Largest KL(best-of-Poisson) − KL(optimum) at equal win rate, over μ."""
-
-    def excess(mean_extra_draws: float) -> float:
-        win_rate, kl = map(float, _best_of_poisson(jnp.asarray(mean_extra_draws)))
-        strength = root(
-            lambda c: float(optimal_curve(jnp.asarray([c]))[0][0]) - win_rate, 1e-6, 1e3
-        )
-        optimal = float(optimal_curve(jnp.asarray([strength]))[1][0])
-        return kl - optimal
-
-    return maximum(excess, 2.0, 6.0, accuracy=1e-4)[0]
 
 
 def _decrease_in_n() -> NDArray[np.float64]:
@@ -191,20 +167,5 @@ CLAIMS: tuple[Claim, ...] = (
         labels=("n=1000",),
         source="derived",
         checked_by=_BOTH,
-    ),
-    _claim(
-        id="bonbon/best-of-poisson-excess",
-        where="related: Khalaf et al., Best-of-Poisson",
-        statement=(
-            "Best-of-Poisson needs less than 8e-4 nats more than the optimum with the same win "
-            "rate. Entry: the largest excess over μ."
-        ),
-        compute=_poisson_excess,
-        expected=8e-4,
-        relation="<=",
-        tolerance=Tolerance("the sharp value is stated to 4 significant digits", absolute=5e-8),
-        sharper="The largest excess is 6.751e-4, at μ = 3.358.",
-        sharp_value=6.751e-4,
-        checked_by=("best_of_poisson on uniform reward", OPTIMAL_CHECK),
     ),
 )

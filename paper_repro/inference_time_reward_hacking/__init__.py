@@ -1,0 +1,1 @@
+"""Khalaf et al., *Inference-Time Reward Hacking in Large Language Models* [K]."""

@@ -1,0 +1,1 @@
+"""Gao, Schulman and Hilton, *Scaling Laws for Reward Model Overoptimization* [Gao]."""

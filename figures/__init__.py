@@ -25,6 +25,7 @@ ALL: tuple[str, ...] = (
     "ties",
     "families",
     "bounds",
+    "bonbon",
     "readme",
 )
 

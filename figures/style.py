@@ -40,6 +40,8 @@ COLORS: dict[str, str] = {
     "soft_best_of_n": "#D55E00",
     "best_of_poisson": "#009E73",
     "top_fraction": "#CC79A7",
+    "bonbon": "#E69F00",
+    "dpo": "#56B4E9",
 }
 #: Published inequalities and asymptotes, beside the exact values in a method's colour.
 BOUND = "#7F7F7F"

@@ -18,6 +18,7 @@ from matplotlib.text import Text
 import bon_theory as bt
 import figures
 from figures import (
+    bonbon,
     bounds,
     convergence_rate,
     families,
@@ -44,6 +45,7 @@ POINTS = {
     "ties": 9,
     "families": 5,
     "bounds": 512,
+    "bonbon": 5,
     "readme": 9,
 }
 SMALL = Config(
@@ -110,6 +112,7 @@ MODULES: dict[str, ModuleType] = {
         ties,
         families,
         bounds,
+        bonbon,
         readme,
         language_model,
     )
@@ -340,6 +343,17 @@ def test_families_keep_their_known_places() -> None:
     for name in ("best_of_n", "best_of_poisson", "soft_best_of_n", "top_fraction"):
         assert data("families")[name]["shortfall"].min() > -1e-10
     np.testing.assert_allclose(data("families")["win_rate_optimal"]["shortfall"], 0, atol=1e-10)
+
+
+def test_bonbon_starts_at_ipo_best_of_n_and_ends_at_best_of_n() -> None:
+    found = data("bonbon")
+    sweep, by_n = found[f"bonbon_{bonbon.N}"], found["by_n"]
+    here = by_n["n"] == bonbon.N
+    assert sweep["win_rate"][0] == pytest.approx(by_n["win_rate"][here][0], abs=1e-10)
+    assert sweep["win_rate"][-1] == pytest.approx(bonbon.N / (bonbon.N + 1), abs=1e-10)
+    # IPO on ordinary pairs follows the optimum at every time.
+    np.testing.assert_allclose(found["flow_ipo"]["shortfall"], 0, atol=2e-4)  # 64 levels
+    assert found["flow_ipo_best_of_n"]["win_rate"].max() > 0.96  # the flow overshoots
 
 
 def test_simulated_points_of_the_readme_lie_on_the_curves() -> None:

@@ -75,7 +75,7 @@ def ipo_loss(policy: Policy, reference: Policy, beta: Numbers, n: Numbers = 2) -
         >>> float(bt.alignment.ipo_loss(coin, coin, beta=0.5))
         1.0
 
-    Azar et al. 2024; on these pairs [G] §4.
+    Azar et al. 2023; on these pairs [G] §4.
     """
     margin = 0.5 / positive("beta", beta, reference.dtype)
     return _pair_mean(_ipo, policy, reference, n, beta=margin)

@@ -90,7 +90,7 @@ def ipo(reference: Policy, beta: Numbers, n: Numbers = 2) -> Policy:
         >>> float(bt.kl_divergence(policy, optimum)) < 1e-9
         True
 
-    The loss is that of Azar et al. 2024, with [G]'s pairs; the equation is derived here
+    The loss is that of Azar et al. 2023, with [G]'s pairs; the equation is derived here
     (:mod:`bon_theory.alignment.stationarity`).
     """
     return _minimiser(reference, n, beta, 0.0)
@@ -220,7 +220,7 @@ def dpo(reference: Policy, beta: Numbers, label_temperature: Numbers) -> Policy:
         0.731059
 
     Rafailov et al. 2023 for the loss and the minimiser; what happens without noise is derived here
-    (Azar et al. 2024 observe it for a pair).
+    (Azar et al. 2023 observe it for a pair).
     """
     tau = scalar("label_temperature", label_temperature, reference.dtype, at_least=0)
     require(

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
-from paper_repro.bonbon_alignment import contrastive, discrete, equal_kl, rank_policies
+from paper_repro.bonbon_alignment import (
+    contrastive,
+    converged,
+    discrete,
+    equal_kl,
+    rank_policies,
+)
 from paper_repro.claim import Claim
 
 _claim = partial(
@@ -45,5 +51,6 @@ CLAIMS: tuple[Claim, ...] = (
     *equal_kl.CLAIMS,
     *discrete.CLAIMS,
     *contrastive.CLAIMS,
+    *converged.CLAIMS,
     *_TRAINING,
 )

@@ -24,6 +24,8 @@ ALL: tuple[str, ...] = (
     "convergence_rate",
     "ties",
     "families",
+    "choosing",
+    "hedging",
     "bounds",
     "bonbon",
     "readme",

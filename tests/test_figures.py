@@ -20,9 +20,11 @@ import figures
 from figures import (
     bonbon,
     bounds,
+    choosing,
     convergence_rate,
     families,
     frontiers,
+    hedging,
     language_model,
     output,
     readme,
@@ -44,6 +46,8 @@ POINTS = {
     "convergence_rate": 13,
     "ties": 9,
     "families": 5,
+    "choosing": 4,
+    "hedging": 7,
     "bounds": 512,
     "bonbon": 5,
     "readme": 9,
@@ -111,6 +115,8 @@ MODULES: dict[str, ModuleType] = {
         convergence_rate,
         ties,
         families,
+        choosing,
+        hedging,
         bounds,
         bonbon,
         readme,
@@ -354,6 +360,26 @@ def test_bonbon_starts_at_ipo_best_of_n_and_ends_at_best_of_n() -> None:
     # IPO on ordinary pairs follows the optimum at every time.
     np.testing.assert_allclose(found["flow_ipo"]["shortfall"], 0, atol=2e-4)  # 64 levels
     assert found["flow_ipo_best_of_n"]["win_rate"].max() > 0.96  # the flow overshoots
+
+
+def test_softness_pays_beyond_a_fifth_of_the_square() -> None:
+    table = data("choosing")["crossings"]
+    np.testing.assert_allclose(table["n"] / (table["hard"] ** 2 / 5), 1, atol=0.26)
+    advantage = data("choosing")["advantage"]
+    assert advantage["share"].max() < 1
+    assert advantage["share"][(advantage["hard"] == 8) & (advantage["n"] < 10)] < 0
+    temperatures = data("choosing")["temperatures"]
+    budgets = dict(
+        zip(*(data("choosing")["budgets"][c].tolist() for c in ("kl", "hard_n")), strict=True)
+    )
+    assert all(n > budgets[kl] for kl, n in zip(temperatures["kl"], temperatures["n"], strict=True))
+
+
+def test_nothing_of_a_hedging_curve_is_above_its_marked_point() -> None:
+    for name in hedging.NAMES:
+        curve, [top] = data("hedging")[name], data("hedging")[f"{name}/best"]["true_reward"]
+        assert curve["true_reward"].max() <= top
+    assert "λ = 0.0383" in data("hedging").caption
 
 
 def test_simulated_points_of_the_readme_lie_on_the_curves() -> None:

@@ -27,6 +27,7 @@ ALL: tuple[str, ...] = (
     "choosing",
     "hedging",
     "bounds",
+    "sequences",
     "bonbon",
     "readme",
 )

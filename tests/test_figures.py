@@ -29,6 +29,7 @@ from figures import (
     output,
     readme,
     reward_frontier,
+    sequences,
     style,
     ties,
     win_rate_frontier,
@@ -49,6 +50,7 @@ POINTS = {
     "choosing": 4,
     "hedging": 7,
     "bounds": 512,
+    "sequences": 9,
     "bonbon": 5,
     "readme": 9,
 }
@@ -118,6 +120,7 @@ MODULES: dict[str, ModuleType] = {
         choosing,
         hedging,
         bounds,
+        sequences,
         bonbon,
         readme,
         language_model,
@@ -421,3 +424,28 @@ def test_the_language_model_figure_reads_saved_results(tmp_path: Path) -> None:
 def test_the_caption_follows_the_results() -> None:
     changed = replace(results(), num_parameters=7)
     assert "7 parameters" in language_model.data(changed).caption
+
+
+def test_whole_sequences_need_exponentially_many_draws_and_blocks_do_not() -> None:
+    table = data("sequences")["draws"]
+
+    def n(block: int, length: int) -> float:
+        [found] = table["n"][(table["block"] == block) & (table["length"] == length)]
+        return float(found)
+
+    assert n(1, 32) == pytest.approx(7.755, rel=1e-3)
+    assert n(sequences.WHOLE, 16) == n(16, 16)
+    growth = data("sequences").parameters["divergence"]
+    assert n(sequences.WHOLE, 64) > n(sequences.WHOLE, 16) * np.exp(48 * growth)
+    assert n(16, 64) < 4 * n(16, 16)
+
+
+def test_no_law_of_sequences_exceeds_the_tilts() -> None:
+    def least_kl(reward: np.ndarray) -> np.ndarray:  # log 2 - entropy, of coins
+        return np.log(2) + reward * np.log(reward) + (1 - reward) * np.log1p(-reward)
+
+    cost, tilts = data("sequences")["cost"], data("sequences")["tilts"]
+    np.testing.assert_allclose(tilts["kl"], least_kl(tilts["reward"]), rtol=1e-9, atol=1e-14)
+    assert np.all(cost["kl"] > least_kl(cost["reward"]))
+    transition = data("sequences")["transition"]
+    assert np.all(transition["kl_from_optimum"] >= transition["limit"] - 1e-12)

@@ -71,7 +71,7 @@ def cramer_rate(reference: Policy, mean_reward: Numbers) -> jax.Array:
     return jnp.vectorize(functools.partial(_rate, reference))(x)
 
 
-def necessary_log_n(reference: Policy, mean_reward: Numbers, *, length: int = 1) -> jax.Array:
+def necessary_log_n(reference: Policy, mean_reward: Numbers, *, length: Numbers = 1) -> jax.Array:
     r"""The least :math:`\log n` with which any rule among :math:`n` sequences can earn so much.
 
     The root of :math:`\log n - (n-1)/n = m\,I(x)`; see the module's derivation.
@@ -79,7 +79,7 @@ def necessary_log_n(reference: Policy, mean_reward: Numbers, *, length: int = 1)
     Args:
         reference: the law of one symbol, discrete, without batch axes.
         mean_reward: :math:`x`, the expected reward per symbol of what is kept; any shape.
-        length: :math:`m`, the number of symbols.
+        length: :math:`m`, the number of symbols; broadcasts with ``mean_reward``.
 
     Raises:
         ValueError: as :func:`cramer_rate`; ``length < 1``.
@@ -94,9 +94,8 @@ def necessary_log_n(reference: Policy, mean_reward: Numbers, *, length: int = 1)
 
     [V] for the exponential law; the bound is derived here.
     """
-    if length < 1:
-        raise ValueError(f"length must be at least 1, got {length}: it counts symbols.")
-    cost = length * cramer_rate(reference, mean_reward)
+    symbols = scalar("length", length, reference.dtype, at_least=1)
+    cost = symbols * cramer_rate(reference, mean_reward)
 
     def newton(_: int, y: jax.Array) -> jax.Array:
         # y - 1 + e^{-y} = cost is convex and increasing; from the right of the root it converges.

@@ -139,11 +139,10 @@ class Lattice:
 
     def total_rewards(self, length: int, dtype: Any) -> jax.Array:
         """The possible total rewards of ``length`` symbols, ascending."""
-        return jnp.asarray(
-            length * self.origin
-            + self.spacing * np.arange(length * (self.num_levels - 1) + 1, dtype=float),
-            dtype,
-        )
+        levels = np.arange(length * (self.num_levels - 1) + 1, dtype=float)
+        rewards = jnp.asarray(length * self.origin + self.spacing * levels, dtype)
+        # A constant would be sorted, for the reward's CDF, while compiling.
+        return jax.lax.optimization_barrier(rewards)
 
     def log_masses(self, log_probs: jax.Array, rewards: jax.Array) -> jax.Array:
         """Log-probabilities of the levels, ``[L + 1]``; NaN if a traced reward is off them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from paper_repro.claim import Claim
-from paper_repro.soft_best_of_n import frontier, rates, selection_law, sequences
+from paper_repro.soft_best_of_n import blocks, frontier, rates, selection_law, sequences
 from paper_repro.soft_best_of_n.laws import claim
 
 _NOT_CHECKABLE: tuple[Claim, ...] = (
@@ -23,5 +23,6 @@ CLAIMS: tuple[Claim, ...] = (
     *frontier.CLAIMS,
     *rates.CLAIMS,
     *sequences.CLAIMS,
+    *blocks.CLAIMS,
     *_NOT_CHECKABLE,
 )

@@ -31,13 +31,13 @@ __all__ = ["data", "draw", "main"]
 
 TEMPERATURE = 0.5
 BUDGET = 0.1  # nats
-BLOCK_LENGTHS = (1, 4, 16)
+BLOCK_LENGTHS: tuple[int, ...] = (1, 4, 16)
 LENGTHS = (1, 4, 16, 32, 64)
 LONG_LENGTHS = (16, 64, 256, 1024)
-COST_LENGTHS = (1, 4, 16, 64, 256)
+COST_LENGTHS: tuple[int, ...] = (1, 4, 16, 64, 256)
 PRICES = {4.0: "o", 64.0: "s", 4096.0: "D"}  # candidates per block, and their marker
 #: One shade per block length in all panels; whole sequences have the full colour.
-SHADES = dict(zip(COST_LENGTHS, shades(COLORS["soft_best_of_n"], 6), strict=False))
+SHADES: dict[int, str] = dict(zip(COST_LENGTHS, shades(COLORS["soft_best_of_n"], 6), strict=False))
 WHOLE = 0  # stands for a block that is as long as the sequence
 SHARE = 0.99
 
@@ -173,7 +173,7 @@ def _draw_draws(ax: Axes, data: FigureData) -> None:
         name = "whole" if block == WHOLE else f"b = {block}"
         label(ax, name, (m[-1] + 3, n[-1]), color=color, ha="left", va="center")
     ax.set(yscale="log", xlabel="m (symbols)", ylabel="n (candidates per block)")
-    ax.set_xlim(0, 84)
+    ax.set_xlim(0, 90)
     ax.set_xticks(LENGTHS[2:], [str(m) for m in LENGTHS[2:]])
     ax.set_ylim(0.8, 3 * table["n"].max())
 
@@ -185,7 +185,9 @@ def _draw_transition(ax: Axes, data: FigureData) -> None:
         rows = table["length"] == m
         exponent, kl = table["exponent"][rows], table["kl_from_optimum"][rows]
         ax.plot(exponent / d, kl / d, color=color, label=f"m = {m}")
-    ax.plot(exponent / d, table["limit"][rows] / d, ":", color="black", label="limit")
+    rows = table["length"] == LONG_LENGTHS[0]
+    exponent, limit = table["exponent"][rows], table["limit"][rows]
+    ax.plot(exponent / d, limit / d, ":", color="black", label="limit")
     ax.set(
         xlabel=r"$\rho/D$,  with $n = e^{\rho m}$",
         ylabel=r"KL$(P^*\|P_n)\,/\,mD$",

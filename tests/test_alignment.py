@@ -193,6 +193,31 @@ def test_the_gradient_of_the_loss_vanishes_at_the_minimiser(reference: bt.Policy
         assert jnp.max(jnp.abs(slope)) < 1e-12
 
 
+def test_wild_problems_have_minimisers_too():
+    draws, size = np.random.default_rng(0), 64
+    logits = draws.normal(size=(size, 6)) * draws.choice([0.3, 3.0, 15.0], (size, 1))
+    logits[::3, 4] = -np.inf
+    rewards = draws.choice([0.0, 1.0, 2.0, 3.0], (size, 6))
+    n = draws.choice([2.0, 3.0, 8.0, 50.0, 1e3, 1e5], size)
+    sft_weight = draws.choice([0.0, 1e-12, 1e-3, 0.5, 0.999, 1 - 1e-12, 1.0], size)
+    beta = draws.choice([1e-4, 0.03, 1.0, 100.0], size)
+
+    @jax.jit
+    @jax.vmap
+    def slope(logits: jax.Array, rewards: jax.Array, *parameters: jax.Array) -> jax.Array:
+        reference = bt.Policy.from_logits(logits, rewards)
+        start = alignment.bonbon(reference, *parameters).log_probs
+
+        def loss(logits: jax.Array) -> jax.Array:
+            policy = bt.Policy.from_logits(logits, rewards)
+            return alignment.bonbon_loss(policy, reference, *parameters)
+
+        return jnp.where(logits > -jnp.inf, jax.grad(loss)(start), 0)
+
+    arguments = map(jnp.asarray, (logits, rewards, n, sft_weight, beta))
+    assert jnp.max(jnp.abs(slope(*arguments))) < 1e-8
+
+
 def test_noisy_labels_give_dpo_a_minimiser_on_any_pairs():
     policy = alignment.dpo(TIES, 0.5, 1.2)
     assert jnp.allclose(policy.probs, bt.exponential_tilt(TIES, 0.6).probs, rtol=1e-14)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bon_theory.arguments import Numbers, is_concrete, require, require_batches, scalar
+from bon_theory.numerics import safe_log
 from bon_theory.policy import Policy, aligned
 from bon_theory.selection import best_of_n, worst_of_n
 
@@ -105,7 +106,8 @@ def best_and_worst_probs(reference: Policy, n: Numbers) -> jax.Array:
     """
     require_discrete(reference, "the joint law of pairs")
     count = number_of_candidates(n, reference.dtype)
-    return per_law(_pair_probs, (reference,), {"n": count}, output="(k,k)")
+    log_probs = per_law(_log_pair_probs, (reference,), {"n": count}, output="(k,k)")
+    return jnp.exp(log_probs)
 
 
 def per_law(
@@ -146,10 +148,9 @@ def require_discrete(reference: Policy, what: str) -> None:
 
 def discrete_pair_law(reference: Policy, n: jax.Array) -> PairLaw:
     """The pair law of an unbatched discrete reference; rows of impossible outcomes are zero."""
-    joint = best_and_worst_probs(reference, n)
-    ends = joint + joint.T
-    total = jnp.sum(ends, axis=-1, keepdims=True)
-    partner = ends / jnp.where(total > 0, total, 1)
+    # In log space: an outcome may be an end of a pair with a probability that underflows.
+    log_joint = _log_pair_probs(reference, n)
+    partner = jax.nn.softmax(jnp.logaddexp(log_joint, log_joint.T), axis=-1)
     best, worst = best_of_n(reference, n), worst_of_n(reference, n)
     possible = reference.log_probs > -jnp.inf
 
@@ -157,11 +158,15 @@ def discrete_pair_law(reference: Policy, n: jax.Array) -> PairLaw:
         difference = policy.log_probs - jnp.where(possible, reference.log_probs, 0)
         return jnp.where(possible, difference, 0)
 
+    partner = jnp.where(possible[:, None], partner, 0)
     return PairLaw(reference.log_probs, density(best), density(worst), partner)
 
 
-def _pair_probs(reference: Policy, n: jax.Array) -> jax.Array:
-    """The joint law ``[K, K]`` of an unbatched reference."""
+_NEVER = -1e30  # stands for log 0 where an infinity would spoil a gradient
+
+
+def _log_pair_probs(reference: Policy, n: jax.Array) -> jax.Array:
+    """The logarithm of the joint law ``[K, K]`` of an unbatched reference."""
     probs, rewards = reference.probs, reference.rewards
     tied = rewards[:, None] == rewards[None, :]
     level = jnp.sum(jnp.where(tied, probs[None, :], 0), axis=-1)
@@ -170,12 +175,15 @@ def _pair_probs(reference: Policy, n: jax.Array) -> jax.Array:
     span = jnp.exp(reference.log_cdf)[:, None] - jnp.exp(reference.log_cdf_below)[None, :]
     span = jnp.maximum(span, level[:, None] + level[None, :])
     upper, lower = level[:, None] / span, level[None, :] / span
-    apart = jnp.exp(n * jnp.log(span)) * _second_difference(upper, lower, n)
-    apart = apart / (level[:, None] * level[None, :])
-    within = jnp.exp((n - 2) * jnp.log(level))[:, None]
-    higher = rewards[:, None] > rewards[None, :]
-    density = jnp.where(tied, within, jnp.where(higher, apart, 0))
-    return probs[:, None] * probs[None, :] * density
+    difference = safe_log(jnp.maximum(_second_difference(upper, lower, n), 0))
+    log_level = jnp.log(level)
+    apart = n * jnp.log(span) + difference - log_level[:, None] - log_level[None, :]
+    within = (n - 2) * log_level[:, None]
+    log_share = jnp.where(probs > 0, reference.log_probs, _NEVER)
+    log_density = jnp.where(tied, within, apart)
+    drawn = tied | (rewards[:, None] > rewards[None, :])
+    log_density = jnp.where(drawn, jnp.maximum(log_density, _NEVER), _NEVER)
+    return log_share[:, None] + log_share[None, :] + log_density
 
 
 def _second_difference(x: jax.Array, y: jax.Array, n: jax.Array) -> jax.Array:

@@ -36,15 +36,17 @@ def minimising_log_ratio(law: PairLaw, margin: jax.Array, sft_weight: jax.Array)
     identity = jnp.eye(mass.size, dtype=mass.dtype)
     contrast = identity - law.partner
     scale, idle = _scale(law, sft_weight)
-    by_pairs = jnp.linalg.solve(contrast + mass[None, :], margin * law.lean)
-    guess = jax.lax.stop_gradient(_blend(law, by_pairs, sft_weight))
+    by_pairs = _normalised(jnp.linalg.solve(contrast + mass[None, :], margin * law.lean), law)
+    guess = log_ratio_between(law, law.partner @ by_pairs, margin, sft_weight)
+    guess = jax.lax.stop_gradient(guess)
 
     def residual(h: jax.Array) -> jax.Array:
         push = 2 * (1 - sft_weight) * (contrast @ h - margin * law.lean)
         pull = sft_weight * (_ends_share(h, law) - law.best_share)
-        # The last term chooses among equal laws h + constant; it vanishes at the solution, because
-        # the others are orthogonal to the weights with which rows are read.
-        return jnp.where(idle, h - guess, (push + pull) / scale + mass @ h)
+        # The last term picks one of the equal laws h + constant; it vanishes at the solution,
+        # because the others are orthogonal to the weights with which rows are read.
+        rows = (push + pull) / scale + mass @ (h - guess)
+        return jnp.where(idle, h - guess, rows)
 
     def jacobian(h: jax.Array) -> jax.Array:
         probs = jax.nn.softmax(law.log_mass + h)
@@ -72,15 +74,15 @@ def log_ratio_between(
     """
     scale, idle = _scale(law, sft_weight)
     by_pairs = partner_mean + margin * law.lean
-    guess = jax.lax.stop_gradient(_blend(law, by_pairs, sft_weight))
+    guess = jax.lax.stop_gradient(_from_above(law, by_pairs, sft_weight))
 
     def residual(h: jax.Array) -> jax.Array:
         push = 2 * (1 - sft_weight) * (h - by_pairs)
-        pull = sft_weight * (jnp.exp(h - law.log_ends) - law.best_share)
+        pull = sft_weight * (_exp(h - law.log_ends) - law.best_share)
         return jnp.where(idle, h - guess, (push + pull) / scale)
 
     def slope(h: jax.Array) -> jax.Array:
-        curvature = 2 * (1 - sft_weight) + sft_weight * jnp.exp(h - law.log_ends)
+        curvature = 2 * (1 - sft_weight) + sft_weight * _exp(h - law.log_ends)
         return jnp.where(idle, 1, curvature / scale)
 
     def newton(_: Callable[[jax.Array], jax.Array], guess: jax.Array) -> jax.Array:
@@ -94,7 +96,12 @@ def log_ratio_between(
 
 def _ends_share(h: jax.Array, law: PairLaw) -> jax.Array:
     r""":math:`e^h / (d\,E_\pi e^h)`: the policy's density over that of the ends of pairs."""
-    return jnp.exp(h - law.log_ends - jax.nn.logsumexp(law.log_mass + h))
+    return _exp(h - law.log_ends - jax.nn.logsumexp(law.log_mass + h))
+
+
+def _exp(x: jax.Array) -> jax.Array:
+    """exp, but finite: at the solution it is moderate, and without SFT it counts zero times."""
+    return jnp.exp(jnp.minimum(x, jnp.log(jnp.finfo(x.dtype).max) - 1))
 
 
 def _scale(law: PairLaw, sft_weight: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -107,10 +114,18 @@ def _scale(law: PairLaw, sft_weight: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.where(idle, 1, scale), idle
 
 
-def _blend(law: PairLaw, by_pairs: jax.Array, sft_weight: jax.Array) -> jax.Array:
-    """Where Newton starts: the mixture of the minimisers of the two losses, right at both ends."""
-    by_pairs = _normalised(by_pairs, law)
-    return jnp.logaddexp(jnp.log(sft_weight) + law.log_best, jnp.log1p(-sft_weight) + by_pairs)
+def _from_above(law: PairLaw, by_pairs: jax.Array, sft_weight: jax.Array) -> jax.Array:
+    r"""Where Newton starts outcome by outcome: near the root of a linear plus an exponential term.
+
+    :math:`h + c e^h = y` with :math:`c = \alpha/(2(1-\alpha)d)` has its root below :math:`y` and,
+    while :math:`q = y + \log c` is large, near :math:`\log(q/c)`. SFT alone is :math:`c = \infty`.
+    """
+    inner = jnp.minimum(sft_weight, 1 - jnp.finfo(by_pairs.dtype).eps)
+    push = 2 * (1 - inner)
+    log_c = jnp.log(inner / push) - law.log_ends
+    y = by_pairs + inner * law.best_share / push
+    mixed = jnp.minimum(y, jnp.log(jnp.maximum(y + log_c, 1)) - log_c)
+    return jnp.where(sft_weight == 1, law.log_best, mixed)
 
 
 def _normalised(h: jax.Array, law: PairLaw) -> jax.Array:

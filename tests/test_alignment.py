@@ -7,6 +7,8 @@ import pytest
 
 import bon_theory as bt
 from bon_theory import alignment
+from bon_theory.alignment import rank_grid
+from bon_theory.alignment.stationarity import minimising_log_ratio
 from tests.oracles import alignment as oracle
 
 TIES = bt.Policy.from_probs([0.3, 0.1, 0.25, 0.15, 0.2], [0.0, 1.0, 1.0, 2.0, 3.0])
@@ -139,6 +141,22 @@ def test_levels_converge_to_the_tie_free_minimiser_at_second_order(n: int, sft_w
         errors.append(found @ (np.arange(levels) + 0.5) / levels - exact)
     # A limit that is off by 3 % of the error at 40 levels, 3e-7 for n = 8, would show.
     assert abs(errors[0] / errors[1] - 4) < 0.2
+
+
+def test_the_grid_of_ranks_converges(monkeypatch: pytest.MonkeyPatch):
+    def win_rate(nodes: int) -> float:
+        monkeypatch.setattr(rank_grid, "_NODES", nodes)
+        for cached in (rank_grid._nodes, rank_grid._own_panel):
+            cached.cache_clear()
+        law, margin = rank_grid.grid_pair_law(jnp.asarray(64.0)), 0.5 / alignment.best_of_n_beta(64)
+        h = minimising_log_ratio(law, margin, jnp.asarray(0.0))
+        ranks, weights = rank_grid._nodes()
+        return float(jnp.sum(ranks * weights * jnp.exp(h)))
+
+    finest = win_rate(20)
+    errors = [abs(win_rate(nodes) - finest) for nodes in (8, 12, 16)]
+    assert errors[0] > 10 * errors[1] > 100 * errors[2]
+    assert errors[2] < 1e-13
 
 
 @pytest.mark.parametrize("sft_weight", [0.0, 0.005, 0.5, 0.99])

@@ -5,10 +5,11 @@ pair; two make an ordinary preference pair. Parameters may be arrays that broadc
 reference's batch axes; traced inadmissible values give NaN.
 
 The result depends on the rewards through their order alone. On a continuous reference it is
-computed on a grid of ranks of its own, to 1e-12 up to n = 64 and 1e-6 up to n = 200, and carried to
-the reference's nodes. What is then computed from those nodes is as good as they resolve the result,
-which turns within 1/n of the median: at n = 8 win rates are right to 1e-7 on default nodes and to
-1e-14 on nodes with ``breaks=(0.5,)``, which large n needs.
+computed on a grid of ranks of its own, to 1e-12 up to n = 64 (1e-7 for SFT weights within 0.01 of
+1) and 1e-5 up to n = 200, and carried to the reference's nodes. What is then computed from those
+nodes is as good as they resolve the result, which turns within 1/n of the median: at n = 8 win
+rates are right to 1e-7 on default nodes and to 1e-14 on nodes with ``breaks=(0.5,)``, which large n
+needs.
 """
 
 from __future__ import annotations

@@ -20,7 +20,8 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 def table(results: Path = RESULTS) -> str:
     """The Markdown table of everything that has been measured."""
-    rows = [*exact_rows(results), *large_rows(results), *quadrature_rows(results)]
+    makers = exact_rows, large_rows, quadrature_rows, tuning_rows
+    rows = [row for make in makers for row in make(results)]
     lines = ["| What | Measured |", "|---|---|", *(f"| {what} | {value} |" for what, value in rows)]
     where = [f"{machine}." for machine in sorted(machines(results))]
     return "\n".join([*lines, "", " ".join([*where, "Rerun with `make bench`."])])
@@ -108,6 +109,20 @@ def quadrature_rows(results: Path) -> Iterator[tuple[str, str]]:
             if method != "num_values"
         ]
         yield f"{title}, per value", "; ".join(values)
+
+
+def tuning_rows(results: Path) -> Iterator[tuple[str, str]]:
+    """Budgets per prompt against SciPy's root finders."""
+    document = load(results, "tuning")
+    if document is None:
+        yield "n and temperature for a KL budget, per prompt", "not measured yet"
+        return
+    for key, title in (("n", "n of best-of-n"), ("temperature", "temperature of soft best-of-16")):
+        values = [
+            f"{method} {1e6 * row['seconds_per_prompt']:,.0f} µs"
+            for method, row in document["results"][key].items()
+        ]
+        yield f"{title} for a KL budget, K = 64, per prompt", "; ".join(values)
 
 
 def filled(page: str, content: str) -> str:

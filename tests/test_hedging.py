@@ -92,6 +92,13 @@ def test_soft_best_of_16_is_hedged_where_the_multiprecision_law_is_highest():
     assert temperature == pytest.approx(0.03828, abs=5e-6)
 
 
+@pytest.mark.parametrize("max_n", [14.0, 20.0, 37.0, 100.0, 1e4])
+def test_the_optimum_is_found_from_either_side_of_it(max_n: float):
+    """Grids whose best point lies below the optimum, and above it."""
+    found = bt.hedge_n(*problem(), max_n=max_n)
+    assert float(found.parameter) == pytest.approx(math.sqrt(156), rel=1e-12)
+
+
 def test_a_true_reward_that_only_rises_or_falls_is_answered_by_an_end():
     uniform, _ = problem()
     u = jnp.exp(uniform.log_cdf)

@@ -125,6 +125,18 @@ def test_the_parabola_in_root_kl_is_recovered_and_its_misfit_reported():
     assert float(fit.residual[1]) == pytest.approx(misfit, rel=1e-8)
 
 
+def test_float32_proxies_and_hedges_agree_to_its_precision():
+    true = bt.Policy.gaussian_reward()
+    single = jax.tree.map(lambda x: x.astype(jnp.float32), true)
+    exact, found = (
+        bt.hedge_n(*bt.noisy_proxy(law, bt.Noise.student_t2(1.0))) for law in (true, single)
+    )
+    assert found.parameter.dtype == found.true_reward.dtype == jnp.float32
+    assert float(found.true_reward) == pytest.approx(float(exact.true_reward), rel=3e-6)
+    # A slope's rounding, 1e-7, over a curvature of 0.1.
+    assert float(found.parameter) == pytest.approx(float(exact.parameter), rel=1e-4)
+
+
 REFUSED: dict[str, tuple[Any, str]] = {
     "scale": (lambda: bt.Noise.gaussian(0.0), "scale must be positive"),
     "heavy scale": (lambda: bt.Noise.student_t2(math.inf), "scale must be positive"),

@@ -3,8 +3,8 @@ r"""One parameter at a time, from the reference to the strongest selection it al
 Every search here is for :math:`x` in a fixed bracket along which the KL divergence from the
 reference, the expected reward and the win rate all increase:
 
-* in :math:`x = \log n`, because :math:`P_n` increases with real :math:`n` in likelihood-ratio order
-  at any temperature (docs/theory.md, derived here);
+* in :math:`x = \sinh^{-1}\log n`, because :math:`P_n` increases with real :math:`n` in
+  likelihood-ratio order at any temperature (docs/theory.md, derived here);
 * in :math:`x = \sinh^{-1}\log(R/5\lambda)`, :math:`R` the range of the reward, because soft
   best-of-n is stochastically ordered in :math:`\lambda` at fixed :math:`n` (docs/bounds.md, derived
   here; likelihood ratios are *not* ordered), and the tilt even in likelihood ratio.
@@ -107,11 +107,12 @@ def node_spacing(reference: Policy) -> jax.Array:
 
 
 def _numbers(reference: Policy) -> tuple[jax.Array, jax.Array]:
-    return jnp.zeros((), reference.dtype), jnp.asarray(LARGEST_LOG_N, reference.dtype)
+    largest = jnp.asarray(LARGEST_LOG_N, reference.dtype)
+    return jnp.zeros_like(largest), jnp.arcsinh(largest)
 
 
 def _number(reference: Policy, x: jax.Array) -> jax.Array:
-    return jnp.exp(x)
+    return jnp.exp(jnp.sinh(x))  # a bisection first halves among n that one can pay for
 
 
 def _temperatures(reference: Policy) -> tuple[jax.Array, jax.Array]:

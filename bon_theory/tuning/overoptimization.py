@@ -160,6 +160,7 @@ def noisy_proxy(true_reward: Policy, noise: Noise, *, num_nodes: int = 641) -> N
             f"true_reward must be a single law, got batch axes {true_reward.batch_shape}: use vmap."
         )
     lattice = Policy.uniform_reward(num_nodes=num_nodes)
+    lattice = jax.tree.map(lambda leaf: leaf.astype(true_reward.dtype), lattice)
     rewards, means = _quantiles(true_reward, noise, lattice.log_cdf)
     return NoisyProxy(dataclasses.replace(lattice, rewards=rewards), means)
 

@@ -110,9 +110,8 @@ def _interpolation(a: Point, b: Point, c: Point) -> jax.Array:
     phi = (a.value - b.value) / (c.value - b.value)
     trusted = (phi**2 < xi) & ((1 - phi) ** 2 < 1 - xi)
     ab, ac, bc = a.value - b.value, a.value - c.value, b.value - c.value
-    quadratic = a.value / ab * (c.value / bc) * -1 + (c.x - a.x) / (b.x - a.x) * (a.value / ac) * (
-        b.value / bc
-    )
+    slant = (c.x - a.x) / (b.x - a.x)
+    quadratic = slant * (a.value / ac) * (b.value / bc) - (a.value / ab) * (c.value / bc)
     return jnp.where(trusted & jnp.isfinite(quadratic), quadratic, 0.5)
 
 

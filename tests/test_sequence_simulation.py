@@ -45,8 +45,9 @@ def test_long_independent_blocks_follow_the_exact_reward():
     symbol = bt.Policy.from_probs(INITIAL, LEVELS)
     law = sequence.SequenceLaw.independent(symbol, 12, block_length=5)
 
-    def total(n: float) -> np.ndarray:
-        return np.asarray(sequence.total_reward(law.select(bt.best_of_n, n=n)).probs)
+    @jax.jit
+    def total(n: float) -> jax.Array:
+        return sequence.total_reward(law.select(bt.best_of_n, n=n)).probs
 
     assert check_histogram("n = 6", counts, total(6.0)).p_value > FALSE_ALARM
     assert check_histogram("n = 6.2", counts, total(6.2)).p_value < FALSE_ALARM

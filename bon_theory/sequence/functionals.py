@@ -51,13 +51,7 @@ def kl_divergence(policy: SequenceLaw, reference: SequenceLaw) -> jax.Array:
             "policy and reference must be laws in the same blocks, got "
             f"{_describe(policy)} and {_describe(reference)}: select both from one reference."
         )
-    return _sum_over_blocks(
-        policy,
-        [
-            divergences.kl_divergence(ours.policy, theirs.policy)
-            for ours, theirs in zip(policy.stretches, reference.stretches, strict=True)
-        ],
-    )
+    return _kl_divergence(policy, reference)
 
 
 def expected_reward(law: SequenceLaw) -> jax.Array:
@@ -75,7 +69,7 @@ def expected_reward(law: SequenceLaw) -> jax.Array:
 
     Standard.
     """
-    return _sum_over_blocks(law, [performance.expected_reward(s.policy) for s in law.stretches])
+    return _expected_reward(law)
 
 
 def total_reward(law: SequenceLaw) -> Policy:
@@ -119,6 +113,17 @@ def _total_reward(law: SequenceLaw) -> Policy:
 
 
 @jax.jit
+def _kl_divergence(policy: SequenceLaw, reference: SequenceLaw) -> jax.Array:
+    pairs = zip(policy.stretches, reference.stretches, strict=True)
+    values = [divergences.kl_divergence(ours.policy, theirs.policy) for ours, theirs in pairs]
+    return _sum_over_blocks(policy, values)
+
+
+@jax.jit
+def _expected_reward(law: SequenceLaw) -> jax.Array:
+    return _sum_over_blocks(law, [performance.expected_reward(s.policy) for s in law.stretches])
+
+
 def _sum_over_blocks(law: SequenceLaw, values: list[jax.Array]) -> jax.Array:
     """Sum of values per block and start ``[T, S]``, weighted by where ``law`` is."""
     visits = law.visits()

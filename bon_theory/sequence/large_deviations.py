@@ -68,7 +68,7 @@ def cramer_rate(reference: Policy, mean_reward: Numbers) -> jax.Array:
     Cramér 1938; computed as a divergence, derived here.
     """
     x = scalar("mean_reward", mean_reward, _single(reference).dtype)
-    return jnp.vectorize(functools.partial(_rate, reference))(x)
+    return _rates(reference, x)
 
 
 def necessary_log_n(reference: Policy, mean_reward: Numbers, *, length: Numbers = 1) -> jax.Array:
@@ -179,6 +179,11 @@ def _tilted(reference: Policy, theta: jax.Array) -> Policy:
     log_weights = theta * reference.rewards
     log_normaliser = jax.nn.logsumexp(reference.log_probs + log_weights)
     return reference.with_log_ratio(log_weights - log_normaliser)
+
+
+@jax.jit
+def _rates(reference: Policy, means: jax.Array) -> jax.Array:
+    return jnp.vectorize(functools.partial(_rate, reference))(means)
 
 
 def _rate(reference: Policy, x: jax.Array) -> jax.Array:

@@ -20,7 +20,7 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 def table(results: Path = RESULTS) -> str:
     """The Markdown table of everything that has been measured."""
-    makers = exact_rows, large_rows, quadrature_rows, tuning_rows
+    makers = exact_rows, large_rows, quadrature_rows, tuning_rows, sequence_rows
     rows = [row for make in makers for row in make(results)]
     lines = ["| What | Measured |", "|---|---|", *(f"| {what} | {value} |" for what, value in rows)]
     where = [f"{machine}." for machine in sorted(machines(results))]
@@ -87,6 +87,22 @@ def large_rows(results: Path) -> Iterator[tuple[str, str]]:
         if "kl_error" in case:
             value += f", KL off by {case['kl_error']:.0e}, mass by {case['mass_error']:.0e}"
         yield f"{case['num_outcomes']:,} outcomes, {what}", value
+
+
+def sequence_rows(results: Path) -> Iterator[tuple[str, str]]:
+    """Whole sequences and blocks, at the slowest (n, λ)."""
+    what = "soft best-of-n over sequences of 512 symbols out of 16, n up to 1e15, any block length"
+    document = load(results, "long_sequences")
+    if document is None:
+        yield what, "not measured yet"
+        return
+    rows = document["results"]["rows"]
+    slowest = {
+        kind: max(row["seconds"] for row in rows if row["reference"] == kind)
+        for kind in ("independent", "markov")
+    }
+    value = ", ".join(f"{kind} {seconds:.2f} s" for kind, seconds in slowest.items())
+    yield f"{what}, per (n, λ) at most", value
 
 
 def quadrature_rows(results: Path) -> Iterator[tuple[str, str]]:

@@ -72,10 +72,9 @@ class AliasTable:
         del lots
         return words
 
-    def observables(self, words: Array) -> tuple[Array, ...]:
-        """What is to be averaged beyond the counts: nothing."""
-        del words
-        return ()
+    def observables(self, words: Array) -> Array:
+        """What is to be averaged beyond the counts, ``[V, S]``: nothing, V = 0."""
+        return jnp.zeros((0, *words.shape), jnp.float32)
 
     def summarise(
         self, counts: NDArray[np.int64], averages: tuple[Estimate, ...]

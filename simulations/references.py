@@ -85,10 +85,9 @@ class DiscreteReference:
             return self
         return alias_table(self._masses(), self.rewards, self.outcomes, self)
 
-    def observables(self, words: Array) -> tuple[Array, ...]:
-        """What is to be averaged beyond the counts: nothing."""
-        del words
-        return ()
+    def observables(self, words: Array) -> Array:
+        """What is to be averaged beyond the counts, ``[V, S]``: nothing, V = 0."""
+        return jnp.zeros((0, *words.shape), jnp.float32)
 
     def summarise(
         self, counts: NDArray[np.int64], averages: tuple[Estimate, ...]
@@ -205,9 +204,9 @@ class ContinuousReference:
         """Itself: there is nothing to look up."""
         return self
 
-    def observables(self, words: Array) -> tuple[Array, ...]:
-        """What is to be averaged beyond the counts: reward and rank."""
-        return self.reward(words), unit_interval(words)
+    def observables(self, words: Array) -> Array:
+        """What is to be averaged beyond the counts, ``[V, S]``: reward and rank."""
+        return jnp.stack([self.reward(words), unit_interval(words)])
 
     def summarise(
         self, counts: NDArray[np.int64], averages: tuple[Estimate, ...]

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from simulations.engine import _step, simulate
+from simulations.accumulate import _step
+from simulations.engine import Picks, simulate
 from simulations.random_bits import key_words
 from simulations.references import discrete_reference, uniform_reward
 from simulations.samplers import best_of_n, exponential_tilt, soft_best_of_n, win_rate_optimal
@@ -64,7 +65,7 @@ def test_memory_does_not_grow_with_candidates_or_trials(sampler):
     """Per trial in flight, 16 scores as they are read and written, and a few words."""
     size = 2**14
     mesh = jax.sharding.Mesh(jax.devices(), ("trials",))
-    arguments = (key_words(jax.random.key(0)), sampler, jnp.uint32(0), jnp.uint32(2**20))
+    arguments = (key_words(jax.random.key(0)), Picks(sampler), jnp.uint32(0), jnp.uint32(2**20))
     program: Any = _step  # pyright does not see the methods of a jitted function
     compiled = program.lower(*arguments, mesh=mesh, chunk_size=size).compile()
     assert compiled.memory_analysis().temp_size_in_bytes <= (2 * 4 * 16 + 32) * size

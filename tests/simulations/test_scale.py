@@ -1,6 +1,7 @@
 """The same counts on any devices and processes, and after a kill; checkpoints that are whole."""
 
 import errno
+import json
 import os
 import signal
 import socket
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from simulations import checkpoint as checkpoints
-from simulations.engine import simulate
+from simulations.engine import Simulation, simulate
 from simulations.references import discrete_reference, uniform_reward
 from simulations.samplers import best_of_n, soft_best_of_n, win_rate_optimal
 
@@ -22,14 +23,14 @@ ROOT = Path(__file__).parents[2]
 THREE = discrete_reference([0.5, 0.3, 0.2], [0.0, 0.5, 1.0])
 # 20,011 trials in chunks of 768: no mesh of this file divides them.
 RUNS = """
-import jax, sys
+import dataclasses, json, jax
 from simulations.engine import simulate
 from simulations.references import discrete_reference, uniform_reward
 from simulations.samplers import soft_best_of_n, win_rate_optimal
 three = discrete_reference([0.5, 0.3, 0.2], [0.0, 0.5, 1.0])
 for sampler in (soft_best_of_n(three, 5, 0.3), win_rate_optimal(uniform_reward(4), 4.0)):
     out = simulate(jax.random.key(3), sampler, num_trials=20_011, chunk_size=700)
-    print("counts", jax.device_count(), out.counts.tolist(), out.reward, out.win_rate)
+    print(json.dumps([out.counts.tolist(), *dataclasses.astuple(out.reward)]))
 """
 
 
@@ -45,29 +46,30 @@ def start(program: str, **environment: str) -> subprocess.Popen[str]:
     )
 
 
-def lines(process: subprocess.Popen[str]) -> list[str]:
+def assert_same_as_here(process: subprocess.Popen[str], runs: list[Simulation]) -> None:
+    """Counts to the last trial, moments up to float32 rounding within a tile."""
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-    return [line.split(maxsplit=2)[2] for line in out.splitlines() if line.startswith("counts")]
+    rows = [json.loads(line) for line in out.splitlines() if line.startswith("[[")]
+    for (counts, mean, std_error, num_trials), run in zip(rows, runs, strict=True):
+        assert counts == run.counts.tolist()
+        assert num_trials == run.num_trials == 20_011
+        assert mean == pytest.approx(run.reward.mean, rel=1e-6)
+        assert std_error == pytest.approx(run.reward.std_error, rel=1e-6)
 
 
-def expected_lines() -> list[str]:
+def runs_here() -> list[Simulation]:
+    samplers = soft_best_of_n(THREE, 5, 0.3), win_rate_optimal(uniform_reward(4), 4.0)
     return [
-        f"{out.counts.tolist()} {out.reward} {out.win_rate}"
-        for out in (
-            simulate(jax.random.key(3), sampler, num_trials=20_011, chunk_size=700)
-            for sampler in (
-                soft_best_of_n(THREE, 5, 0.3),
-                win_rate_optimal(uniform_reward(4), 4.0),
-            )
-        )
+        simulate(jax.random.key(3), sampler, num_trials=20_011, chunk_size=700)
+        for sampler in samplers
     ]
 
 
 def test_eight_devices_give_the_same_result():
     process = start(RUNS, XLA_FLAGS="--xla_force_host_platform_device_count=8")
     assert jax.device_count() == 1
-    assert lines(process) == expected_lines()
+    assert_same_as_here(process, runs_here())
 
 
 def test_two_processes_give_the_same_result(tmp_path):
@@ -85,21 +87,16 @@ from pathlib import Path
 file = Path({!r}) / f"{{jax.process_index()}}.npz"
 half = simulate(jax.random.key(3), sampler, num_trials=10_000, checkpoint=file)
 out = simulate(jax.random.key(3), sampler, num_trials=20_011, checkpoint=file)
-print("counts", 2, out)
+print(json.dumps([out.counts.tolist(), *dataclasses.astuple(out.reward)]))
 assert file.exists() == (jax.process_index() == 0)
 """
     processes = [
         start(initialize.format(address, index) + RUNS + share.format(str(tmp_path)))
         for index in range(2)
     ]
-    expected = expected_lines()
-    sampler, file = win_rate_optimal(uniform_reward(4), 4.0), tmp_path / "alone.npz"
-    simulate(jax.random.key(3), sampler, num_trials=10_000, checkpoint=file)
-    alone = simulate(jax.random.key(3), sampler, num_trials=20_011, checkpoint=file)
+    soft, optimal = runs_here()
     for process in processes:
-        *whole, resumed = lines(process)
-        assert whole == expected
-        assert resumed == str(alone)
+        assert_same_as_here(process, [soft, optimal, optimal])
 
 
 def test_a_killed_run_loses_nothing_and_counts_nothing_twice(tmp_path):
@@ -120,7 +117,7 @@ def test_a_killed_run_loses_nothing_and_counts_nothing_twice(tmp_path):
         assert process.stdout.readline().startswith("done")
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    done = int(checkpoints.load(file)[1]["done"])
+    done = int(checkpoints.load(file)[1]["num_trials"])
     assert 5 * 4096 <= done < 50_000_000
 
     sampler, total = best_of_n(uniform_reward(), 7), done + 12_345

@@ -1,0 +1,280 @@
+"""Add something up over trials: on any number of devices, in constant memory, resumable.
+
+A :class:`Tally` says what a chunk of trials adds to exact integer counts and to averages. Trial s
+reads the random words of counters (s, ·) and no others, so the totals depend on the seed and the
+number of trials alone: not on chunks, devices, processes or interruptions. One compiled step deals
+chunks to the devices of a mesh in turn and returns the same totals to every process.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, PartitionSpec
+from numpy.typing import NDArray
+
+from simulations import checkpoint as checkpoints
+from simulations.estimate import Estimate, combine, combine_moments
+from simulations.random_bits import key_words
+
+_MAX_TRIALS = 2**32 - 1  # a trial is one 32-bit counter word
+_CHUNK = 2**16
+_DRAWS_IN_CHUNK = 2**26  # a hundredth of a second; steps of some seconds cannot be interrupted
+_TILE = 256  # trials whose moments are summed in float32; the rest is float64
+_ROUNDS = 16  # chunks per device and step
+_AXIS = "trials"
+# AVX-512 doubles the rate of integer arithmetic; XLA takes half of it unless told. No effect on
+# other machines, nor on any result.
+_COMPILER_OPTIONS: dict[str, Any] = {"xla_cpu_prefer_vector_width": 512}
+
+Progress = Callable[[int, int], None]
+"""Called with trials done and trials in all."""
+
+
+class Tally(Protocol):
+    """What is added up: a frozen pytree dataclass, whose fields tell one tally from another."""
+
+    @property
+    def num_counts(self) -> int:
+        """C, the number of counters."""
+        ...
+
+    @property
+    def typical_draws(self) -> int:
+        """About how many candidates a trial has."""
+        ...
+
+    def __call__(self, key: Array, trials: Array, valid: Array) -> tuple[Array, Array]:
+        """What these trials give, of which only those count that are ``valid``.
+
+        Args:
+            key: ``[2]`` uint32, words of the key.
+            trials: ``[S]`` uint32, indices of the trials; S is a multiple of 256.
+            valid: ``[S]`` bool.
+
+        Returns:
+            Counts, ``[C]`` int32, and moments, ``[3, V, T]`` float32: the numbers, means and
+            Σ(x − mean)² of V averages in T parts, see :func:`moments`.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What the trials gave.
+
+    Attributes:
+        counts: ``[C]`` int64.
+        averages: V means over trials.
+        num_trials: S.
+    """
+
+    counts: NDArray[np.int64]
+    averages: tuple[Estimate, ...]
+    num_trials: int
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a run is done; no choice changes what comes out.
+
+    Attributes:
+        chunk_size: trials in flight at a time on a device, rounded up to a multiple of 256; by
+            default 2¹⁶ (2²⁰ on an accelerator), fewer where trials have thousands of candidates.
+        mesh: devices to use, in any arrangement; all by default.
+        checkpoint: file to go on from if it is there, and to keep up to date. A finished run's
+            file answers at once, and is where a longer run starts. Written by the first process.
+        checkpoint_every: seconds between two writes.
+        progress: told how many trials are done.
+    """
+
+    chunk_size: int | None = None
+    mesh: Mesh | None = None
+    checkpoint: Path | None = None
+    checkpoint_every: float = 30.0
+    progress: Progress | None = None
+
+
+def accumulate(
+    key: Array, tally: Tally, *, num_trials: int, schedule: Schedule | None = None
+) -> Totals:
+    """Add the tally up over trials 0, …, ``num_trials`` − 1.
+
+    Args:
+        key: typed threefry key; consumed.
+        tally: what to add up.
+        num_trials: S, in [1, 2³²).
+        schedule: chunks, devices, checkpoint, progress.
+
+    Raises:
+        ValueError: for a key of another kind, numbers outside these ranges, or a checkpoint of
+            another tally or key, or of more trials.
+        OSError: when a checkpoint cannot be written; the previous one is intact.
+    """
+    plan = schedule or Schedule()
+    flat = Mesh(np.ravel(jax.devices() if plan.mesh is None else plan.mesh.devices), (_AXIS,))
+    chunk_size = plan.chunk_size
+    if chunk_size is None:
+        largest = _CHUNK if flat.devices[0].platform == "cpu" else 16 * _CHUNK
+        chunk_size = max(largest // 64, min(largest, _DRAWS_IN_CHUNK // tally.typical_draws))
+    for name, value, upper in (
+        ("num_trials", num_trials, _MAX_TRIALS),
+        ("chunk_size", chunk_size, 2**20),
+    ):
+        if value != int(value) or not 1 <= value <= upper:
+            raise ValueError(f"{name} must be a whole number in [1, {upper}], got {value}")
+    # Plain arrays: every process has the same, and the mesh may be of any devices.
+    words, tally = jax.tree.map(np.asarray, (key_words(key), tally))
+    size = -(-min(chunk_size, num_trials) // _TILE) * _TILE
+
+    identity = {"key": words.tolist(), "tally": _description(tally)}
+    totals = _resume(plan.checkpoint, identity, tally)
+    if totals.num_trials > num_trials:
+        raise ValueError(
+            f"num_trials must be at least the {totals.num_trials} that {plan.checkpoint} already "
+            f"holds, got {num_trials}: raise it, or give this run a file of its own"
+        )
+    written = time.monotonic()
+    while (done := totals.num_trials) < num_trials:
+        step = min(_ROUNDS * size * flat.size, num_trials - done)
+        counts, parts = _step(
+            words, tally, np.uint32(done), np.uint32(step), mesh=flat, chunk_size=size
+        )
+        totals = _add(totals, counts, parts, step)
+        due = done + step == num_trials or time.monotonic() - written >= plan.checkpoint_every
+        if plan.checkpoint is not None and due and jax.process_index() == 0:
+            checkpoints.save(plan.checkpoint, identity, _arrays(totals))
+            written = time.monotonic()
+        if plan.progress is not None:
+            plan.progress(done + step, num_trials)
+    return totals
+
+
+def moments(values: Array, valid: Array) -> Array:
+    """Numbers, means and Σ(x − mean)² of ``values [V, S]``, ``[3, V, T]``, by 256 trials."""
+    shape = (values.shape[0], valid.size // _TILE, _TILE)
+    tiles = values.reshape(shape)
+    weights = jnp.broadcast_to(valid.reshape(shape[1:]), shape).astype(jnp.float32)
+    number = jnp.sum(weights, axis=-1)
+    mean = jnp.sum(weights * tiles, axis=-1) / jnp.maximum(number, 1)
+    squares = jnp.sum(weights * jnp.square(tiles - mean[..., None]), axis=-1)
+    return jnp.stack([number, mean, squares])
+
+
+def _add(totals: Totals, counts: Array, parts: Array, num_trials: int) -> Totals:
+    """The totals with another step's counts and moments ``[3, V, T]``."""
+    new = [combine_moments(n, m, s) for n, m, s in np.moveaxis(np.asarray(parts), 1, 0)]
+    if totals.num_trials:
+        new = [combine(pair) for pair in zip(totals.averages, new, strict=True)]
+    return Totals(totals.counts + np.asarray(counts), tuple(new), totals.num_trials + num_trials)
+
+
+def _arrays(totals: Totals) -> dict[str, NDArray]:
+    """Totals as a checkpoint holds them."""
+    rows = [dataclasses.astuple(average) for average in totals.averages]
+    return {
+        "num_trials": np.array(totals.num_trials),
+        "counts": totals.counts,
+        "averages": np.array(rows, np.float64).reshape(-1, 3),
+    }
+
+
+def _resume(checkpoint: Path | None, identity: dict[str, Any], tally: Tally) -> Totals:
+    """The totals of the checkpoint if there is one, else of no trials."""
+    index = jnp.zeros(_TILE, jnp.uint32)
+    num_averages = jax.eval_shape(type(tally).__call__, tally, index[:2], index, index == 0)[
+        1
+    ].shape[1]
+    arrays = {
+        "num_trials": np.array(0),
+        "counts": np.zeros(tally.num_counts, np.int64),
+        "averages": np.zeros((num_averages, 3)),
+    }
+    if checkpoint is not None and jax.process_index() == 0 and checkpoint.exists():
+        arrays = checkpoints.load(checkpoint, identity)[1]
+    if checkpoint is not None and jax.process_count() > 1:  # the file is the first process's
+        arrays = {name: _from_first_process(array) for name, array in arrays.items()}
+    done = int(arrays["num_trials"])
+    rows = [Estimate(float(m), float(e), int(s)) for m, e, s in arrays["averages"] if done]
+    return Totals(arrays["counts"], tuple(rows), done)
+
+
+def _from_first_process(array: NDArray) -> NDArray:
+    """The first process's array, byte by byte: JAX would make 64-bit numbers 32-bit ones."""
+    same = multihost_utils.broadcast_one_to_all(np.frombuffer(array.tobytes(), np.uint8))
+    return np.frombuffer(np.asarray(same).tobytes(), array.dtype).reshape(array.shape).copy()
+
+
+def _description(value: Any) -> Any:
+    """A configuration as JSON: fields by name, functions by name, long arrays by their hash."""
+    if dataclasses.is_dataclass(value):
+        fields = {f.name: _description(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"is": type(value).__name__, **fields}
+    if isinstance(value, tuple | list):
+        return [_description(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        if value.size <= 8:
+            return value.tolist()
+        digest = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()[:16]
+        return f"{value.dtype}{list(value.shape)} {digest}"
+    if callable(value):
+        return f"{value.__module__}.{value.__qualname__}"
+    return value
+
+
+@partial(jax.jit, static_argnames=("mesh", "chunk_size"), compiler_options=_COMPILER_OPTIONS)
+def _step(
+    words: Array, tally: Tally, first: Array, num_trials: Array, *, mesh: Mesh, chunk_size: int
+) -> tuple[Array, Array]:
+    """Counts ``[C]`` and moments ``[3, V, T]`` of a step's trials."""
+    deal = jax.shard_map(
+        partial(_device_step, num_devices=mesh.size, chunk_size=chunk_size),
+        mesh=mesh,
+        in_specs=PartitionSpec(),
+        out_specs=PartitionSpec(),
+        check_vma=False,
+    )
+    return deal(words, tally, first, num_trials)
+
+
+def _device_step(
+    words: Array,
+    tally: Tally,
+    first: Array,
+    num_trials: Array,
+    *,
+    num_devices: int,
+    chunk_size: int,
+) -> tuple[Array, Array]:
+    """What one device does: every ``num_devices``-th chunk, then the sum over devices."""
+    stride = jnp.uint32(num_devices * chunk_size)
+    own = lax.axis_index(_AXIS).astype(jnp.uint32) * jnp.uint32(chunk_size)
+
+    def chunk(index: Array) -> tuple[Array, Array]:
+        places = own + index * stride + jnp.arange(chunk_size, dtype=jnp.uint32)
+        return tally(words, first + places, places < num_trials)
+
+    def add(index: Array, totals: tuple[Array, Array]) -> tuple[Array, Array]:
+        counts, parts = chunk(index)
+        return totals[0] + counts, totals[1].at[index].set(parts)
+
+    counts, parts = jax.eval_shape(chunk, jnp.uint32(0))
+    start = (jnp.zeros(counts.shape, jnp.int32), jnp.zeros((_ROUNDS, *parts.shape), jnp.float32))
+    rounds = (jnp.maximum(num_trials, own) - own + stride - jnp.uint32(1)) // stride
+    counts, parts = lax.fori_loop(jnp.uint32(0), rounds, add, start)
+    # Every process gets everything, [3, V, T], in the order of trials.
+    every = jnp.moveaxis(lax.all_gather(parts, _AXIS, axis=1), (0, 1), (2, 3))
+    return lax.psum(counts, _AXIS), every.reshape(*every.shape[:2], math.prod(every.shape[2:]))

@@ -45,8 +45,12 @@ types: $(VENV)/.dev  ## pyright
 
 .PHONY: bench
 bench: $(VENV)/.dev  ## run the benchmarks
-	@set -e; for name in $(notdir $(basename $(filter-out benchmarks/measure.py,$(wildcard benchmarks/[a-z]*.py)))); do \
+	@set -e; for name in $(notdir $(basename $(filter-out benchmarks/measure.py benchmarks/monte_carlo_peers.py,$(wildcard benchmarks/[a-z]*.py)))); do \
 		echo "benchmarks.$$name"; $(PY) -m benchmarks.$$name; done
+
+.PHONY: check-laws
+check-laws: $(VENV)/.reproduce  ## every selection law against the random process it describes
+	$(PY) -m simulations check
 
 .PHONY: docs
 docs: $(VENV)/.dev  ## rewrite docs/api.md from the docstrings, tables from the results

@@ -20,7 +20,7 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 def table(results: Path = RESULTS) -> str:
     """The Markdown table of everything that has been measured."""
-    makers = exact_rows, large_rows, quadrature_rows, tuning_rows, sequence_rows
+    makers = exact_rows, large_rows, quadrature_rows, tuning_rows, sequence_rows, monte_carlo_rows
     rows = [row for make in makers for row in make(results)]
     lines = ["| What | Measured |", "|---|---|", *(f"| {what} | {value} |" for what, value in rows)]
     where = [f"{machine}." for machine in sorted(machines(results))]
@@ -139,6 +139,21 @@ def tuning_rows(results: Path) -> Iterator[tuple[str, str]]:
             for method, row in document["results"][key].items()
         ]
         yield f"{title} for a KL budget, K = 64, per prompt", "; ".join(values)
+
+
+def monte_carlo_rows(results: Path) -> Iterator[tuple[str, str]]:
+    """Best-of-16 simulated, in draws per second of all cores, beside other programs."""
+    document = load(results, "monte_carlo")
+    if document is None:
+        yield "simulated candidate draws per second", "not measured yet"
+        return
+    cores = document["machine"]["cores"]
+    for work, methods in document["results"]["rates"].items():
+        values = [
+            f"{name} {cores * row['million_per_processor_second']:,.0f} M"
+            for name, row in methods.items()
+        ]
+        yield f"best-of-16, {work}: draws/s on {cores} cores (processor time)", "; ".join(values)
 
 
 def filled(page: str, content: str) -> str:

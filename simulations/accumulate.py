@@ -27,7 +27,7 @@ from jax.sharding import Mesh, PartitionSpec
 from numpy.typing import NDArray
 
 from simulations import checkpoint as checkpoints
-from simulations.estimate import Estimate, combine, combine_moments
+from simulations.estimate import Estimate, merge_moments
 from simulations.random_bits import key_words
 
 _MAX_TRIALS = 2**32 - 1  # a trial is one 32-bit counter word
@@ -78,13 +78,19 @@ class Totals:
 
     Attributes:
         counts: ``[C]`` int64.
-        averages: V means over trials.
+        moments: ``[3, V]`` float64, number, mean and Σ(x − mean)² of each average.
         num_trials: S.
     """
 
     counts: NDArray[np.int64]
-    averages: tuple[Estimate, ...]
+    moments: NDArray[np.float64]
     num_trials: int
+
+    @property
+    def averages(self) -> tuple[Estimate, ...]:
+        """The V means with their standard errors."""
+        columns = self.moments.T.tolist()
+        return tuple(Estimate.from_moments(mean, s, int(n)) for n, mean, s in columns)
 
 
 @dataclass(frozen=True)
@@ -156,7 +162,10 @@ def accumulate(
         totals = _add(totals, counts, parts, step)
         due = done + step == num_trials or time.monotonic() - written >= plan.checkpoint_every
         if plan.checkpoint is not None and due and jax.process_index() == 0:
-            checkpoints.save(plan.checkpoint, identity, _arrays(totals))
+            arrays = {
+                field.name: getattr(totals, field.name) for field in dataclasses.fields(totals)
+            }
+            checkpoints.save(plan.checkpoint, identity, jax.tree.map(np.asarray, arrays))
             written = time.monotonic()
         if plan.progress is not None:
             plan.progress(done + step, num_trials)
@@ -176,40 +185,28 @@ def moments(values: Array, valid: Array) -> Array:
 
 def _add(totals: Totals, counts: Array, parts: Array, num_trials: int) -> Totals:
     """The totals with another step's counts and moments ``[3, V, T]``."""
-    new = [combine_moments(n, m, s) for n, m, s in np.moveaxis(np.asarray(parts), 1, 0)]
-    if totals.num_trials:
-        new = [combine(pair) for pair in zip(totals.averages, new, strict=True)]
-    return Totals(totals.counts + np.asarray(counts), tuple(new), totals.num_trials + num_trials)
-
-
-def _arrays(totals: Totals) -> dict[str, NDArray]:
-    """Totals as a checkpoint holds them."""
-    rows = [dataclasses.astuple(average) for average in totals.averages]
-    return {
-        "num_trials": np.array(totals.num_trials),
-        "counts": totals.counts,
-        "averages": np.array(rows, np.float64).reshape(-1, 3),
-    }
+    new = merge_moments(np.asarray(parts, np.float64))
+    return Totals(
+        totals.counts + np.asarray(counts),
+        merge_moments(np.stack([totals.moments, new], axis=-1)),
+        totals.num_trials + num_trials,
+    )
 
 
 def _resume(checkpoint: Path | None, identity: dict[str, Any], tally: Tally) -> Totals:
     """The totals of the checkpoint if there is one, else of no trials."""
     index = jnp.zeros(_TILE, jnp.uint32)
-    num_averages = jax.eval_shape(type(tally).__call__, tally, index[:2], index, index == 0)[
-        1
-    ].shape[1]
+    parts = jax.eval_shape(type(tally).__call__, tally, index[:2], index, index == 0)[1]
     arrays = {
         "num_trials": np.array(0),
         "counts": np.zeros(tally.num_counts, np.int64),
-        "averages": np.zeros((num_averages, 3)),
+        "moments": np.zeros(parts.shape[:2]),
     }
     if checkpoint is not None and jax.process_index() == 0 and checkpoint.exists():
         arrays = checkpoints.load(checkpoint, identity)[1]
     if checkpoint is not None and jax.process_count() > 1:  # the file is the first process's
         arrays = {name: _from_first_process(array) for name, array in arrays.items()}
-    done = int(arrays["num_trials"])
-    rows = [Estimate(float(m), float(e), int(s)) for m, e, s in arrays["averages"] if done]
-    return Totals(arrays["counts"], tuple(rows), done)
+    return Totals(arrays["counts"], arrays["moments"], int(arrays["num_trials"]))
 
 
 def _from_first_process(array: NDArray) -> NDArray:

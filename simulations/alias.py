@@ -40,7 +40,7 @@ class Summary(Protocol):
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["splits", "rewards", "outcomes", "source"],
+    data_fields=["splits", "rewards", "ranks", "outcomes", "source"],
     meta_fields=[],
 )
 @dataclass(frozen=True)
@@ -50,12 +50,14 @@ class AliasTable:
     Attributes:
         splits: ``[C]`` uint32, words of the column that are its owner's, shifted to the top bits.
         rewards: ``[2 C]`` float32, of owner and alias in turn.
+        ranks: ``[2 C]`` float32, the same for (F⁻ + F)/2.
         outcomes: ``[2 C]`` int32, the same for their positions in the caller's arrays.
         source: the ordered reference.
     """
 
     splits: Array
     rewards: Array
+    ranks: Array
     outcomes: Array
     source: Summary
 
@@ -71,6 +73,13 @@ class AliasTable:
         """The words themselves, which bear no trace of an order."""
         del lots
         return words
+
+    def reward_and_rank(self, words: Array) -> Array:
+        """Rewards and (F⁻ + F)/2 there, ``[2, S]`` float32."""
+        cell = self._cell(words)
+        return jnp.stack(
+            [table.at[cell].get(mode="promise_in_bounds") for table in (self.rewards, self.ranks)]
+        )
 
     def observables(self, words: Array) -> Array:
         """What is to be averaged beyond the counts, ``[V, S]``: nothing, V = 0."""
@@ -105,13 +114,18 @@ class AliasTable:
 
 
 def alias_table(
-    masses: NDArray[np.int64], rewards: ArrayLike, outcomes: ArrayLike, source: Summary
+    masses: NDArray[np.int64],
+    rewards: ArrayLike,
+    ranks: ArrayLike,
+    outcomes: ArrayLike,
+    source: Summary,
 ) -> AliasTable:
     """Distribute outcomes over columns.
 
     Args:
         masses: ``[M]`` words of each outcome, at least 2 outcomes; their sum is 2³².
         rewards: ``[M]``.
+        ranks: ``[M]``, (F⁻ + F)/2 there.
         outcomes: ``[M]``, positions in the caller's arrays.
         source: the ordered reference.
 
@@ -139,6 +153,7 @@ def alias_table(
     return AliasTable(
         splits=jnp.asarray((np.array(splits, np.uint64) << np.uint64(bits)).astype(np.uint32)),
         rewards=jnp.asarray(np.asarray(rewards, np.float32)[owners]),
+        ranks=jnp.asarray(np.asarray(ranks, np.float32)[owners]),
         outcomes=jnp.asarray(np.asarray(outcomes, np.int32)[owners]),
         source=source,
     )

@@ -273,12 +273,13 @@ def required_trials(
 
 def _power(null: NDArray, planted: NDArray, trials: float, false_alarm: float) -> float:
     """Smaller of the two approximations of the chance to reject."""
-    impossible = planted[null == 0].sum()
-    if impossible > 0:  # one count where the law has none
-        return -math.expm1(trials * math.log1p(-min(impossible, 1 - 1e-16)))
-    num_cells = int(np.count_nonzero(null))
+    # One count where the law has none suffices; if they are rare, the others may tell sooner.
+    impossible = min(float(planted[null == 0].sum()), 1 - 1e-16)
+    contradicted = -math.expm1(trials * math.log1p(-impossible))
+    null, planted = null[null > 0], planted[null > 0] / (1 - impossible)
+    num_cells = null.size
     if num_cells < 2:
-        return 0.0
+        return contradicted
     critical = 2 * _critical(num_cells, false_alarm)
     support = planted > 0
     log_ratio = np.log(planted[support]) - np.log(null[support])
@@ -287,7 +288,7 @@ def _power(null: NDArray, planted: NDArray, trials: float, false_alarm: float) -
     freedom, shift = num_cells - 1, 2 * trials * kl
     near = stats.ncx2.sf(critical, freedom, shift)
     far = stats.norm.sf((critical - shift) / (2 * math.sqrt(trials * spread) + 1e-300))
-    return float(min(near, far))
+    return max(contradicted, float(min(near, far)))
 
 
 def _critical(num_cells: int, false_alarm: float) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import reduce
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 
 @dataclass(frozen=True)
@@ -90,23 +90,24 @@ class Estimate:
         return Estimate.from_moments(mean, float(weights @ np.square(levels - mean)), total)
 
 
-def combine_moments(number: ArrayLike, mean: ArrayLike, squares: ArrayLike) -> Estimate:
-    """:func:`combine` of many small samples at once, from the numbers, means and Σ(x − mean)².
+def merge_moments(parts: ArrayLike) -> NDArray[np.float64]:
+    """:func:`combine` of many small samples at once, for many quantities at once.
 
     Args:
-        number: ``[T]``, sizes; 0 for parts without samples.
-        mean: ``[T]``.
-        squares: ``[T]``.
+        parts: ``[3, ..., T]``: sizes (0 for parts without samples), means, Σ(x − mean)².
+
+    Returns:
+        The same of the joined samples, ``[3, ...]``.
 
     Example:
-        >>> combine_moments([2, 2], [1.5, 3.5], [0.5, 0.5])
-        Estimate(mean=2.5, std_error=0.6454972243679028, num_samples=4)
+        >>> merge_moments([[2, 2, 0], [1.5, 3.5, 9.0], [0.5, 0.5, 0.0]])
+        array([4. , 2.5, 5. ])
     """
-    sizes, means = np.asarray(number, np.float64), np.asarray(mean, np.float64)
-    total = sizes.sum()
-    centre = float(sizes @ means / total)
-    between = float(sizes @ np.square(means - centre))
-    return Estimate.from_moments(centre, float(np.sum(squares)) + between, int(total))
+    sizes, means, squares = np.asarray(parts, np.float64)
+    total = sizes.sum(axis=-1)
+    centre = np.sum(sizes * means, axis=-1) / np.maximum(total, 1)
+    between = np.sum(sizes * np.square(means - centre[..., None]), axis=-1)
+    return np.stack([total, centre, squares.sum(axis=-1) + between])
 
 
 def combine(estimates: Iterable[Estimate]) -> Estimate:

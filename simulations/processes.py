@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,9 @@ from simulations.references import Reference
 
 _BLOCK = 16  # candidates per step of a loop; more only lengthen compilation
 _NO_DRAW = 2**32 - 1  # no candidate has this counter; it decides how many there are
+
+Running = tuple[Array, Array]
+"""Score and word of the running winners, ``[S]`` each."""
 
 Score = Callable[[Reference, Array, Array, Array], Array]
 """``(reference, words, noise, parameter) -> score`` (or whether to accept), elementwise."""
@@ -92,6 +95,22 @@ class RankRace:
     count: CandidateCount
     lowest: bool = False
 
+    def nothing(self, trials: Array) -> Running:
+        """The running winners before the first draw: score and word."""
+        return jnp.zeros_like(trials), jnp.zeros_like(trials)
+
+    def two_draws(
+        self, key: Array, trials: Array, best: Running, pair: Array
+    ) -> tuple[Running, Running]:
+        """The running winners after draw 2·pair and after the next."""
+
+        def highest(upto: int) -> Array:
+            words = threefry_words(key, trials, jnp.broadcast_to(pair, trials.shape))
+            return reduce(jnp.maximum, words[:upto], best[1])
+
+        after, later = (materialised(partial(highest, upto), pair) for upto in (1, 2))
+        return (after, after), (later, later)
+
     @property
     def typical_draws(self) -> int:
         """About how many candidates a trial has."""
@@ -139,6 +158,27 @@ class ScoredRace:
     parameter: Array
     score: Score
 
+    def nothing(self, trials: Array) -> Running:
+        """The running winners before the first draw: score and word."""
+        return jnp.full(trials.shape, -jnp.inf, jnp.float32), jnp.zeros_like(trials)
+
+    def two_draws(
+        self, key: Array, trials: Array, best: Running, pair: Array
+    ) -> tuple[Running, Running]:
+        """The running winners after draw 2·pair and after the next."""
+
+        def score(draw: Array) -> Array:
+            return self.score(self.reference, *draw_words(key, trials, draw), self.parameter)
+
+        states = [best]
+        for parity in range(2):
+            draw = jnp.uint32(2) * pair + jnp.uint32(parity)
+            rival = materialised(partial(score, draw), pair)
+            word = materialised(lambda draw=draw: draw_words(key, trials, draw)[0], pair)
+            old, winner = states[-1]
+            states.append((jnp.maximum(old, rival), jnp.where(rival > old, word, winner)))
+        return states[1], states[2]
+
     @property
     def typical_draws(self) -> int:
         """About how many candidates a trial has."""
@@ -150,12 +190,12 @@ class ScoredRace:
         steps = self.count.steps(counts)
 
         def score(draws: Array) -> Array:
-            words, noise = _candidates(key, trials, draws)
+            words, noise = draw_words(key, trials, draws)
             return self.score(self.reference, words, noise, self.parameter)
 
         def step(block: Array, winner: Array) -> Array:
             draws = _draws(block, self.count.block)
-            scores = _materialised(lambda: score(draws[:, None]), steps)
+            scores = materialised(lambda: score(draws[:, None]), block)
             best = score(winner)
             for draw, rival in zip(draws, scores, strict=True):
                 better = (rival > best) & (draw < counts)
@@ -164,7 +204,7 @@ class ScoredRace:
             return winner
 
         winner = lax.fori_loop(jnp.uint32(0), steps, step, jnp.zeros_like(trials))
-        return _candidates(key, trials, winner)[0]
+        return draw_words(key, trials, winner)[0]
 
 
 @partial(
@@ -196,20 +236,20 @@ class Rejection:
         none = jnp.uint32(_NO_DRAW)
 
         def accepted(draws: Array) -> Array:
-            words, noise = _candidates(key, trials, draws)
+            words, noise = draw_words(key, trials, draws)
             return self.accept(self.reference, words, noise, self.parameter)
 
         def step(state: tuple[Array, Array]) -> tuple[Array, Array]:
             block, winner = state
             draws = _draws(block, _BLOCK)
-            accepts = _materialised(lambda: accepted(draws[:, None]), block + jnp.uint32(1))
+            accepts = materialised(lambda: accepted(draws[:, None]), block)
             for draw, accept in zip(draws, accepts, strict=True):
                 winner = jnp.where((winner == none) & accept, draw, winner)
             return block + jnp.uint32(1), winner
 
         start = (jnp.uint32(0), jnp.full_like(trials, none))
         winner = lax.while_loop(lambda state: jnp.any(state[1] == none), step, start)[1]
-        words = _candidates(key, trials, winner)[0]
+        words = draw_words(key, trials, winner)[0]
         lots, _ = threefry_words(derived_key(key), trials, winner)
         return self.reference.spread_ties(words, lots)
 
@@ -222,20 +262,20 @@ def _draws(block: Array, size: int) -> Array:
     return block * jnp.uint32(size) + jnp.arange(size, dtype=jnp.uint32)
 
 
-def _candidates(key: Array, trials: Array, draws: Array) -> tuple[Array, Array]:
+def draw_words(key: Array, trials: Array, draws: Array) -> tuple[Array, Array]:
     """Word and noise of counter (trial, draw): ``draws`` of one row per draw, or one per trial."""
     shape = jnp.broadcast_shapes(draws.shape, trials.shape)
     rows = jnp.broadcast_to(trials.reshape((1,) * (len(shape) - 1) + (-1,)), shape)
     return threefry_words(key, rows, jnp.broadcast_to(draws, shape))
 
 
-def _materialised(make: Callable[[], Array], positive: Array) -> Array:
-    """``make()``, computed once and stored, whatever reads it.
+def materialised(make: Callable[[], Array], index: Array) -> Array:
+    """``make()``, computed once and stored, whatever reads it; ``index`` is any traced uint32.
 
     XLA's CPU fusions compute a value anew for each reader and drop optimization barriers, but fuse
     nothing across a loop: this one runs once, which the compiler cannot know.
     """
-    once = jnp.minimum(positive, jnp.uint32(1))
+    once = jnp.minimum(index, jnp.uint32(0)) + jnp.uint32(1)
     like = jax.eval_shape(make)
     return lax.fori_loop(
         jnp.uint32(0), once, lambda _, __: make(), jnp.zeros(like.shape, like.dtype)

@@ -56,12 +56,7 @@ class DiscreteReference:
 
     def reward(self, words: Array) -> Array:
         """The candidates' rewards, float32."""
-        if self.thresholds.size > _COMPARE_ALL:
-            return self.rewards[_interval(self.thresholds, words)]
-        value = jnp.broadcast_to(self.rewards[0], words.shape)
-        for k in range(self.thresholds.size):
-            value = jnp.where(words >= self.thresholds[k], self.rewards[k + 1], value)
-        return value
+        return _lookup(self.thresholds, self.rewards, words)
 
     def outcome(self, words: Array) -> Array:
         """Position of each outcome in the caller's arrays, int32."""
@@ -79,11 +74,20 @@ class DiscreteReference:
         level = _interval(self.level_thresholds, words)
         return starts[level] + high_product(lots, lasts[level] - starts[level])
 
+    def reward_and_rank(self, words: Array) -> Array:
+        """Rewards and (F⁻ + F)/2 there, the chance to beat a fresh draw, ``[2, S]`` float32."""
+        edges = unit_interval(self.level_thresholds)
+        upto = jnp.concatenate([edges, jnp.ones(1, jnp.float32)])
+        below = jnp.concatenate([jnp.zeros(1, jnp.float32), edges])
+        rank = _lookup(self.level_thresholds, (below + upto) / 2, words)
+        return jnp.stack([self.reward(words), rank])
+
     def unordered(self) -> DiscreteReference | AliasTable:
         """The same law, with words in the order that is fastest to look up one by one."""
         if self.thresholds.size <= _COMPARE_ALL:
             return self
-        return alias_table(self._masses(), self.rewards, self.outcomes, self)
+        _, middle = self._levels()
+        return alias_table(self._masses(), self.rewards, middle, self.outcomes, self)
 
     def observables(self, words: Array) -> Array:
         """What is to be averaged beyond the counts, ``[V, S]``: nothing, V = 0."""
@@ -94,10 +98,7 @@ class DiscreteReference:
     ) -> tuple[Estimate, Estimate]:
         """Mean reward and mean (F⁻ + F)/2 of the winners, from exact counts."""
         del averages
-        rewards, probs = self.reward_grid()
-        levels, level = np.unique(rewards, return_inverse=True)
-        masses = np.bincount(level, probs, minlength=levels.size)
-        middle = (np.cumsum(masses) - masses / 2)[level]
+        rewards, middle = self._levels()
         drawn = counts[np.asarray(self.outcomes)]
         return Estimate.from_counts(drawn, rewards), Estimate.from_counts(drawn, middle)
 
@@ -118,6 +119,13 @@ class DiscreteReference:
         probs = np.zeros(self.num_outcomes)
         probs[np.asarray(self.outcomes)] = self.reward_grid()[1]
         return probs
+
+    def _levels(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Rewards and (F⁻ + F)/2 there, ``[M]``."""
+        rewards, probs = self.reward_grid()
+        levels, level = np.unique(rewards, return_inverse=True)
+        masses = np.bincount(level, probs, minlength=levels.size)
+        return rewards, (np.cumsum(masses) - masses / 2)[level]
 
     def _masses(self) -> NDArray[np.int64]:
         """Number of words of each drawable outcome, ``[M]``."""
@@ -204,9 +212,13 @@ class ContinuousReference:
         """Itself: there is nothing to look up."""
         return self
 
+    def reward_and_rank(self, words: Array) -> Array:
+        """Rewards and ranks U = F(r), the chance to beat a fresh draw, ``[2, S]`` float32."""
+        return jnp.stack([self.reward(words), unit_interval(words)])
+
     def observables(self, words: Array) -> Array:
         """What is to be averaged beyond the counts, ``[V, S]``: reward and rank."""
-        return jnp.stack([self.reward(words), unit_interval(words)])
+        return self.reward_and_rank(words)
 
     def summarise(
         self, counts: NDArray[np.int64], averages: tuple[Estimate, ...]
@@ -255,3 +267,13 @@ def _interval(thresholds: Array, words: Array) -> Array:
     for k in range(thresholds.size):
         index = index + (words >= thresholds[k]).astype(jnp.uint32)
     return index
+
+
+def _lookup(thresholds: Array, table: Array, words: Array) -> Array:
+    """``table[_interval(thresholds, words)]``, as a chain of selects where the table is short."""
+    if thresholds.size > _COMPARE_ALL:
+        return table[_interval(thresholds, words)]
+    value = jnp.broadcast_to(table[0], words.shape)
+    for k in range(thresholds.size):
+        value = jnp.where(words >= thresholds[k], table[k + 1], value)
+    return value

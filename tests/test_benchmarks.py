@@ -4,13 +4,15 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import bon_theory as bt
-from benchmarks import exact_soft_best_of_n, large_support, measure
+from benchmarks import exact_soft_best_of_n, large_support, measure, monte_carlo
+from benchmarks.monte_carlo_peers import PEERS
 
 ROOT = Path(__file__).parents[1]
 COMMITTED = sorted(measure.RESULTS.glob("*.json"))
@@ -93,3 +95,13 @@ def test_a_committed_result_is_of_the_full_size_and_holds(path: Path):
     document = json.loads(path.read_text(encoding="utf-8"))
     assert document["command"] == f"python -m benchmarks.{path.stem}"
     assert [part for part, holds in document["holds"].items() if not holds] == []
+
+
+@pytest.mark.parametrize("name", ["best, K = 16", "soft, Gaussian reward"])
+def test_the_peers_of_the_monte_carlo_engine_simulate_the_same(name):
+    work, trials = monte_carlo.works()[name], 2**16
+    means = [monte_carlo.ours(work)(trials)]
+    means += [PEERS[peer](work)(trials) for peer in ("numpy", "jax")]
+    # The reward of a pick has a standard deviation below 1: six errors of a difference.
+    assert np.ptp(means) < 6 * np.sqrt(2 / trials)
+    assert abs(means[0] - PEERS["numpy"](replace(work, n=8))(trials)) > 12 * np.sqrt(2 / trials)

@@ -3,14 +3,15 @@
 Each case runs the real process once and asks four things of the same sample: is its histogram the
 exact law's (for a continuous reward, over equal-probability bins of the rank), is its distribution
 function, its mean reward and its mean win rate the exact ones. All of it is one family with one
-false-alarm rate. The sample is as large as it takes to reject each *planted* law — n + 1 for n, λ
-or a strength off by 2 % — and the report must reject every one of them.
+false-alarm rate. The sample is as large as it takes to reject each *planted* law — n off by one, λ
+or a strength off by 2 %, and if wanted the probability of any atom off by 1 % — and the report must
+reject every one of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from types import MappingProxyType
 
@@ -72,17 +73,20 @@ class Case:
         selection: name of the function, the same in `bon_theory` and in `samplers`.
         parameters: its parameters.
         planted: parameters of wrong laws, each of which this case's sample must reject.
+        process: name of another function of `samplers` that makes the same selection.
     """
 
     problem: str
     selection: str
     parameters: tuple[float, ...]
     planted: tuple[tuple[float, ...], ...]
+    process: str = ""
 
     @property
     def name(self) -> str:
         """Selection, parameters and problem: unique within the matrix."""
-        return f"{self.selection}{_tuple(self.parameters)} on {self.problem}"
+        by = f" by {self.process}" if self.process else ""
+        return f"{self.selection}{_tuple(self.parameters)}{by} on {self.problem}"
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,9 @@ class Config:
         miss: chance, nearly, that any planted law goes unnoticed.
         min_trials: smallest sample of a case.
         max_trials: largest sample of a case; needing more is an error in the matrix.
+        atom_error: relative error of one probability that is planted too, in each atom of at least
+            ``smallest_atom`` in turn; 0 for none.
+        smallest_atom: see there. (An error of 1 % in an atom of 1e-6 takes 10¹¹ trials to see.)
     """
 
     cases: tuple[Case, ...]
@@ -125,6 +132,8 @@ class Config:
     miss: float = 1e-3
     min_trials: int = 200_000
     max_trials: int = 8_000_000
+    atom_error: float = 0.0
+    smallest_atom: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -168,7 +177,9 @@ def run(config: Config, key: Array, *, progress: Callable[[str], None] | None = 
     family = Family(
         tuple(name for case in config.cases for name in _check_names(case)), config.false_alarm
     )
-    num_planted = sum(len(case.planted) for case in config.cases)
+    # Each atom is planted on its own, so their number, at most, enters the share of misses.
+    per_case = 1 / config.smallest_atom if config.atom_error else 0
+    num_planted = sum(len(case.planted) + per_case for case in config.cases)
 
     outcomes = []
     for case, case_key in zip(config.cases, jax.random.split(key, len(config.cases)), strict=True):
@@ -180,13 +191,17 @@ def run(config: Config, key: Array, *, progress: Callable[[str], None] | None = 
 
 
 def _run_case(
-    config: Config, case: Case, key: Array, threshold: float, num_planted: int
+    config: Config, case: Case, key: Array, threshold: float, num_planted: float
 ) -> Outcome:
     problem = PROBLEMS[case.problem]
     rows = jnp.asarray((case.parameters, *case.planted), jnp.float64)
     masses, rewards, win_rates = _exact(problem.policy(), rows, case.selection)
     expected, win_rate = float(rewards[0]), float(win_rates[0])
     law, *wrong = (problem.groups(mass) for mass in np.asarray(masses))
+    labels = [f"taken for {_tuple(parameters)}" for parameters in case.planted]
+    for atom in np.flatnonzero(law >= config.smallest_atom) if config.atom_error else ():
+        wrong.append(_with_error(law, int(atom), config.atom_error))
+        labels.append(f"with atom {atom} off by {config.atom_error:.0%}")
     miss = config.miss / max(1, num_planted)
     trials = max(
         (required_trials(w, law, false_alarm=threshold, miss=miss) for w in wrong),
@@ -198,7 +213,7 @@ def _run_case(
             f"{config.max_trials}: choose parameters at which they are easier to tell apart"
         )
 
-    sampler = getattr(samplers, case.selection)(problem.reference, *case.parameters)
+    sampler = getattr(samplers, case.process or case.selection)(problem.reference, *case.parameters)
     simulation = simulate(key, sampler, num_trials=max(trials, config.min_trials))
     names = _check_names(case)
     checks = (
@@ -208,10 +223,17 @@ def _run_case(
         check_mean(names[3], simulation.win_rate, win_rate, bounds=(0.0, 1.0)),
     )
     planted = tuple(
-        check_histogram(f"{case.name} taken for {_tuple(parameters)}", simulation.counts, w)
-        for parameters, w in zip(case.planted, wrong, strict=True)
+        check_histogram(f"{case.name} {label}", simulation.counts, w)
+        for label, w in zip(labels, wrong, strict=True)
     )
     return Outcome(case, law, simulation, expected, win_rate, checks, planted)
+
+
+def _with_error(law: Law, atom: int, error: float) -> Law:
+    """The law with one probability larger by ``error`` of itself, the others in proportion."""
+    raised = law * (1 - error * law[atom] / (1 - law[atom]))
+    raised[atom] = law[atom] * (1 + error)
+    return raised
 
 
 def _check_names(case: Case) -> tuple[str, ...]:
@@ -293,7 +315,8 @@ _MATRIX: tuple[
     ("worst_of_n", (8,), ((9,),), _BOUNDED),
     ("best_of_poisson", (8.0,), ((8.16,),), _BOUNDED),
     ("win_rate_optimal", (8.0,), ((8.16,),), _BOUNDED),
-    ("top_fraction", (0.25,), ((0.255,),), _DISCRETE),
+    ("top_fraction", (0.25,), ((0.255,),), ("distinct rewards",)),
+    ("top_fraction", (0.3,), ((0.306,),), ("tied rewards",)),  # below ¼ all of it is the tie
     ("top_fraction", (0.25,), ((0.3125,),), ("uniform reward",)),  # a bin edge, as it must be
     ("soft_best_of_n", (8, 0.2), ((9, 0.2), (8, 0.204)), ("distinct rewards", "uniform reward")),
     ("soft_best_of_n", (8, 0.25), ((9, 0.25), (8, 0.255)), ("tied rewards",)),
@@ -307,10 +330,44 @@ _MATRIX: tuple[
     ("chi_squared_tilt", (0.125,), ((0.1275,),), ("uniform reward",)),  # kink at rank ½, a bin edge
 )
 
+# The same laws by other processes.
+_OTHERWISE: tuple[Case, ...] = (
+    *(
+        Case(problem, "soft_best_of_n", (8, 0.25), ((9, 0.25), (8, 0.255)), "exponential_clocks")
+        for problem in _DISCRETE
+    ),
+    Case(
+        "Gaussian reward",
+        "soft_best_of_n",
+        (8, 0.6),
+        ((9, 0.6), (8, 0.612)),
+        "exponential_clocks",
+    ),
+)
+
 DEFAULT = Config(
-    tuple(
-        Case(problem, selection, parameters, planted)
-        for selection, parameters, planted, problems in _MATRIX
-        for problem in problems
+    (
+        *(
+            Case(problem, selection, parameters, planted)
+            for selection, parameters, planted, problems in _MATRIX
+            for problem in problems
+        ),
+        *_OTHERWISE,
     )
 )
+
+
+def two_sided(config: Config) -> Config:
+    """The same matrix with errors of the other sign planted as well, and 1 % of any atom.
+
+    n − 1 beside n + 1, λ and strengths 2 % too small beside 2 % too large.
+    """
+    cases = []
+    for case in config.cases:
+        other = tuple(_mirrored(case.parameters, planted) for planted in case.planted)
+        cases.append(replace(case, planted=case.planted + other))
+    return replace(config, cases=tuple(cases), atom_error=0.01, max_trials=200_000_000)
+
+
+def _mirrored(parameters: tuple[float, ...], planted: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(2 * right - wrong for right, wrong in zip(parameters, planted, strict=True))

@@ -153,6 +153,13 @@ def test_an_outcome_the_law_excludes_is_a_contradiction():
     assert trials == math.ceil(math.log(1e-3) / math.log(0.99))
 
 
+def test_an_impossible_speck_does_not_hide_a_large_error():
+    """A quadrature's 1e-16 where the law has nothing, beside an atom that is plainly wrong."""
+    law, planted = [0.0, 0.5, 0.5], [1e-16, 0.4, 0.6]
+    with_it = required_trials(law, planted, false_alarm=1e-8, miss=1e-3)
+    assert with_it == required_trials(law[1:], planted[1:], false_alarm=1e-8, miss=1e-3)
+
+
 def test_an_outcome_the_law_excludes_costs_no_power():
     with_it = check_histogram("c", [60, 40, 0], [0.5, 0.5, 0.0])
     assert with_it.p_value == check_histogram("c", [60, 40], [0.5, 0.5]).p_value

@@ -1,0 +1,128 @@
+"""``python -m simulations check``: every selection law against its process, as a table.
+
+Exit status 1 if a law is rejected, or if an error that was planted goes unnoticed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich.console import Console
+from rich.table import Table
+
+from simulations.experiments import theory_checks
+from simulations.experiments.theory_checks import Config, Outcome, Results
+from simulations.progress import progress_bar
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the matrix, print the table, save it; see ``python -m simulations check --help``."""
+    parser = argparse.ArgumentParser(prog="python -m simulations", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    check = commands.add_parser("check", help="every selection law against its process")
+    check.add_argument("--quick", action="store_true", help="one-sided errors, no single atoms")
+    check.add_argument("--only", default="", help="cases whose name contains this text")
+    check.add_argument("--seed", type=int, default=20240602)
+    check.add_argument("--output", type=Path, default=Path("out") / "simulations")
+    chosen = parser.parse_args(arguments)
+
+    full = theory_checks.DEFAULT if chosen.quick else theory_checks.two_sided(theory_checks.DEFAULT)
+    cases = tuple(case for case in full.cases if chosen.only in case.name)
+    if not cases:
+        parser.error(f"--only must match a case, got {chosen.only!r}: try 'soft' or 'tied'")
+    config = dataclasses.replace(full, cases=cases)
+
+    console, start = Console(), time.perf_counter()
+    done = itertools.count()
+    with jax.enable_x64(True), progress_bar("checking", unit="cases") as progress:
+        results = theory_checks.run(
+            config,
+            jax.random.key(chosen.seed),
+            progress=lambda name: progress(next(done), len(cases)),
+        )
+        progress(len(cases), len(cases))
+    seconds = time.perf_counter() - start
+
+    console.print(table(results))
+    console.print(verdict(results, config, seconds))
+    chosen.output.mkdir(parents=True, exist_ok=True)
+    (chosen.output / "checks.json").write_text(
+        json.dumps(record(results, config, chosen.seed, seconds), indent=1, ensure_ascii=False)
+        + "\n",
+        encoding="utf-8",
+    )
+    with (chosen.output / "checks.txt").open("w", encoding="utf-8") as file:
+        plain = Console(file=file, width=140)
+        plain.print(table(results))
+        plain.print(verdict(results, config, seconds))
+    console.print(f"saved in {chosen.output}")
+    return 0 if results.passed else 1
+
+
+def table(results: Results) -> Table:
+    """One row per case: smallest p-value of its checks, largest of what was planted."""
+    rows = Table(title="Exact laws against the processes they describe")
+    rows.add_column("case", no_wrap=True)
+    for name in ("trials", "smallest p", "planted, rejected"):
+        rows.add_column(name, justify="right")
+    rows.add_column("verdict")
+    for outcome in results.outcomes:
+        rejected = [c for c in outcome.planted if c.p_value <= results.report.threshold]
+        rows.add_row(
+            outcome.case.name,
+            f"{outcome.simulation.num_trials:,}",
+            f"{min(check.p_value for check in outcome.checks):.2g}",
+            f"{len(rejected)} of {len(outcome.planted)}",
+            "passed" if _passed(outcome, results) else "FAILED",
+        )
+    return rows
+
+
+def verdict(results: Results, config: Config, seconds: float) -> str:
+    """The report in a sentence."""
+    planted = sum(len(outcome.planted) for outcome in results.outcomes)
+    return (
+        f"{len(results.report.checks)} checks with a family-wise false-alarm rate of "
+        f"{config.false_alarm:g}: {len(results.report.rejected)} rejected. {planted} planted "
+        f"errors: {len(results.missed)} missed. {seconds:.0f} s."
+    )
+
+
+def record(results: Results, config: Config, seed: int, seconds: float) -> dict[str, Any]:
+    """The report as JSON."""
+    return {
+        "seed": seed,
+        "false_alarm": config.false_alarm,
+        "threshold": results.report.threshold,
+        "passed": results.passed,
+        "rejected": [check.name for check in results.report.rejected],
+        "missed": [check.name for check in results.missed],
+        "seconds": round(seconds, 1),
+        "cases": [
+            {
+                "case": outcome.case.name,
+                "trials": outcome.simulation.num_trials,
+                "checks": [dataclasses.asdict(check) for check in outcome.checks],
+                "planted": [dataclasses.asdict(check) for check in outcome.planted],
+            }
+            for outcome in results.outcomes
+        ],
+    }
+
+
+def _passed(outcome: Outcome, results: Results) -> bool:
+    threshold = results.report.threshold
+    return all(check.p_value > threshold for check in outcome.checks) and all(
+        check.p_value <= threshold for check in outcome.planted
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -205,7 +205,7 @@ def _resume(checkpoint: Path | None, identity: dict[str, Any], tally: Tally) -> 
     if checkpoint is not None and jax.process_index() == 0 and checkpoint.exists():
         arrays = checkpoints.load(checkpoint, identity)[1]
     if checkpoint is not None and jax.process_count() > 1:  # the file is the first process's
-        arrays = {name: _from_first_process(array) for name, array in arrays.items()}
+        arrays = {name: _from_first_process(arrays[name]) for name in sorted(arrays)}
     return Totals(arrays["counts"], arrays["moments"], int(arrays["num_trials"]))
 
 

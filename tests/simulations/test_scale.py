@@ -95,8 +95,13 @@ assert file.exists() == (jax.process_index() == 0)
         for index in range(2)
     ]
     soft, optimal = runs_here()
-    for process in processes:
-        assert_same_as_here(process, [soft, optimal, optimal])
+    try:
+        for process in processes:
+            assert_same_as_here(process, [soft, optimal, optimal])
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
 
 
 def test_a_killed_run_loses_nothing_and_counts_nothing_twice(tmp_path):

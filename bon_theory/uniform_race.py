@@ -5,9 +5,11 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from bon_theory.numerics import cumulative_log_sum, log1mexp, log_diff_exp, log_mean_power
+from bon_theory.numerics import cumulative_log_sum, log1mexp, log_mean_power
 
 __all__ = ["exponential_race_log_ratio"]
+
+_NOTHING = -1e30  # stands for log 0 where an infinity would spoil a gradient
 
 
 def exponential_race_log_ratio(
@@ -23,23 +25,42 @@ def exponential_race_log_ratio(
               {H(w_{k+1}) - H(w_k)} \Bigl(\frac1{w_k} - \frac1{w_{k+1}}\Bigr), \qquad w_{K+1} =
               \infty .
 
-    Every term is positive and nothing cancels. Arrays ``[K]``; derived here, for the mechanism of
-    [U].
+    Every term is positive and nothing cancels. The sums run over gaps
+    :math:`d_k = \log w_{k+1} - \log w_k`, so that their accuracy does not suffer from the range of
+    the weights: with :math:`m_k` the quotient above,
+
+    .. math:: \frac{B_k}{w_k} = \pi_k + e^{-d_{k-1}} \frac{B_{k-1}}{w_{k-1}}, \qquad
+              \frac{P_k}{\pi_k} = m_k (1 - e^{-d_k}) + e^{-d_k} \frac{P_{k+1}}{\pi_{k+1}} .
+
+    Arrays ``[K]``; derived here, for the mechanism of [U].
     """
     # An impossible outcome must not tie with a possible one, whose derivative it would take.
     lowest = jax.lax.stop_gradient(jnp.min(log_weights)) - 1
     log_weights = jnp.where(log_probs > -jnp.inf, log_weights, lowest)
     order = jnp.argsort(log_weights)
     inverse = jnp.argsort(order)
-    log_probs, log_w = log_probs[order], log_weights[order]
-    log_gap = log_diff_exp(-log_w, -jnp.append(log_w[1:], jnp.inf))
-    log_b = cumulative_log_sum(log_probs + log_w)
+    log_probs = jnp.maximum(log_probs[order], _NOTHING)
+    gaps = jnp.diff(log_weights[order])
+    log_lost = jnp.maximum(log1mexp(-gaps), _NOTHING)
     # H rises by B_k (1/w_k - 1/w_{k+1}) between outcomes; its complement is what lies above.
-    rises = cumulative_log_sum(log_b + log_gap)
+    log_b_over_w = _decaying_log_sum(jnp.insert(gaps, 0, 0), log_probs)
+    lower = jnp.insert(cumulative_log_sum(log_b_over_w[:-1] + log_lost), 0, -jnp.inf)
     above = jnp.append(cumulative_log_sum(log_probs, reverse=True)[1:], -jnp.inf)
-    complement = jnp.minimum(jnp.logaddexp(above, log_b - log_w), 0)
-    lower = jnp.insert(rises[:-1], 0, -jnp.inf)
+    complement = jnp.minimum(jnp.logaddexp(above, log_b_over_w), 0)
     log_h = jnp.where(lower <= complement, lower, log1mexp(complement))
     log_next = jnp.append(log_h[1:], 0)
-    terms = log_mean_power(n, log_h, jnp.maximum(log_next, log_h)) + log_gap
-    return (log_w + cumulative_log_sum(terms, reverse=True))[inverse]
+    quotients = log_mean_power(n, log_h, jnp.maximum(log_next, log_h))
+    terms = jnp.maximum(quotients + jnp.append(log_lost, 0), _NOTHING)
+    return _decaying_log_sum(jnp.append(gaps, 0)[::-1], terms[::-1])[::-1][inverse]
+
+
+def _decaying_log_sum(decays: jax.Array, x: jax.Array) -> jax.Array:
+    r""":math:`y_k = \log(e^{x_k} + e^{y_{k-1} - \mathrm{decay}_k})` from the first on, ``[K]``."""
+
+    def join(
+        earlier: tuple[jax.Array, jax.Array], later: tuple[jax.Array, jax.Array]
+    ) -> tuple[jax.Array, jax.Array]:
+        decay, total = later
+        return earlier[0] + decay, jnp.logaddexp(total, earlier[1] - decay)
+
+    return jax.lax.associative_scan(join, (decays, x))[1]

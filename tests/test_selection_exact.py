@@ -29,6 +29,7 @@ LAWS: dict[str, tuple[list[float], list[float]]] = {
     "a tiny worst": ([0.5, 1e-200, 0.25, 0.25], [0.25, 0.0, 0.5, 1.0]),
     "a tiny tie on top": ([0.5, 1e-200, 0.125, 0.375], [0.0, 1.0, 1.0, 0.125]),
     "tiny but one": ([1e-12, 1e-100, 1.0, 1e-200], [1.0, 0.75, 0.0, 0.25]),
+    "a placeholder": ([0.1, 0.2, 0.3, 0.4], [-1e9, 0.5, 1.0, 0.0]),
     "impossible outcomes": ([0.6, 0.0, 0.4, 0.0], [0.0, 2.0, 1.0, -1.0]),
 }
 SIZES = (1, 2, 11)
@@ -158,6 +159,25 @@ def test_temperature_limits_are_the_hard_rule_and_the_reference() -> None:
         at_infinity = computed(select, cases((3,), (math.inf,)))
         reference = computed(bt.best_of_n, cases((1,)))
         np.testing.assert_allclose(at_infinity, reference, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "placeholder", "accuracy"), [(np.float64, -1e16, 1e-15), (np.float32, -1e4, 1e-6)]
+)
+def test_a_placeholder_reward_does_not_harden_a_soft_selection(
+    dtype: Any, placeholder: float, accuracy: float
+) -> None:
+    """n = 2, λ = 0.01: P(x) = 2π(x) E σ((r(x) - r(X'))/λ), and a placeholder loses every duel."""
+    probs, rewards = np.array([0.1, 0.4, 0.3, 0.2]), np.array([0.0, 0.5, 0.51, 0.52])
+    duel = 1 / (1 + np.exp(-(rewards[:, None] - rewards[None, :]) / 0.01))
+    expected = 2 * probs * (duel @ probs)
+    rewards[0] = placeholder
+    law = bt.Policy.from_probs(probs.astype(dtype), rewards)
+    np.testing.assert_allclose(bt.soft_best_of_n(law, 2.0, 0.01).probs, expected, rtol=accuracy)
+    tilt = probs[1:] * np.exp((rewards[1:] - 0.52) / 0.01)
+    np.testing.assert_allclose(
+        bt.exponential_tilt(law, 0.01).probs[1:], tilt / tilt.sum(), rtol=10 * accuracy
+    )
 
 
 # --- far beyond enumeration: n to 1e15, ranges to 1e4 temperatures ------------------------------

@@ -15,8 +15,9 @@ from bon_theory.policy import Policy, aligned
 __all__ = [
     "Real",
     "aligned_parameters",
+    "counts_as_zero",
     "float_limits",
-    "log_weights_below_top",
+    "race_log_weights",
     "rewards_below_top",
 ]
 
@@ -55,15 +56,56 @@ def aligned_parameters(reference: Policy, **parameters: Real) -> tuple[Any, ...]
     return reference, *(a.reshape((1,) * (ndim - a.ndim) + a.shape) for a in checked)
 
 
-def log_weights_below_top(reference: Policy, temperature: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The weights (r - max r) / temperature, and where the temperature counts as zero."""
-    below_top = rewards_below_top(reference)
-    extent = -jnp.min(below_top, axis=-1, keepdims=True)
-    # Beyond this range r/temperature is rounded by more than a tenth and orders no more than ranks
-    # do.
-    is_hard = temperature <= jax.lax.stop_gradient(extent) * 16 * jnp.finfo(reference.dtype).eps
-    is_hard |= temperature == 0
-    return jnp.where(is_hard, 0, below_top / jnp.where(is_hard, 1, temperature)), is_hard
+def race_log_weights(reference: Policy, temperature: jax.Array) -> tuple[jax.Array, jax.Array]:
+    r"""What a race needs of :math:`r/\lambda`, and where the temperature counts as zero.
+
+    Only differences matter, and between neighbouring rewards only up to a gap that no number of
+    candidates bridges. So the highest reward that is not negligible is put at 0, where it is told
+    apart from its neighbours exactly, and longer gaps are cut: a placeholder reward such as -1e9
+    for a failed answer costs no accuracy. The temperature counts as zero where even so the range is
+    beyond what a lattice in floating point can resolve.
+    """
+    dtype = reference.dtype
+    longest = 1e6 if dtype == jnp.float64 else 1e3
+    is_zero = counts_as_zero(reference, temperature)
+    positive = jnp.where(is_zero, 1, temperature)
+    possible = reference.log_probs > -jnp.inf
+    least = jnp.max(reference.log_probs, axis=-1, keepdims=True) + jnp.log(jnp.finfo(dtype).eps)
+    common = jnp.where(reference.log_probs >= least, reference.rewards, -jnp.inf)
+    centre = jax.lax.stop_gradient(jnp.max(common, axis=-1, keepdims=True))
+    rewards = jnp.where(possible, reference.rewards, centre)
+
+    order = jnp.argsort(rewards, axis=-1)
+    ascending = jnp.take_along_axis(rewards, order, axis=-1)
+    gaps = jnp.diff(ascending, axis=-1) / positive
+    cut = jnp.minimum(gaps, longest)
+    above = ascending[..., 1:] > centre
+    direct = (ascending - centre) / positive
+    # Beyond a cut gap a position is the sum of gaps on the way from the centre.
+    bridged = _from_centre(cut, above)
+    is_cut = _from_centre((gaps > longest).astype(dtype), above) != 0
+    log_weights = jnp.where(is_cut, bridged, direct)
+    inverse = jnp.argsort(order, axis=-1)
+    log_weights = jnp.take_along_axis(log_weights, jnp.broadcast_to(inverse, log_weights.shape), -1)
+    extent = jnp.sum(cut, axis=-1, keepdims=True)
+    is_hard = is_zero | (jax.lax.stop_gradient(extent) * 16 * jnp.finfo(dtype).eps >= 1)
+    return jnp.where(is_hard, 0, log_weights), is_hard
+
+
+def _from_centre(gaps: jax.Array, above: jax.Array) -> jax.Array:
+    """Signed sums ``[..., K]`` of the ``gaps [..., K - 1]`` between the centre and each reward."""
+    nothing = jnp.zeros_like(gaps[..., :1])
+    upwards = jnp.cumsum(jnp.where(above, gaps, 0), axis=-1)
+    downwards = jnp.cumsum(jnp.where(above, 0, gaps)[..., ::-1], axis=-1)[..., ::-1]
+    return jnp.concatenate([nothing, upwards], axis=-1) - jnp.concatenate(
+        [downwards, nothing], axis=-1
+    )
+
+
+def counts_as_zero(reference: Policy, temperature: jax.Array) -> jax.Array:
+    """Whether the temperature is 0, or so small that derivatives in it could overflow."""
+    extent = -jnp.min(rewards_below_top(reference), axis=-1, keepdims=True)
+    return temperature <= jax.lax.stop_gradient(extent) * jnp.finfo(reference.dtype).eps ** 2
 
 
 def rewards_below_top(reference: Policy) -> jax.Array:

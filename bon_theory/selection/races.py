@@ -18,7 +18,7 @@ from bon_theory.selection.parameters import (
     Real,
     aligned_parameters,
     float_limits,
-    log_weights_below_top,
+    race_log_weights,
 )
 from bon_theory.uniform_race import exponential_race_log_ratio
 
@@ -43,7 +43,7 @@ def soft_best_of_n(
 
     Exact at any :math:`n` and :math:`\lambda`: :math:`\lambda = 0` is :func:`best_of_n`,
     :math:`\lambda = \infty` the reference, :math:`n \to \infty` the :func:`exponential_tilt`. A
-    temperature so small that rounding in :math:`r/\lambda` would exceed a tenth counts as 0.
+    placeholder reward far below the others, such as -1e9, costs no accuracy.
 
     Args:
         reference: the law of one draw.
@@ -77,8 +77,7 @@ def soft_best_of_n(
         n=Real(n, at_least=1, at_most=_most_candidates(reference)),
         temperature=Real(temperature, at_least=0, finite=False),
     )
-    race = functools.partial(gumbel_race_log_ratio, candidates=_FIXED_NUMBER)
-    policy = _race(reference, race, count, lam, BestOfN(count))
+    policy = _race(reference, count, lam, log_ratio=_fixed_number, hard=BestOfN)
     return (policy, _certificate(reference, policy, lam)) if full_output else policy
 
 
@@ -131,8 +130,7 @@ def soft_best_of_poisson(
         mean_extra_draws=Real(mean_extra_draws, at_least=0, at_most=_most_candidates(reference)),
         temperature=Real(temperature, at_least=0, finite=False),
     )
-    race = functools.partial(gumbel_race_log_ratio, candidates=_POISSON_NUMBER)
-    policy = _race(reference, race, nu, lam, BestOfPoisson(nu))
+    policy = _race(reference, nu, lam, log_ratio=_poisson_number, hard=BestOfPoisson)
     return (policy, _certificate(reference, policy, lam)) if full_output else policy
 
 
@@ -175,21 +173,23 @@ def exponential_race(reference: Policy, n: Numbers, temperature: Numbers) -> Pol
     reference, count, lam = aligned_parameters(
         reference, n=Real(n, at_least=1), temperature=Real(temperature, at_least=0, finite=False)
     )
-    return _race(reference, exponential_race_log_ratio, count, lam, BestOfN(count))
+    return _race(reference, count, lam, log_ratio=exponential_race_log_ratio, hard=BestOfN)
 
 
+@functools.partial(jax.jit, static_argnames=("log_ratio", "hard"))
 def _race(
     reference: Policy,
-    log_ratio: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
     parameter: jax.Array,
     temperature: jax.Array,
-    hard: Distortion,
+    *,
+    log_ratio: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
+    hard: Callable[[jax.Array], Distortion],
 ) -> Policy:
     """The winner of a race among candidates; at temperature 0 it is the ``hard`` rank selection."""
-    log_weights, is_hard = log_weights_below_top(reference, temperature)
+    log_weights, is_hard = race_log_weights(reference, temperature)
     race = jnp.vectorize(log_ratio, signature="(k),(k),()->(k)")
     soft_ratio = race(reference.log_probs, log_weights, parameter[..., 0])
-    hard_ratio = hard.log_ratio(reference.log_cdf_below, reference.log_cdf)
+    hard_ratio = hard(parameter).log_ratio(reference.log_cdf_below, reference.log_cdf)
     # A loop over nodes cannot pass NaN on.
     unknown = jnp.isnan(parameter) | jnp.isnan(temperature)
     for array in (log_weights, reference.log_probs):
@@ -213,7 +213,7 @@ def _node_error(reference: Policy, policy: Policy, temperature: jax.Array) -> ja
     """Error of integrating exp(-t w) over the nodes of a continuous law; 0 for a discrete one."""
     if not reference.continuous:
         return jnp.zeros((), reference.dtype)
-    log_weights, _ = log_weights_below_top(reference, temperature)
+    log_weights, _ = race_log_weights(reference, temperature)
     mass = jnp.maximum(policy.log_probs, reference.log_probs)
     matters = jnp.minimum(mass[..., 1:], mass[..., :-1]) > jnp.log(jnp.finfo(mass.dtype).eps)
     spacing = jnp.max(jnp.where(matters, jnp.diff(log_weights, axis=-1), 0), axis=-1)
@@ -230,5 +230,9 @@ def _log_slope_of_poisson(log_m: jax.Array, parameter: jax.Array) -> jax.Array:
     return jnp.log1p(parameter * jnp.exp(log_m)) + parameter * jnp.expm1(log_m)
 
 
-_FIXED_NUMBER = Candidates(_log_slope_of_n, is_power=True)
-_POISSON_NUMBER = Candidates(_log_slope_of_poisson, is_power=False)
+_fixed_number = functools.partial(
+    gumbel_race_log_ratio, candidates=Candidates(_log_slope_of_n, is_power=True)
+)
+_poisson_number = functools.partial(
+    gumbel_race_log_ratio, candidates=Candidates(_log_slope_of_poisson, is_power=False)
+)

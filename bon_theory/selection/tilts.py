@@ -12,8 +12,8 @@ from bon_theory.policy import Policy
 from bon_theory.selection.parameters import (
     Real,
     aligned_parameters,
+    counts_as_zero,
     float_limits,
-    log_weights_below_top,
     rewards_below_top,
 )
 
@@ -44,10 +44,10 @@ def exponential_tilt(reference: Policy, temperature: Numbers) -> Policy:
     reference, lam = aligned_parameters(
         reference, temperature=Real(temperature, at_least=0, finite=False)
     )
-    log_weights, is_hard = log_weights_below_top(reference, lam)
-    log_probs, shape = reference.log_probs, log_weights.shape
-    at_top = rewards_below_top(reference) == 0
-    exponent = jnp.where(is_hard, jnp.where(at_top, 0, -jnp.inf), log_weights)
+    below_top, is_hard = rewards_below_top(reference), counts_as_zero(reference, lam)
+    at_top = jnp.where(below_top == 0, 0, -jnp.inf)
+    exponent = jnp.where(is_hard, at_top, below_top / jnp.where(is_hard, 1, lam))
+    log_probs, shape = reference.log_probs, exponent.shape
     log_normaliser = jax.nn.logsumexp(log_probs + exponent, axis=-1, keepdims=True)
     policy = reference.with_log_ratio(jnp.broadcast_to(exponent - log_normaliser, shape))
     if reference.continuous:

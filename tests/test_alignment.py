@@ -255,6 +255,18 @@ def test_a_deterministic_ranker_lets_dpo_fall_for_ever():
     assert losses[-1] < tied + 1e-3
 
 
+def test_losses_take_their_limits_where_the_policy_lacks_an_outcome():
+    reference = bt.Policy.from_probs([0.5, 0.3, 0.2], rewards=[0.0, 0.5, 1.0])
+    lacking = bt.Policy.from_probs([0.0, 0.5, 0.5], rewards=[0.0, 0.5, 1.0])
+    nearly = bt.Policy.from_probs([1e-200, 0.5, 0.5], rewards=[0.0, 0.5, 1.0])
+    assert float(alignment.dpo_loss(lacking, reference, 0.1, 4)) == pytest.approx(
+        float(alignment.dpo_loss(nearly, reference, 0.1, 4)), rel=1e-12
+    )
+    assert 0 < alignment.dpo_loss(bt.top_fraction(reference, 0.4), reference, 0.1) < np.log(2)
+    for weight in (0.0, 0.5, 1.0):
+        assert alignment.bonbon_loss(lacking, reference, 4, weight) == np.inf
+
+
 def test_the_margin_at_best_of_n():
     for n in (2, 8, 64):
         exact = (n - 1) * sum(1 / k for k in range(1, n))

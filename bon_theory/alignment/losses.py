@@ -149,7 +149,7 @@ def bonbon_loss(
         policy: Policy, reference: Policy, n: jax.Array, margin: jax.Array, weight: jax.Array
     ) -> jax.Array:
         surprise = -policy.log_probs[:, None]  # of the best of a pair
-        return weight * surprise + (1 - weight) * _ipo(policy, reference, n, margin)
+        return _times(weight, surprise) + _times(1 - weight, _ipo(policy, reference, n, margin))
 
     return _pair_mean(loss, policy, reference, n, beta=margin, sft_weight=weight)
 
@@ -195,7 +195,8 @@ def dpo_loss(
         noisy = jax.nn.sigmoid(gap / jnp.where(tau == 0, 1, tau))
         kept = jnp.where(tau == 0, (1 + jnp.sign(gap)) / 2, noisy)
         margins = strength * _margins(policy, reference)
-        return -kept * jax.nn.log_sigmoid(margins) - (1 - kept) * jax.nn.log_sigmoid(-margins)
+        won, lost = -jax.nn.log_sigmoid(margins), -jax.nn.log_sigmoid(-margins)
+        return _times(kept, won) + _times(1 - kept, lost)
 
     return _pair_mean(loss, policy, reference, n, beta=strength, label_temperature=tau)
 
@@ -214,10 +215,16 @@ def _pair_mean(
     def mean(policy: Policy, reference: Policy, n: jax.Array, *rest: jax.Array) -> jax.Array:
         probs = best_and_worst_probs(reference, n)
         values = loss(policy, reference, n, *rest)
-        return jnp.sum(jnp.where(probs > 0, probs * jnp.where(probs > 0, values, 0), 0))
+        return jnp.sum(_times(probs, values))
 
     count = number_of_candidates(n, reference.dtype)
     return per_law(mean, (policy, reference), {"n": count} | parameters, output="()")
+
+
+def _times(weights: jax.Array, values: jax.Array) -> jax.Array:
+    """The product, in which a weight of 0 silences an infinite value."""
+    heard = weights != 0
+    return jnp.where(heard, weights * jnp.where(heard, values, 0), 0)
 
 
 def _ipo(policy: Policy, reference: Policy, n: jax.Array, margin: jax.Array) -> jax.Array:

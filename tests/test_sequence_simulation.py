@@ -61,12 +61,34 @@ def test_long_independent_blocks_follow_the_exact_reward():
         ({"length": 0}, "length must be"),
         ({"block_length": 9}, "block_length must be"),
         ({"temperature": 0.0}, "temperature must be"),
+        ({"initial": [0.5, 0.9, -0.4]}, "non-negative and sum to one"),
+        ({"transition": [[0.5, 0.5, 0.5]] * 3}, "non-negative and sum to one"),
+        ({"transition": [[np.nan] * 3] * 3}, "non-negative and sum to one"),
+        ({"transition": [0.5, 0.5]}, "must agree"),
+        ({"initial": [0.5, 0.5]}, "must agree"),
     ],
 )
 def test_bad_input_is_refused(change: dict, message: str):
-    arguments = {"levels": LEVELS, "length": 4, "block_length": 2, "n": 3, "temperature": 1.0}
+    arguments = {
+        "initial": INITIAL,
+        "transition": ROWS,
+        "levels": LEVELS,
+        "length": 4,
+        "block_length": 2,
+        "n": 3,
+        "temperature": 1.0,
+    }
     with pytest.raises(ValueError, match=message):
-        Process.soft(INITIAL, ROWS, **(arguments | change))
+        Process.soft(**(arguments | change))
+
+
+def test_counts_do_not_depend_on_the_chunks():
+    process = Process.soft(INITIAL, ROWS, LEVELS, length=5, block_length=2, n=3, temperature=1.5)
+    few, many = (
+        word_counts(jax.random.key(3), process, num_trials=1000, chunk_size=size)
+        for size in (128, 700)
+    )
+    np.testing.assert_array_equal(few, many)
 
 
 def test_too_many_sequences_are_not_counted_one_by_one():

@@ -30,6 +30,7 @@ __all__ = [
     "require_batches",
     "reward_array",
     "scalar",
+    "whole_number",
 ]
 
 
@@ -126,6 +127,14 @@ def positive(name: str, value: Numbers, dtype: Any) -> jax.Array:
     return scalar(name, value, dtype, at_least=float(np.finfo(dtype).tiny))
 
 
+def whole_number(name: str, value: Any, at_least: int = 1) -> int:
+    """A static number of things."""
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or value < at_least:
+        raise ValueError(f"{name} must be a whole number of at least {at_least}, got {value!r}.")
+    return int(value)
+
+
 def first_bad(array: jax.Array, good: Callable[[np.ndarray], np.ndarray]) -> str:
     """The first entry that is not ``good``, and where, for a message."""
     values = np.asarray(array)
@@ -139,7 +148,7 @@ def first_bad(array: jax.Array, good: Callable[[np.ndarray], np.ndarray]) -> str
 
 def reward_array(rewards: Numbers, shape: tuple[int, ...], dtype: Any) -> jax.Array:
     """The rewards in the type of the probabilities, finite there, one per outcome."""
-    array = jnp.asarray(rewards)
+    array = _array("rewards", rewards)
     if jnp.issubdtype(array.dtype, jnp.integer):
         array = array.astype(jnp.zeros(()).dtype)  # graded scores 1, 2, 3 are welcome
     if not jnp.issubdtype(array.dtype, jnp.floating):

@@ -111,6 +111,34 @@ def test_float32_is_accurate_to_its_precision():
     np.testing.assert_allclose(found.log_probs, exact, rtol=1e-5)
 
 
+def test_large_offsets_of_the_reward_change_nothing():
+    def laws(symbol: bt.Policy) -> tuple[bt.Policy, jax.Array]:
+        law = sequence.SequenceLaw.independent(symbol, 32)
+        best = law.select(bt.best_of_n, n=16)
+        return sequence.total_reward(best), sequence.expected_reward(best)
+
+    def symbol(origin: float) -> bt.Policy:  # next to 32 origins a step is rounded away
+        probs, steps = jnp.array([0.5, 0.5], jnp.float32), np.array([0, 2.0**-10])
+        return bt.Policy.from_probs(probs, jnp.asarray(origin + steps, jnp.float32))
+
+    (total, reward), (shifted, shifted_reward) = laws(symbol(0.0)), laws(symbol(1000.0))
+    np.testing.assert_array_equal(shifted.log_probs, total.log_probs)
+    np.testing.assert_array_equal(shifted.log_cdf, total.log_cdf)
+    np.testing.assert_allclose(shifted_reward, 32_000 + reward, rtol=1e-7)
+
+
+@pytest.mark.parametrize("temperature", [1e-3, 1.0, 1e12, 1e16])
+def test_the_value_of_an_end_is_accurate_at_any_temperature(temperature: float):
+    [values] = sequence.look_ahead(BLOCKS, temperature)
+    rows, rewards = np.array(ROWS), np.asarray(CHAIN.rewards)
+    for block, left in enumerate([4, 2]):
+        exact = [
+            oracle.soft_mean(oracle.markov_law(row, rows, left), totals, temperature)
+            for row, totals in zip(rows, [oracle.total_rewards(rewards, left)] * 3, strict=True)
+        ]
+        np.testing.assert_allclose(values[block], exact, rtol=1e-13)
+
+
 # --- draws -------------------------------------------------------------------------------
 
 
@@ -136,6 +164,31 @@ def test_draws_at_the_ends():
     assert sequence.n_for_kl_from_optimum(BLOCKS, 0.99 * limit, 1.0) == np.inf
     looking = sequence.n_for_kl_from_optimum(BLOCKS, 0.99 * limit, 1.0, ahead=True)
     assert 1 < float(looking) < 100
+
+
+# Myopic blocks may pass near the optimum on the way to another limit (0.32 nats here).
+DETOUR = sequence.SequenceLaw.markov(
+    sequence.MarkovChain.from_probs(
+        [0.1042346, 0.40790977, 0.48785563],
+        [
+            [0.14463293, 0.74150868, 0.11385839],
+            [0.68163832, 0.00259668, 0.315765],
+            [0.19893578, 0.01869437, 0.78236985],
+        ],
+        [5.0, 3.0, 0.0],
+    ),
+    4,
+    block_length=1,
+)
+
+
+def test_the_draws_of_blocks_that_pass_by_the_optimum():
+    budget, temperature = 0.19655, 0.5
+    n = float(sequence.n_for_kl_from_optimum(DETOUR, budget, temperature))
+    assert float(approach(DETOUR, n, temperature)) == pytest.approx(budget, rel=1e-11)
+    fewer = jax.vmap(approach, (None, 0, None))(DETOUR, jnp.linspace(1, n, 20)[:-1], temperature)
+    assert np.all(np.asarray(fewer) > budget)
+    assert float(approach(DETOUR, 1e30, temperature)) > budget
 
 
 # --- long sequences ----------------------------------------------------------------------
@@ -212,6 +265,26 @@ def test_long_sequences_tend_to_the_phase_transition():
     np.testing.assert_allclose(rates, kl * np.minimum(shares, 1), rtol=1e-9, atol=1e-15)
 
 
+def test_large_deviations_do_not_depend_on_the_origin_of_the_reward():
+    # At 1e9 the reward is rounded by 1e-7.
+    for origin, tolerance in ((0.0, 1e-14), (1e6, 1e-9), (1e9, 1e-7)):
+        symbol = bt.Policy.from_probs([0.5, 0.25, 0.25], [origin, origin + 1, origin + 2])
+        rate = sequence.cramer_rate(symbol, origin + 1.25)
+        assert float(rate) == pytest.approx(0.25 * math.log(2), abs=tolerance)
+        rewards = sequence.limit_reward(symbol, [0.5, 1e-300], [[0.1], [10.0]]) - origin
+        frozen = 1.1292955084249  # of rate 0.1, bisected with mpmath
+        tilted = (0.25 * math.e**2 + 0.5 * math.e**4) / (0.5 + 0.25 * math.e**2 + 0.25 * math.e**4)
+        exact = [[frozen, frozen], [tilted, 2.0]]
+        np.testing.assert_allclose(rewards, exact, atol=10 * tolerance)
+
+
+def test_large_deviations_of_cold_tilts():
+    symbol = bt.Policy.from_probs([0.5, 0.25, 0.25], [0.0, 1.0, 2.0])
+    cold = jnp.array([1e-12, 1e-14, 1e-16, 1e-300])
+    np.testing.assert_allclose(sequence.limit_reward(symbol, cold, 10.0), 2, rtol=1e-14)
+    assert np.isfinite(jax.grad(lambda t: sequence.limit_reward(symbol, t, 0.1))(1e-300))
+
+
 # --- lattices and bad input --------------------------------------------------------------
 
 
@@ -221,6 +294,20 @@ def test_a_lattice_is_recognised():
     assert lattice.levels(jnp.array([0.1, 0.7, 0.3, 1.3])).tolist() == [0, 3, 1, 6]
     assert sequence.Lattice.fit(jnp.array([0.1, 0.2, 0.7], jnp.float32)).num_levels == 7
     assert sequence.Lattice.fit([5.0]).num_levels == 1
+
+
+def test_a_lattice_serves_single_precision_and_impossible_symbols():
+    lattice = sequence.Lattice.fit([0.1, 0.4, 0.7])
+    symbol = bt.Policy.from_probs(jnp.array([0.5, 0.3, 0.2], jnp.float32), [0.1, 0.4, 0.7])
+    law = sequence.SequenceLaw.independent(symbol, np.int64(4), lattice=lattice)  # pyright: ignore
+    assert float(sequence.expected_reward(law)) == pytest.approx(4 * 0.31, rel=1e-6)
+    impossible = bt.Policy.from_probs([0.5, 0.5, 0.0], [0.0, 1.0, math.pi])
+    [stretch] = sequence.SequenceLaw.independent(impossible, 4).stretches
+    np.testing.assert_allclose(
+        stretch.policy.log_probs,
+        sequence.SequenceLaw.independent(COIN, 4).stretches[0].policy.log_probs,
+        rtol=1e-15,
+    )
 
 
 def test_rounded_rewards_move_log_ratios_by_no_more_than_stated():
@@ -254,6 +341,56 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         "rewards are traced",
     ),
     "infinite rewards": (lambda: sequence.Lattice.fit([0.0, np.inf]), "must be finite"),
+    "letters for rewards": (lambda: sequence.Lattice.fit(["a", "b"]), "rewards must be real"),  # pyright: ignore
+    "complex rewards": (lambda: sequence.Lattice.fit([1j, 0.0]), "rewards must be real"),
+    "at most one level": (lambda: sequence.Lattice.fit([0.0, 1.0], max_levels=1), "max_levels"),
+    "half a level": (lambda: sequence.Lattice.round([0.0, 1.0], 2.5), "num_levels"),  # pyright: ignore
+    "one reward to round": (lambda: sequence.Lattice.round([1.0, 1.0], 5), "must be distinct"),
+    "letters for a chain": (
+        lambda: sequence.MarkovChain.from_probs([0.5, 0.5], [[0.5, 0.5]] * 2, ["low", "high"]),  # pyright: ignore
+        "rewards must be an array of numbers",
+    ),
+    "a chain off the given lattice": (
+        lambda: sequence.MarkovChain.from_probs(
+            [0.5, 0.5], [[0.5, 0.5]] * 2, [0.0, 0.7], lattice=sequence.Lattice.fit([0.0, 1.0])
+        ),
+        "rewards must lie on Lattice",
+    ),
+    "a list for a symbol": (
+        lambda: sequence.SequenceLaw.independent([0.5, 0.5], 4),  # pyright: ignore
+        "symbol must be a Policy",
+    ),
+    "a symbol for a chain": (
+        lambda: sequence.SequenceLaw.markov(COIN, 4),  # pyright: ignore
+        "chain must be a MarkovChain",
+    ),
+    "a true length": (lambda: sequence.SequenceLaw.independent(COIN, True), "length must be"),
+    "values of other ends": (
+        lambda: BLOCKS.select(bt.best_of_n, 3, look_ahead=(jnp.zeros((2, 3)),)),
+        "look_ahead must hold arrays of shapes [(3, 3)]",
+    ),
+    "a value that is not a number": (
+        lambda: BLOCKS.select(bt.best_of_n, 3, look_ahead=(jnp.full((3, 3), np.nan),)),
+        "look_ahead must be finite",
+    ),
+    "other symbols with the same rewards": (
+        lambda: sequence.kl_divergence(
+            *(
+                sequence.SequenceLaw.independent(bt.Policy.from_probs(probs, [0.0, 1.0, 1.0]), 4)
+                for probs in ([0.5, 0.25, 0.25], [0.5, 0.1, 0.4])
+            )
+        ),
+        "selected from one reference",
+    ),
+    "other rewards in the same blocks": (
+        lambda: sequence.kl_divergence(
+            *(
+                sequence.SequenceLaw.independent(bt.Policy.from_probs([0.5, 0.5], [0.0, top]), 4)
+                for top in (1.0, 5.0)
+            )
+        ),
+        "select both from one reference",
+    ),
     "one level to round to": (lambda: sequence.Lattice.round([0.0, 1.0], 1), "num_levels"),
     "no symbols": (lambda: sequence.SequenceLaw.independent(COIN, 0), "length must be"),
     "half a symbol": (lambda: sequence.SequenceLaw.independent(COIN, 2.5), "length must be"),  # pyright: ignore
@@ -312,6 +449,18 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         ),
         "one discrete law",
     ),
+    "half a symbol per sequence": (
+        lambda: sequence.necessary_log_n(COIN, 0.7, length=2.5),
+        "length must be a whole",
+    ),
+    "lengths of another shape": (
+        lambda: sequence.necessary_log_n(COIN, [0.6, 0.7, 0.8], length=[2, 3]),
+        "length of shape",
+    ),
+    "rates of another shape": (
+        lambda: sequence.limit_reward(COIN, [0.5, 0.6, 0.7], [0.1, 0.2]),
+        "growth_rate of shape",
+    ),
     "no length": (lambda: sequence.necessary_log_n(COIN, 0.7, length=0), "length must be"),
     "a negative rate": (lambda: sequence.limit_kl(COIN, 1.0, -1.0), "growth_rate must be"),
 }
@@ -338,3 +487,28 @@ def test_traced_bad_input_gives_nan():
 
     assert np.isnan(reward(off))
     assert not np.isnan(reward(COIN))
+
+    @jax.jit
+    def chain_reward(initial: jax.Array) -> jax.Array:
+        chain = sequence.MarkovChain.from_probs(initial, ROWS, CHAIN.rewards, lattice=CHAIN.lattice)
+        return sequence.expected_reward(sequence.SequenceLaw.markov(chain, 4, block_length=2))
+
+    assert np.isnan(chain_reward(jnp.array([0.5, 0.9, 0.1])))
+    assert not np.isnan(chain_reward(jnp.array([0.5, 0.4, 0.1])))
+    draws = jax.jit(lambda kl: sequence.n_for_kl_from_optimum(WHOLE, kl, 1.0))
+    assert np.isnan(draws(-0.1))
+
+
+def test_traced_laws_of_other_references_have_no_divergence():
+    @jax.jit
+    def between(ours: jax.Array, theirs: jax.Array) -> jax.Array:
+        laws = [
+            sequence.SequenceLaw.independent(
+                bt.Policy.from_probs(probs, [0.0, 1.0]), 4, lattice=WHOLE.lattice
+            )
+            for probs in (ours, theirs)
+        ]
+        return sequence.kl_divergence(laws[0].select(bt.best_of_n, n=2), laws[1])
+
+    assert np.isnan(between(jnp.array([0.5, 0.5]), jnp.array([0.4, 0.6])))
+    assert between(jnp.array([0.5, 0.5]), jnp.array([0.5, 0.5])) > 0

@@ -2,10 +2,11 @@ r"""Laws of sums, by convolution in log space.
 
 .. math:: \log c_k = \log \sum_j e^{a_j + b_{k-j}}
 
-Every term is positive and carries its own exponent, so a tail probability of 1e-300 (or of
-:math:`e^{-10^5}`) is as accurate as the middle of the law; a Fourier transform would leave noise at
-1e-16 of the largest one. The error of :math:`\log c_k` is a few units in the last place of the
-logarithms, once per doubling of the length. Derived here.
+Every term is positive and carries its own exponent, so nothing cancels or underflows: the error
+of :math:`\log c_k` is a few units in the last place of that logarithm, once per doubling of the
+length, and a probability :math:`c` has a relative error of about :math:`10^{-15} |\log c|`, also
+where it is :math:`e^{-10^5}`. A Fourier transform would leave noise at 1e-16 of the largest one.
+Derived here.
 """
 
 from __future__ import annotations

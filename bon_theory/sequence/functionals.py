@@ -7,12 +7,16 @@ the number of blocks times the divergence of one.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from bon_theory import divergences, performance
+from bon_theory.arguments import require
 from bon_theory.policy import Policy
 from bon_theory.sequence.convolution import log_convolution_power, log_convolve
 from bon_theory.sequence.law import SequenceLaw
@@ -28,10 +32,12 @@ def kl_divergence(policy: SequenceLaw, reference: SequenceLaw) -> jax.Array:
 
     Args:
         policy: :math:`P`.
-        reference: :math:`Q`, in the same blocks.
+        reference: :math:`Q`, in the same blocks; both selected from one reference (or being it), so
+            that they agree on the symbols given a block's reward.
 
     Raises:
-        ValueError: the two laws are not in the same blocks.
+        ValueError: the laws differ in their blocks or in what they were selected from; if that is
+            traced, the divergence is NaN instead.
 
     Example:
         >>> import bon_theory as bt
@@ -44,13 +50,20 @@ def kl_divergence(policy: SequenceLaw, reference: SequenceLaw) -> jax.Array:
 
     Standard (chain rule); [V] for the i.i.d. case.
     """
-    if [s.policy.log_probs.shape[1:] for s in policy.stretches] != [
-        s.policy.log_probs.shape[1:] for s in reference.stretches
-    ] or [s.count for s in policy.stretches] != [s.count for s in reference.stretches]:
+    if _frame(policy) != _frame(reference):
         raise ValueError(
             "policy and reference must be laws in the same blocks, got "
             f"{_describe(policy)} and {_describe(reference)}: select both from one reference."
         )
+    require(
+        lambda: _have_equal_leaves(np, policy.reference, reference.reference),
+        lambda: (
+            "policy and reference must be selected from one reference, got laws whose symbols have "
+            "other probabilities or rewards: only blocks' rewards are compared."
+        ),
+        policy.reference,
+        reference.reference,
+    )
     return _kl_divergence(policy, reference)
 
 
@@ -96,12 +109,11 @@ def total_reward(law: SequenceLaw) -> Policy:
 
     Derived here (convolution).
     """
-    for stretch in law.stretches:
-        if stretch.policy.log_probs.shape[1] * stretch.num_ends > 1:
-            raise ValueError(
-                "law must have independent blocks, got blocks that depend on the state before: "
-                "use block_length=None, or sum rewards by expected_reward."
-            )
+    if law.has_memory:
+        raise ValueError(
+            "law must have independent blocks, got blocks that depend on the state before: "
+            "use block_length=None, or sum rewards by expected_reward."
+        )
     return _total_reward(law)
 
 
@@ -109,19 +121,24 @@ def total_reward(law: SequenceLaw) -> Policy:
 def _total_reward(law: SequenceLaw) -> Policy:
     runs = [log_convolution_power(s.policy.log_probs[0, 0], s.count) for s in law.stretches]
     total = functools.reduce(log_convolve, runs)
-    return Policy.from_logits(total, law.lattice.total_rewards(law.length, total.dtype))
+    policy = Policy.from_logits(total, law.lattice.excess_rewards(law.length, total.dtype))
+    # Afterwards: next to a large lowest reward levels would be ties.
+    return dataclasses.replace(policy, rewards=_lowest_reward(law) + policy.rewards)
 
 
 @jax.jit
 def _kl_divergence(policy: SequenceLaw, reference: SequenceLaw) -> jax.Array:
     pairs = zip(policy.stretches, reference.stretches, strict=True)
     values = [divergences.kl_divergence(ours.policy, theirs.policy) for ours, theirs in pairs]
-    return _sum_over_blocks(policy, values)
+    divergence = _sum_over_blocks(policy, values)
+    comparable = _have_equal_leaves(jnp, policy.reference, reference.reference)
+    return jnp.where(comparable, divergence, jnp.nan)
 
 
 @jax.jit
 def _expected_reward(law: SequenceLaw) -> jax.Array:
-    return _sum_over_blocks(law, [performance.expected_reward(s.policy) for s in law.stretches])
+    excess = _sum_over_blocks(law, [performance.expected_reward(s.policy) for s in law.stretches])
+    return _lowest_reward(law) + excess
 
 
 def _sum_over_blocks(law: SequenceLaw, values: list[jax.Array]) -> jax.Array:
@@ -133,6 +150,23 @@ def _sum_over_blocks(law: SequenceLaw, values: list[jax.Array]) -> jax.Array:
         for v, x in zip(visits, values, strict=True)
     ]
     return functools.reduce(jnp.add, sums)
+
+
+def _lowest_reward(law: SequenceLaw) -> float:
+    return law.length * law.lattice.origin
+
+
+def _frame(law: SequenceLaw) -> Any:
+    """What cannot differ between laws selected from one reference: static facts and shapes."""
+    blocks = [s.policy.log_probs.shape[1:] for s in law.stretches]
+    arrays = [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(law.reference)]
+    return jax.tree.structure(law), blocks, arrays
+
+
+def _have_equal_leaves(xp: Any, ours: Any, theirs: Any) -> Any:
+    """Whether all arrays are equal, for NumPy or JAX as ``xp``."""
+    pairs = zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True)
+    return functools.reduce(xp.logical_and, [xp.all(xp.equal(a, b)) for a, b in pairs])
 
 
 def _describe(law: SequenceLaw) -> str:

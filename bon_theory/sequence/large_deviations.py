@@ -23,16 +23,19 @@ among them is the tilt. Derived here; [V] states the exponential law.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from bon_theory.arguments import Numbers, scalar
+from bon_theory.arguments import Numbers, require, require_batches, scalar
 from bon_theory.divergences import kl_divergence
 from bon_theory.performance import expected_reward
 from bon_theory.policy import Policy
 from bon_theory.selection import exponential_tilt
+from bon_theory.sequence.law import single
 from bon_theory.tuning.root import increasing_root
 
 __all__ = ["cramer_rate", "limit_kl", "limit_reward", "necessary_log_n"]
@@ -67,7 +70,7 @@ def cramer_rate(reference: Policy, mean_reward: Numbers) -> jax.Array:
 
     Cramér 1938; computed as a divergence, derived here.
     """
-    x = scalar("mean_reward", mean_reward, _single(reference).dtype)
+    x = scalar("mean_reward", mean_reward, single("reference", reference).dtype)
     return _rates(reference, x)
 
 
@@ -82,7 +85,7 @@ def necessary_log_n(reference: Policy, mean_reward: Numbers, *, length: Numbers 
         length: :math:`m`, the number of symbols; broadcasts with ``mean_reward``.
 
     Raises:
-        ValueError: as :func:`cramer_rate`; ``length < 1``.
+        ValueError: as :func:`cramer_rate`; ``length`` is not a whole number of at least 1.
 
     Example:
         >>> import math
@@ -94,8 +97,15 @@ def necessary_log_n(reference: Policy, mean_reward: Numbers, *, length: Numbers 
 
     [V] for the exponential law; the bound is derived here.
     """
-    symbols = scalar("length", length, reference.dtype, at_least=1)
-    cost = symbols * cramer_rate(reference, mean_reward)
+    rate = cramer_rate(reference, mean_reward)
+    symbols = scalar("length", length, rate.dtype, at_least=1)
+    require(
+        lambda: np.asarray(symbols) % 1 == 0,
+        lambda: f"length must be a whole number of symbols, got {length}: choose one.",
+        symbols,
+    )
+    require_batches("length", symbols.shape, rate.shape)
+    cost = symbols * rate
 
     def newton(_: int, y: jax.Array) -> jax.Array:
         # y - 1 + e^{-y} = cost is convex and increasing; from the right of the root it converges.
@@ -145,80 +155,92 @@ def limit_reward(symbol: Policy, temperature: Numbers, growth_rate: Numbers) -> 
 
     Args:
         symbol: :math:`\pi`, the law of one symbol, discrete, without batch axes.
-        temperature: :math:`\lambda > 0`, a scalar.
-        growth_rate: :math:`\rho \ge 0`, a scalar.
+        temperature: :math:`\lambda > 0`; any shape.
+        growth_rate: :math:`\rho \ge 0`; broadcasts with ``temperature``.
 
     Raises:
-        ValueError: ``growth_rate`` is negative, ``temperature`` not positive, or one not finite.
+        ValueError: ``growth_rate`` is negative, ``temperature`` not positive, one not finite, or
+            their shapes do not broadcast.
 
     Example:
         >>> import bon_theory as bt
         >>> from bon_theory import sequence
         >>> coin = bt.Policy.from_probs([0.5, 0.5], rewards=[0.0, 1.0])
-        >>> rewards = [sequence.limit_reward(coin, 0.5, rho) for rho in (0.1, 1.0)]
+        >>> rewards = sequence.limit_reward(coin, 0.5, [0.1, 1.0])
         >>> [round(float(reward), 4) for reward in rewards]
         [0.7198, 0.8808]
 
     Derived here.
     """
-    dtype = _single(symbol).dtype
+    dtype = single("symbol", symbol).dtype
     rho = scalar("growth_rate", growth_rate, dtype, at_least=0)
     lam = scalar("temperature", temperature, dtype, at_least=float(jnp.finfo(dtype).tiny))
-    most = kl_divergence(_tilted(symbol, 1 / lam), symbol)
-    target = jnp.minimum(rho, most)
-
-    def excess(theta: jax.Array) -> jax.Array:
-        return kl_divergence(_tilted(symbol, theta), symbol) - target
-
-    theta = increasing_root(excess, jnp.zeros_like(lam), 1 / lam, -target, most - target)
-    return expected_reward(_tilted(symbol, theta))
-
-
-def _tilted(reference: Policy, theta: jax.Array) -> Policy:
-    """The tilt by e^{θr} for θ of either sign."""
-    log_weights = theta * reference.rewards
-    log_normaliser = jax.nn.logsumexp(reference.log_probs + log_weights)
-    return reference.with_log_ratio(log_weights - log_normaliser)
+    require_batches("growth_rate", rho.shape, lam.shape)
+    return _limit_rewards(symbol, lam, rho)
 
 
 @jax.jit
 def _rates(reference: Policy, means: jax.Array) -> jax.Array:
-    return jnp.vectorize(functools.partial(_rate, reference))(means)
+    excess, lowest = _from_lowest(reference)
+    return jnp.vectorize(functools.partial(_rate, excess))(means - lowest)
+
+
+@jax.jit
+def _limit_rewards(symbol: Policy, lam: jax.Array, rho: jax.Array) -> jax.Array:
+    excess, lowest = _from_lowest(symbol)
+    of_each = jnp.vectorize(functools.partial(_limit_reward, excess))
+    return lowest + of_each(*jnp.broadcast_arrays(lam, rho))
 
 
 def _rate(reference: Policy, x: jax.Array) -> jax.Array:
-    possible = reference.log_probs > -jnp.inf
-    rewards = jnp.where(possible, reference.rewards, jnp.nan)
-    low, high = jnp.nanmin(rewards), jnp.nanmax(rewards)
-    inside = (x > low) & (x < high)
+    rewards, highest = reference.rewards, jnp.max(reference.rewards)
+    inside = (x > 0) & (x < highest)
     x_inside = jnp.where(inside, x, expected_reward(reference))
-
-    # Beyond ±limit the tilt is its extreme reward to rounding.
-    gap = jnp.nanmin(
-        jnp.where(
-            (rewards > low) & (rewards < high),
-            jnp.minimum(rewards - low, high - rewards),
-            high - low,
-        )
-    )
-    rarest = jnp.min(jnp.where(possible, reference.log_probs, 0))
-    limit = (-jnp.log(jnp.finfo(x.dtype).tiny) - rarest) / jnp.where(gap > 0, gap, 1)
 
     def excess(theta: jax.Array) -> jax.Array:
         return expected_reward(_tilted(reference, theta)) - x_inside
 
-    theta = increasing_root(excess, -limit, limit, low - x_inside, high - x_inside)
+    limit = _steepest(reference)
+    theta = increasing_root(excess, -limit, limit, -x_inside, highest - x_inside)
     rate = kl_divergence(_tilted(reference, theta), reference)
     at_end = -jax.nn.logsumexp(jnp.where(rewards == x, reference.log_probs, -jnp.inf))
-    beyond = jnp.where((x < low) | (x > high), jnp.inf, at_end)
+    beyond = jnp.where((x < 0) | (x > highest), jnp.inf, at_end)
     return jnp.where(jnp.isnan(x), jnp.nan, jnp.where(inside, rate, beyond))
 
 
-def _single(reference: Policy) -> Policy:
-    if reference.continuous or reference.batch_shape:
-        raise ValueError(
-            "reference must be one discrete law, got "
-            f"{'a continuous one' if reference.continuous else reference.batch_shape}: "
-            "discretise it, and use jax.vmap for many."
-        )
-    return reference
+def _limit_reward(symbol: Policy, lam: jax.Array, rho: jax.Array) -> jax.Array:
+    def cost(theta: jax.Array) -> jax.Array:
+        return kl_divergence(_tilted(symbol, theta), symbol)
+
+    steepest = 1 / jnp.maximum(lam, 1 / _steepest(symbol))
+    most = cost(steepest)
+    target = jnp.minimum(rho, most)
+    theta = increasing_root(
+        lambda theta: cost(theta) - target, jnp.zeros_like(lam), steepest, -target, most - target
+    )
+    return expected_reward(_tilted(symbol, theta))
+
+
+def _from_lowest(reference: Policy) -> tuple[Policy, jax.Array]:
+    """The reference with rewards above the lowest possible one, and that one."""
+    possible = reference.log_probs != -jnp.inf
+    lowest = jax.lax.stop_gradient(jnp.min(jnp.where(possible, reference.rewards, jnp.inf)))
+    excess = jnp.where(possible, reference.rewards - lowest, 0)
+    return dataclasses.replace(reference, rewards=excess), lowest
+
+
+def _tilted(reference: Policy, theta: jax.Array) -> Policy:
+    """The tilt by e^{θr} for θ of either sign; the highest weight is 1."""
+    top = jnp.where(theta > 0, jnp.max(reference.rewards), 0)
+    log_weights = theta * (reference.rewards - top)
+    log_normaliser = jax.nn.logsumexp(reference.log_probs + log_weights)
+    return reference.with_log_ratio(log_weights - log_normaliser)
+
+
+def _steepest(reference: Policy) -> jax.Array:
+    """The |θ| beyond which a tilt is the lowest or highest reward to rounding."""
+    rewards, highest = reference.rewards, jnp.max(reference.rewards)
+    distances = jnp.minimum(rewards, highest - rewards)
+    gap = jnp.min(jnp.where(distances > 0, distances, highest))
+    rarest = jnp.min(jnp.where(reference.log_probs > -jnp.inf, reference.log_probs, 0))
+    return (-jnp.log(jnp.finfo(gap.dtype).tiny) - rarest) / jnp.where(gap > 0, gap, 1)

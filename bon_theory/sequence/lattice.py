@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bon_theory.arguments import Numbers, is_concrete, require
+from bon_theory.arguments import Numbers, is_concrete, require, whole_number
 from bon_theory.numerics import safe_log
 
 __all__ = ["Lattice"]
@@ -31,7 +31,7 @@ class Lattice:
         origin: :math:`a`, the lowest reward.
         spacing: :math:`\delta > 0`.
         num_levels: :math:`L + 1`.
-        tolerance: how far a reward may lie from its level.
+        tolerance: how far a reward may lie from its level, beyond rounding of its own.
 
     Example:
         >>> from bon_theory import sequence
@@ -59,13 +59,15 @@ class Lattice:
                 as many, and convolving them costs the square of that.
 
         Raises:
-            ValueError: ``rewards`` are traced or not finite, or fit no lattice of so few levels.
+            ValueError: ``rewards`` are traced or not finite real numbers, or fit no lattice of so
+                few levels; ``max_levels`` is not a whole number of at least 2.
 
         Example:
             >>> from bon_theory import sequence
             >>> sequence.Lattice.fit([0.0, 1 / 3, 1 / 2]).num_levels
             4
         """
+        max_levels = whole_number("max_levels", max_levels, at_least=2)
         values, rounding = _distinct(rewards)
         spread = values - values[0]
         if spread[-1] == 0:
@@ -99,23 +101,24 @@ class Lattice:
             num_levels: at least 2.
 
         Raises:
-            ValueError: ``num_levels < 2``, or ``rewards`` are traced, not finite or all equal.
+            ValueError: ``num_levels`` is not a whole number of at least 2, or ``rewards`` are
+                traced, not finite real numbers, or all equal.
 
         Example:
             >>> from bon_theory import sequence
             >>> sequence.Lattice.round([0.0, 0.3141, 1.0], 101).spacing
             0.01
         """
+        num_levels = whole_number("num_levels", num_levels, at_least=2)
         values, rounding = _distinct(rewards)
-        if num_levels < 2 or values[0] == values[-1]:
+        if values[0] == values[-1]:
             raise ValueError(
-                f"num_levels must be at least 2 and rewards distinct, got {num_levels} and "
-                f"{values[:2]}: Lattice.fit serves one level."
+                f"rewards must be distinct, got {values} alone: Lattice.fit serves one level."
             )
         spacing = float(values[-1] - values[0]) / (num_levels - 1)
         return Lattice(float(values[0]), spacing, num_levels, spacing / 2 + rounding)
 
-    def levels(self, rewards: jax.Array) -> jax.Array:
+    def levels(self, rewards: jax.Array | np.ndarray) -> jax.Array:
         """The level of every reward, integers in [0, L]; -1 off the lattice (an error if concrete).
 
         Example:
@@ -124,8 +127,11 @@ class Lattice:
             >>> sequence.Lattice.fit([1.0, 2.0, 4.0]).levels(jnp.array([4.0, 2.0])).tolist()
             [3, 1]
         """
-        nearest = jnp.round((rewards - self.origin) / self.spacing)
-        on = jnp.abs(rewards - self.origin - nearest * self.spacing) <= self.tolerance
+        above = rewards - self.origin
+        nearest = jnp.round(above / self.spacing)
+        highest = self.origin + (self.num_levels - 1) * self.spacing
+        slack = self.tolerance + _rounding(above.dtype, max(abs(self.origin), abs(highest)))
+        on = jnp.abs(above - nearest * self.spacing) <= slack
         on &= (nearest >= 0) & (nearest < self.num_levels)
         require(
             lambda: np.asarray(on),
@@ -137,20 +143,24 @@ class Lattice:
         )
         return jnp.where(on, nearest, -1).astype(int)
 
-    def total_rewards(self, length: int, dtype: Any) -> jax.Array:
-        """The possible total rewards of ``length`` symbols, ascending."""
+    def excess_rewards(self, length: int, dtype: Any) -> jax.Array:
+        """The possible total rewards of ``length`` symbols above the lowest, ascending from 0.
+
+        The lowest, ``length * origin``, is left out: a large one would round levels into ties.
+        """
         levels = np.arange(length * (self.num_levels - 1) + 1, dtype=float)
-        rewards = jnp.asarray(length * self.origin + self.spacing * levels, dtype)
+        rewards = jnp.asarray(self.spacing * levels, dtype)
         # A constant would be sorted, for the reward's CDF, while compiling.
         return jax.lax.optimization_barrier(rewards)
 
     def log_masses(self, log_probs: jax.Array, rewards: jax.Array) -> jax.Array:
-        """Log-probabilities of the levels, ``[L + 1]``; NaN if a traced reward is off them."""
+        """Log-probabilities of the levels, ``[L + 1]``; NaN if a possible reward is off them."""
         levels = self.levels(rewards)
         tops = jnp.full(self.num_levels, -jnp.inf, log_probs.dtype).at[levels].max(log_probs)
         tops = jax.lax.stop_gradient(jnp.where(tops > -jnp.inf, tops, 0))
         sums = jnp.zeros_like(tops).at[levels].add(jnp.exp(log_probs - tops[levels]))
-        return jnp.where(jnp.any(levels < 0), jnp.nan, safe_log(sums) + tops)
+        off = (levels < 0) & (log_probs > -jnp.inf)
+        return jnp.where(jnp.any(off), jnp.nan, safe_log(sums) + tops)
 
     def _distance(self, values: np.ndarray) -> np.ndarray:
         above = values - self.origin
@@ -165,8 +175,15 @@ def _distinct(rewards: Numbers) -> tuple[np.ndarray, float]:
             "make it outside, Lattice.fit(rewards), and pass it as lattice=."
         )
     given = np.asarray(rewards)
-    eps = np.finfo(given.dtype if given.dtype.kind == "f" else np.float64).eps
+    if given.dtype.kind not in "fiu":
+        raise ValueError(f"rewards must be real numbers, got dtype {given.dtype}: score outcomes.")
     values = np.unique(given.astype(np.float64))
     if values.size == 0 or not np.all(np.isfinite(values)):
         raise ValueError(f"rewards must be finite numbers, got {values[:4]}: drop the others.")
-    return values, 8 * float(eps) * float(np.max(np.abs(values)))
+    dtype = given.dtype if given.dtype.kind == "f" else np.float64
+    return values, _rounding(dtype, float(np.max(np.abs(values))))
+
+
+def _rounding(dtype: Any, largest: float) -> float:
+    """By how much a number may be off that took a few operations to compute."""
+    return 8 * float(jnp.finfo(dtype).eps) * largest

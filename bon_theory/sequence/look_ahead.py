@@ -7,13 +7,16 @@ the block's reward *plus* the value :math:`\lambda \log h_t(s)` of the state it 
 .. math:: h_t(s) = E\bigl[e^{\sum_{j > t} r_j/\lambda} \mid s_t = s\bigr]
           = \sum_{k, s'} \pi_{t+1}(k, s' \mid s)\, e^{r_k/\lambda}\, h_{t+1}(s'),
 
-with :math:`h = 1` after the last block. A rule that drops :math:`h` is myopic: with any number of
-draws it tends to the product of the blocks' own tilts, not to :math:`P^*`. As
+with :math:`h = 1` after the last block. Rewards count from the lowest, :math:`a` per symbol: what
+is the same for all states makes no difference. A rule that drops :math:`h` is myopic: with any
+number of draws it tends to the product of the blocks' own tilts, not to :math:`P^*`. As
 :math:`E_{P^*} R - \lambda\,\mathrm{KL}(P^*\|\pi)` is the maximum and exceeds the value of any other
 :math:`P` by :math:`\lambda\,\mathrm{KL}(P\|P^*)`, that divergence is the exact loss. Derived here.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +39,8 @@ def look_ahead(law: SequenceLaw, temperature: Numbers) -> tuple[jax.Array, ...]:
         temperature: :math:`\lambda > 0`, in units of the reward; a scalar.
 
     Returns:
-        One array ``[count, E]`` per stretch, in units of the reward; 0 after the last block.
+        One array ``[count, E]`` per stretch, in units of the reward, in excess of the lowest reward
+        of the symbols to come; 0 after the last block.
 
     Raises:
         ValueError: ``temperature`` is not positive and finite, or not a scalar.
@@ -84,21 +88,41 @@ def optimum(law: SequenceLaw, temperature: Numbers) -> SequenceLaw:
 
 @jax.jit
 def _values(law: SequenceLaw, lam: jax.Array) -> tuple[jax.Array, ...]:
-    log_h = jnp.zeros(law.stretches[-1].num_ends, lam.dtype)
+    value = jnp.zeros(law.stretches[-1].num_ends, lam.dtype)
     found = []
     for stretch in reversed(law.stretches):
-        log_gain = log_sum(stretch.log_joint + stretch.rewards / lam, axis=-2)
-        log_gain = jnp.broadcast_to(log_gain, (stretch.count, *log_gain.shape[1:]))
+        # What a block is worth by itself, given where it starts and ends.
+        log_moves = log_sum(stretch.log_joint, axis=-2)
+        log_given = stretch.log_joint - jnp.where(log_moves > -jnp.inf, log_moves, 0)[..., None, :]
+        gains = _soft_mean(log_given, stretch.rewards, lam, axis=-2)
+        shape = (stretch.count, *gains.shape[1:])
+        blocks = jnp.broadcast_to(log_moves, shape), jnp.broadcast_to(gains, shape)
 
-        def back(after: jax.Array, gain: jax.Array) -> tuple[jax.Array, jax.Array]:
-            before = log_sum(gain + after[None, :], axis=-1)
-            return before[: after.shape[0]], after
+        def before(after: jax.Array, block: tuple[jax.Array, jax.Array]) -> jax.Array:
+            return _soft_mean(block[0], block[1] + after[None, :], lam, axis=-1)
+
+        def back(after: jax.Array, block: tuple[jax.Array, jax.Array]) -> Any:
+            return before(after, block)[: after.shape[0]], after
 
         # The stretch's first block: where it starts is where the stretch before it ends.
-        _, ends = jax.lax.scan(back, log_h, log_gain, reverse=True)
-        found.append(lam * ends)
-        log_h = log_sum(log_gain[0] + ends[0][None, :], axis=-1)
+        _, ends = jax.lax.scan(back, value, blocks, reverse=True)
+        found.append(ends)
+        value = before(ends[0], (log_moves[0], gains[0]))
     return tuple(reversed(found))
+
+
+def _soft_mean(log_probs: jax.Array, values: jax.Array, lam: jax.Array, axis: int) -> jax.Array:
+    r""":math:`\lambda \log E e^{v/\lambda}`: the mean for large λ, the maximum for small."""
+    possible = log_probs != -jnp.inf
+    tops = jnp.max(jnp.where(possible, values, -jnp.inf), axis=axis, keepdims=True)
+    tops = jax.lax.stop_gradient(jnp.where(tops > -jnp.inf, tops, 0))
+    exponents = jnp.where(possible, (values - tops) / lam, 0)
+    # E e^x - 1 for x <= 0 has no cancellation; near -1 the logarithm of E e^x itself is accurate.
+    shortfall = jnp.sum(jnp.exp(log_probs) * jnp.expm1(exponents), axis=axis)
+    near = shortfall > -0.5
+    log_mean = jnp.log1p(jnp.where(near, shortfall, 0))
+    log_mean = jnp.where(near, log_mean, log_sum(log_probs + exponents, axis=axis))
+    return jnp.squeeze(tops, axis) + lam * log_mean
 
 
 def _temperature(law: SequenceLaw, value: Numbers) -> jax.Array:

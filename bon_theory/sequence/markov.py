@@ -6,9 +6,9 @@ earn level :math:`k` and end in :math:`j`,
 
 .. math:: A_{t+1}(k + \ell_j, j) = \sum_i A_t(k, i)\, T_{ij}.
 
-Each level carries its own exponent, so small probabilities keep their relative accuracy; only what
-is less than :math:`10^{-300}` times as likely as another end *of the same total reward* is lost.
-Derived here.
+Each level carries its own exponent, so small probabilities keep their relative accuracy. Ends *of
+the same total reward* share one: an end less than 1e-300 times (float32: 1e-38) as likely as
+another is lost, and with it what can be reached through that end alone. Derived here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bon_theory.arguments import Numbers, float_array, require
+from bon_theory.arguments import Numbers, float_array, require, reward_array
 from bon_theory.numerics import safe_log
 from bon_theory.sequence.lattice import Lattice
 
@@ -72,7 +72,8 @@ class MarkovChain:
 
         Raises:
             ValueError: shapes do not match, ``initial`` or a row does not sum to one, a probability
-                is negative, or the rewards are not finite or fit no lattice.
+                is negative, or the rewards are not finite or not on the lattice. Traced
+                inadmissible probabilities make a law that is NaN throughout.
 
         Example:
             >>> from bon_theory import sequence
@@ -82,14 +83,15 @@ class MarkovChain:
             ValueError: transition rows must sum to one, got sums [1.1 1. ]: divide each by its sum.
         """
         first, rows = float_array("initial", initial), float_array("transition", transition)
-        values = jnp.asarray(rewards).astype(first.dtype)
         size = first.shape[-1]
+        values = reward_array(rewards, (size,), first.dtype)
         if first.shape != (size,) or rows.shape != (size, size) or values.shape != (size,):
             raise ValueError(
                 "initial [K], transition [K, K] and rewards [K] must agree, got shapes "
                 f"{first.shape}, {rows.shape}, {values.shape}: use jax.vmap for many chains."
             )
         lattice = Lattice.fit(values) if lattice is None else lattice
+        lattice.levels(values)  # off the lattice is an error, while rewards can be seen
         return MarkovChain(
             _log_normalised("initial", first),
             _log_normalised("transition rows", rows.astype(first.dtype)),
@@ -146,4 +148,6 @@ def _log_normalised(name: str, probs: jax.Array) -> jax.Array:
         ),
         probs,
     )
-    return safe_log(probs / jnp.sum(probs, axis=-1, keepdims=True))
+    total = jnp.sum(probs, axis=-1, keepdims=True)
+    admissible = jnp.all(probs >= 0) & jnp.all(jnp.abs(total - 1) <= tolerance)
+    return jnp.where(admissible, safe_log(probs / total), jnp.nan)

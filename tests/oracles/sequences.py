@@ -113,6 +113,16 @@ def log_mean_exp(temperature: float) -> Callable[[Array, Array], float]:
     return lambda law, rewards: float(temperature * np.log(law @ np.exp(rewards / temperature)))
 
 
+def soft_mean(law: Array, rewards: Array, temperature: float) -> float:
+    """λ log E e^{r/λ} in multiprecision."""
+    with mp.workdps(60):
+        whole = mp.fsum(law)
+        mean = mp.fsum(
+            p * mp.exp(mp.mpf(r) / temperature) for p, r in zip(law, rewards, strict=True)
+        )
+        return float(temperature * mp.log(mean / whole))
+
+
 def kl(p: Array, q: Array) -> float:
     """Σ p log p/q."""
     here = p > 0

@@ -30,6 +30,7 @@ __all__ = [
     "require_batches",
     "reward_array",
     "scalar",
+    "static_number",
     "whole_number",
 ]
 
@@ -120,6 +121,16 @@ def scalar(
             f"{name} must be representable in {np.dtype(dtype)}, got {given}: choose a smaller one."
         )
     return jnp.asarray(cast)
+
+
+def static_number(name: str, value: Any) -> float:
+    """A Python number on which shapes or closures depend, so that it cannot be traced."""
+    try:
+        if np.ndim(value) == 0:
+            return float(value)
+    except (TypeError, ValueError, OverflowError):  # a tracer's is a TypeError
+        pass
+    raise ValueError(f"{name} must be a number known before tracing, got {value!r}: pass a float.")
 
 
 def positive(name: str, value: Numbers, dtype: Any) -> jax.Array:

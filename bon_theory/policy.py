@@ -333,6 +333,15 @@ class Policy:
         return Policy(log_probs, rewards, log_cdf_below, log_cdf, self.continuous)
 
 
+def require_policy(name: str, value: Policy) -> None:
+    """Raise ``ValueError`` unless ``value`` is a policy."""
+    if not isinstance(value, Policy):
+        raise ValueError(
+            f"{name} must be a Policy, got {type(value).__name__}: "
+            "make one with Policy.from_probs, from_logits, from_samples or from_quantile."
+        )
+
+
 def aligned(*policies: Policy, ndim: int = 0) -> tuple[Policy, ...]:
     """The policies with singleton batch axes in front, so that all arrays have the same rank."""
     ndim = max(ndim, *(policy.log_probs.ndim for policy in policies))

@@ -93,6 +93,43 @@ def test_no_selection_is_above_the_frontier():
     )
 
 
+def test_a_budget_of_nothing_has_the_derivative_of_the_mean():
+    probs, rewards = (jnp.array(x) for x in TERNARY)
+
+    def value(logits: jax.Array) -> jax.Array:
+        return bt.frontier(bt.Policy.from_logits(logits, rewards), 0.0).value
+
+    expected = probs * (rewards - probs @ rewards)
+    np.testing.assert_allclose(jax.grad(value)(jnp.log(probs)), expected, atol=1e-15)
+
+
+OBJECTIVES: dict[str, tuple[Any, float]] = {
+    "rising": (lambda u: u, 0.65),
+    "falling": (lambda u: -u, 0.65),
+    "falling, in a corner": (lambda u: -u, 3.0),
+    "a hump": (lambda u: -((u - 0.3) ** 2), 2.0),
+}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_continuous_reward_has_a_frontier_for_any_objective(name: str):
+    curve, kl = OBJECTIVES[name]
+    uniform = bt.Policy.uniform_reward()
+    found = bt.frontier(uniform, kl, objective=curve(jnp.exp(uniform.log_cdf)))
+    temperature = float(found.temperature)
+    u = (np.arange(100_000) + 0.5) / 100_000  # midpoints, right to 1e-7 of so smooth a law
+    density = np.exp(curve(u) / temperature)
+    density /= density.mean()
+    assert np.mean(density * np.log(density)) == pytest.approx(kl, rel=1e-5)
+    assert float(found.value) == pytest.approx(np.mean(density * curve(u)), rel=1e-5)
+
+
+def test_where_the_nodes_are_the_limit_the_message_says_so():
+    uniform = bt.Policy.uniform_reward()
+    with pytest.raises(ValueError, match=r"over the nodes of this reference, got 4"):
+        bt.frontier(uniform, 4.0, objective=-((jnp.exp(uniform.log_cdf) - 0.3) ** 2))
+
+
 @pytest.mark.parametrize("kl", [0.05, 0.4, 0.9])
 def test_the_choice_is_the_best_of_a_scan_by_enumeration(kl: float):
     """Per n the coldest temperature within the budget, by brentq over the enumerated law."""
@@ -127,6 +164,32 @@ def test_a_few_more_draws_do_not_help_but_many_do():
     few = bt.choose_n_and_temperature(uniform, kl, max_n=10)
     assert int(few.n) == 8
     assert float(few.temperature) == 0.0
+
+
+def test_a_choice_is_differentiated_with_its_n_held():
+    """Within the budget of draws, and where hard best-of-4 leaves some of the nats."""
+    probs, rewards = (jnp.array(x) for x in TERNARY)
+
+    @jax.jit
+    def value(logits: jax.Array, kl: jax.Array) -> jax.Array:
+        reference = bt.Policy.from_logits(logits, rewards)
+        return bt.choose_n_and_temperature(reference, kl, max_n=4).value
+
+    gradient = jax.jit(jax.grad(value, argnums=(0, 1)))
+    logits, step = jnp.log(probs), 1e-5
+    by_logits, by_kl = gradient(logits, jnp.asarray(0.3))
+    assert float(by_kl) == pytest.approx(
+        float(value(logits, 0.3 + step) - value(logits, 0.3 - step)) / (2 * step), rel=1e-8
+    )
+    ahead, behind = (float(value(logits.at[2].add(s), 0.3)) for s in (step, -step))
+    assert float(by_logits[2]) == pytest.approx((ahead - behind) / (2 * step), rel=1e-7)
+
+    def hard(logits: jax.Array) -> jax.Array:
+        return bt.expected_reward(bt.best_of_n(bt.Policy.from_logits(logits, rewards), 4))
+
+    by_logits, by_kl = gradient(logits, jnp.asarray(5.0))
+    np.testing.assert_allclose(by_logits, jax.grad(hard)(logits), rtol=1e-12)
+    assert float(by_kl) == 0
 
 
 def test_every_prompt_has_its_own_choice():

@@ -108,6 +108,75 @@ def test_a_true_reward_that_only_rises_or_falls_is_answered_by_an_end():
     assert float(bt.hedge_temperature(pool, -rising, n=4).parameter) == math.inf
 
 
+SEVERAL: dict[str, tuple[Any, Any, float]] = {
+    "rare outcomes": (
+        (0.997983388, 2.01661193e-3, 2.54938928e-10, 1.36226495e-10, 2.77674134e-11),
+        (-0.23379314, 0.43310736, -1.24304401, 0.92657384, 0.08118335),
+        1e12,
+    ),
+    "an end nearly as high": (
+        (0.64448, 0.21518, 0.09202, 0.04572, 0.00260),
+        (-0.18080, 0.44781, 0.41502, -0.33868, 0.24225),
+        1024.0,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_of_several_maxima_the_highest_is_found(name: str):
+    probs, true, max_n = SEVERAL[name]
+    p = np.array(probs) / np.sum(probs)
+    found = bt.hedge_n(bt.Policy.from_probs(p, np.arange(5.0)), jnp.array(true), max_n=max_n)
+    n = np.geomspace(1, max_n, 20001)[:, None]
+    below = np.log1p(-np.cumsum(p[::-1])[:-1])[::-1]  # log F, accurate near 1
+    cdf = np.exp(n * np.concatenate([below, [0.0]]))
+    scan = np.diff(cdf, axis=1, prepend=0.0) @ np.array(true)
+    assert float(found.parameter) == pytest.approx(n[np.argmax(scan), 0], rel=2e-3)
+    assert float(found.true_reward) == pytest.approx(np.max(scan), abs=1e-6)
+    assert float(found.true_reward) >= np.max(scan) - 1e-14
+
+
+RARE = ((0.998, 0.001, 0.001), (0.0, 0.6, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("true", "bracket"),
+    [
+        ((0.0, 1.0, -0.2), (0.1, 1.0)),  # where e^{r/λ} makes up for the rarity
+        ((0.0, 1.0, -0.599), (1.0, 1e3)),  # hardly selected at all
+    ],
+)
+@pytest.mark.parametrize("n", [math.inf, 1e5])
+def test_a_best_temperature_is_found_far_from_the_spread_of_the_proxy(
+    true: Any, bracket: Any, n: float
+):
+    def slope(temperature: float) -> float:
+        """The covariance of both rewards under the tilt, from which best-of-10^5 is 1e-3 off."""
+        tilt = np.array(RARE[0]) * np.exp(np.array(RARE[1]) / temperature)
+        tilt, true_ = tilt / tilt.sum(), np.array(true)
+        return float(tilt @ (true_ * RARE[1]) - (tilt @ true_) * (tilt @ RARE[1]))
+
+    best = hedging.stationary(slope, *bracket)
+    found = bt.hedge_temperature(bt.Policy.from_probs(*RARE), jnp.array(true), n=n)
+    assert float(found.parameter) == pytest.approx(best, rel=1e-9 if n == math.inf else 2e-2)
+    assert abs(float(found.slope)) < 1e-16
+
+
+def test_the_slope_at_infinite_temperature_is_that_in_its_inverse():
+    pool = bt.Policy.from_samples([0.0, 0.3, 1.0])
+    found = bt.hedge_temperature(pool, jnp.array([0.0, -0.5, -2.0]), n=math.inf)
+    assert float(found.parameter) == math.inf
+    # The covariance -0.42... under the reference, times d(1/λ)/dx = 1/(10 R).
+    covariance = np.mean([0.0, -0.15, -2.0]) - np.mean([0.0, 0.3, 1.0]) * np.mean([0.0, -0.5, -2.0])
+    assert float(found.slope) == pytest.approx(covariance / 10, rel=1e-12)
+
+
+def test_a_range_of_one_point_is_answered_by_it():
+    reference = bt.Policy.from_probs(*RARE)
+    assert float(bt.hedge_n(reference, [0.0, 1.0, 2.0], max_n=1).parameter) == 1
+    assert float(bt.hedge_mean_extra_draws(reference, [0.0, 1.0, 2.0], max_mean=0).parameter) == 0
+
+
 # --- the derivative in the temperature -------------------------------------------------
 
 PROBS = (0.4, 0.3, 0.2, 0.1)
@@ -206,6 +275,8 @@ def test_the_value_is_differentiated_with_the_parameter_held():
 
 # --- refused ---------------------------------------------------------------------------
 
+hedge_n: Any = bt.hedge_n
+
 REFUSED: dict[str, tuple[Any, str]] = {
     "too few values": (lambda r: bt.hedge_n(r, [1.0, 2.0]), r"true_reward .* shape \(2,\)"),
     "integers": (lambda r: bt.hedge_n(r, [1, 2, 3]), "true_reward must be floating point"),
@@ -214,6 +285,12 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "max_mean": (
         lambda r: bt.hedge_mean_extra_draws(r, [1.0, 2.0, 0.0], max_mean=-1.0),
         "max_mean must be .* got -1",
+    ),
+    "max_n, a word": (lambda r: hedge_n(r, [1.0, 2.0, 0.0], max_n="abc"), "max_n must be .*'abc'"),
+    "no max_n": (lambda r: hedge_n(r, [1.0, 2.0, 0.0], max_n=None), "max_n must be .* got None"),
+    "a traced max_n": (
+        lambda r: jax.jit(lambda n: hedge_n(r, [1.0, 2.0, 0.0], max_n=n))(4.0),
+        "max_n must be a number known before tracing",
     ),
     "n": (lambda r: bt.hedge_temperature(r, [1.0, 2.0, 0.0], n=0.0), "n must be"),
     "temperature": (
@@ -228,6 +305,13 @@ def test_bad_input_is_refused(case: str):
     call, message = REFUSED[case]
     with pytest.raises(ValueError, match=message):
         call(bt.Policy.from_probs([0.5, 0.3, 0.2], rewards=[0.0, 0.5, 1.0]))
+
+
+def test_a_proxy_with_tails_too_heavy_for_its_nodes_is_refused():
+    """Between the reference and best-of-16, which is best, all temperatures that matter."""
+    proxy = bt.noisy_proxy(bt.Policy.gaussian_reward(), bt.Noise.student_t2(1.0))
+    with pytest.raises(ValueError, match="reference has too few nodes for the temperature"):
+        bt.hedge_temperature(*proxy, n=16)
 
 
 def test_a_best_temperature_that_nodes_do_not_resolve_is_refused():

@@ -125,6 +125,27 @@ def test_the_parabola_in_root_kl_is_recovered_and_its_misfit_reported():
     assert float(fit.residual[1]) == pytest.approx(misfit, rel=1e-8)
 
 
+def test_close_points_of_a_parabola_keep_their_digits():
+    kl = 100 + 1e-3 * jnp.arange(5.0)
+    d = jnp.sqrt(kl)
+    fit = bt.fit_overoptimization(kl, d * (1 - 0.05 * d))
+    # Rounding of the data, 1e-16, over the relative width of their interval, 2e-5.
+    assert float(fit.alpha) == pytest.approx(1, abs=3e-10)
+    assert float(fit.beta) == pytest.approx(0.05, abs=3e-11)
+
+
+def test_a_fit_through_the_reference_has_derivatives():
+    def alpha(kl: jax.Array) -> jax.Array:
+        return bt.fit_overoptimization(kl, jnp.array([0.0, 0.5, 0.7, 0.6])).alpha
+
+    kl, step = jnp.array([0.0, 0.5, 1.5, 4.0]), 1e-6
+    gradient = jax.grad(alpha)(kl)
+    for i in (1, 2, 3):
+        ahead, behind = (float(alpha(kl.at[i].add(s))) for s in (step, -step))
+        assert float(gradient[i]) == pytest.approx((ahead - behind) / (2 * step), rel=1e-7)
+    assert np.isnan(jax.jit(alpha)(kl.at[1].set(-0.1)))
+
+
 def test_float32_proxies_and_hedges_agree_to_its_precision():
     true = bt.Policy.gaussian_reward()
     single = jax.tree.map(lambda x: x.astype(jnp.float32), true)
@@ -137,10 +158,21 @@ def test_float32_proxies_and_hedges_agree_to_its_precision():
     assert float(found.parameter) == pytest.approx(float(exact.parameter), rel=1e-4)
 
 
+noise: Any = bt.Noise.gaussian
+noisy: Any = bt.noisy_proxy
+
 REFUSED: dict[str, tuple[Any, str]] = {
     "scale": (lambda: bt.Noise.gaussian(0.0), "scale must be positive"),
     "heavy scale": (lambda: bt.Noise.student_t2(math.inf), "scale must be positive"),
-    "one point": (lambda: bt.fit_overoptimization([1.0], [1.0]), "gain must have .* two"),
+    "a word for a scale": (lambda: noise("a"), "scale must be a number"),
+    "one point": (lambda: bt.fit_overoptimization([1.0], [1.0]), "kl must be .* two different"),
+    "equal points": (lambda: bt.fit_overoptimization([1.0, 1.0], [1.0, 2.0]), "kl must be"),
+    "a point and none": (lambda: bt.fit_overoptimization([0.0, 1.0], [0.0, 1.0]), "kl must be"),
+    "negative": (lambda: bt.fit_overoptimization([-1.0, 1.0, 2.0], [0.0, 1.0, 2.0]), "kl must be"),
+    "NaN": (lambda: bt.fit_overoptimization([math.nan, 1.0, 2.0], [0.0, 1.0, 2.0]), "kl must be"),
+    "gain": (lambda: bt.fit_overoptimization([1.0, 2.0], [0.0, math.inf]), "gain must be finite"),
+    "no noise": (lambda: noisy(bt.Policy.gaussian_reward(), 3.0), "noise must be a Noise, got 3"),
+    "no law": (lambda: noisy([0.5, 0.5], bt.Noise.gaussian(1.0)), "true_reward must be a Policy"),
     "shapes": (lambda: bt.fit_overoptimization([1.0, 2.0], [1.0]), "gain must have one value"),
     "a batch": (
         lambda: bt.noisy_proxy(bt.Policy.from_samples([[0.0, 1.0]]), bt.Noise.logistic(1.0)),

@@ -112,6 +112,28 @@ def test_the_ends_of_the_range_are_answered():
     assert float(bt.n_for_reward(constant, 1.0)) == 1.0
 
 
+@pytest.mark.parametrize("temperature", [0.0, 0.005])
+def test_rare_outcomes_take_as_many_draws_as_they_take(temperature: float):
+    reference = bt.Policy.from_logits([0.0, -200.0], [0.0, 1.0])
+    n = bt.n_for_kl(reference, 20.0, temperature=temperature)
+    # KL = q log(q/p) + (1 − q) log(1 − q) up to p, and in best-of-n q = 1 − (1 − p)^n.
+    q = roots.root(lambda q: q * (math.log(q) + 200) + (1 - q) * math.log1p(-q) - 20, 1e-9, 0.5)
+    if temperature == 0:
+        assert math.log(float(n)) == pytest.approx(200 + math.log(-math.log1p(-q)), rel=1e-12)
+    spent = bt.kl_divergence(bt.soft_best_of_n(reference, n, temperature), reference)
+    assert float(spent) == pytest.approx(20, rel=1e-11)
+
+
+@pytest.mark.parametrize("n", [4, math.inf])
+def test_a_placeholder_reward_leaves_the_temperature_of_the_others(n: float):
+    probs, rewards = jnp.array([0.4, 0.3, 0.3 - 1e-9, 1e-9]), jnp.array([0.0, 1.0, 2.0, -1e16])
+    reference = bt.Policy.from_probs(probs, rewards)
+    others = bt.Policy.from_probs(probs[:3] / (1 - 1e-9), rewards[:3])
+    temperature = bt.temperature_for_kl(reference, 0.2, n=n)
+    expected = bt.temperature_for_kl(others, 0.2, n=n)
+    assert float(temperature) == pytest.approx(float(expected), rel=1e-7)
+
+
 _kl_for_n = jax.jit(bt.n_for_kl)
 
 
@@ -221,6 +243,49 @@ def test_nodes_too_coarse_for_the_temperature_are_refused():
         bt.temperature_for_kl(uniform, 1.2, n=8)  # hard best-of-8 has 1.2044
 
 
+BEYOND: dict[str, tuple[Any, str]] = {
+    "n": (lambda x: bt.n_for_kl(policy(((1.0, 1e-300), (0.0, 1.0))), x), "n beyond .* float64"),
+    "n in float32": (
+        lambda x: bt.n_for_kl(
+            bt.Policy.from_logits(*jnp.array([[0, -99], [0, 1]], jnp.float32)), 90 * x
+        ),
+        "n beyond the range of float32",
+    ),
+    "temperature": (
+        lambda x: bt.temperature_for_kl(
+            policy(((0.4, 0.3, 0.3 - 1e-9, 1e-9), (0.0, 1.0, 2.0, -1e40))), x / 5, n=math.inf
+        ),
+        "temperature beyond the range of float64",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BEYOND)
+def test_an_answer_that_floating_point_does_not_hold_is_refused(case: str):
+    call, message = BEYOND[case]
+    target = 650.0 if case == "n" else 1.0
+    with pytest.raises(ValueError, match=message):
+        call(target)
+    assert np.isnan(jax.jit(call)(target))
+
+
+NO_POLICY: dict[str, Any] = {
+    "n_for_kl": lambda x: bt.n_for_kl(x, 0.1),
+    "temperature_for_kl": lambda x: bt.temperature_for_kl(x, 0.1, n=4),
+    "frontier": lambda x: bt.frontier(x, 0.1),
+    "choose": lambda x: bt.choose_n_and_temperature(x, 0.1, max_n=2),
+    "hedge_n": lambda x: bt.hedge_n(x, [0.1]),
+    "hedge_mean_extra_draws": lambda x: bt.hedge_mean_extra_draws(x, [0.1]),
+    "hedge_temperature": lambda x: bt.hedge_temperature(x, [0.1], n=2),
+}
+
+
+@pytest.mark.parametrize("name", NO_POLICY)
+def test_what_is_no_policy_is_refused(name: str):
+    with pytest.raises(ValueError, match="reference must be a Policy, got list"):
+        NO_POLICY[name]([0.5, 0.5])
+
+
 def test_traced_targets_out_of_range_give_nan():
     found = jax.jit(lambda kl: bt.n_for_kl(policy(TERNARY), kl))(jnp.array([0.5, 9.0, jnp.nan]))
     assert np.isnan(found).tolist() == [False, True, True]
@@ -274,6 +339,26 @@ def test_implicit_derivatives_are_finite_differences_in_both_modes(name: str):
     # Central differences: step² times a third derivative, and rounding over step.
     assert float(forward) == pytest.approx((ahead - behind) / (2 * step), rel=1e-6, abs=1e-8)
     assert backward == pytest.approx(float(forward), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["kl", "reward", "half"])
+def test_an_end_of_the_range_spoils_no_gradient(name: str):
+    """One prompt is at λ = ∞, one inside, one at λ = 0; a loss that looks at the second alone."""
+    targets = jnp.array([between(TERNARY, name, share) for share in (0.0, 0.5, 1.0)])
+    probs, rewards = (jnp.array(x) for x in TERNARY)
+
+    @jax.jit
+    def loss(logits: jax.Array, targets: jax.Array) -> jax.Array:
+        reference = bt.Policy.from_logits(logits, rewards)
+        found = TEMPERATURE_FOR[name](reference, targets, n=math.inf)
+        ends = jnp.isinf(found) | (found == 0)
+        return jnp.sum(jnp.where(ends, 0, found))
+
+    alone = jax.grad(loss, argnums=(0, 1))(jnp.log(probs), targets[1:2])
+    together = jax.grad(loss, argnums=(0, 1))(jnp.log(probs), targets)
+    np.testing.assert_allclose(together[0], alone[0], rtol=1e-12)
+    np.testing.assert_allclose(together[1], [0.0, float(alone[1][0]), 0.0], rtol=1e-12)
+    assert float(alone[1][0]) != 0
 
 
 def test_a_batch_of_prompts_is_solved_lane_by_lane():

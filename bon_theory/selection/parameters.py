@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bon_theory.arguments import Numbers, require_batches, scalar
-from bon_theory.policy import Policy, aligned
+from bon_theory.policy import Policy, aligned, require_policy
 
 __all__ = [
     "Real",
@@ -33,11 +33,7 @@ class Real(NamedTuple):
 
 def float_limits(reference: Policy) -> np.finfo[Any]:
     """What the reference's floating-point type can represent."""
-    if not isinstance(reference, Policy):
-        raise ValueError(
-            f"reference must be a Policy, got {type(reference).__name__}: "
-            "make one with Policy.from_probs, from_logits, from_samples or from_quantile."
-        )
+    require_policy("reference", reference)
     return jnp.finfo(reference.dtype)
 
 

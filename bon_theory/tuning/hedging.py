@@ -15,7 +15,12 @@ proxy. For soft best-of-n the derivative is a mean over batches of draws,
 
 and *not* the covariance of :math:`r^*` and :math:`r` under :math:`P_{n,\lambda}`, which is that of
 the tilt. Here the derivative is taken of the exact law with its ties, whatever the selection, so
-one search serves all: a grid finds the highest stretch, and the derivative's root the top of it.
+one search serves all, along :math:`x = \log n`, :math:`\log(1 + \mu)` or
+:math:`\log(1 + 10R/\lambda)`, :math:`R` the range of the proxy: where the slope changes from rising
+to falling between neighbours of a grid there is a maximum, a root of the slope, and the highest is
+the answer. Best-of-n is :math:`r^*` as a function of :math:`y = -\log(-\log u)`, smoothed by the
+Gumbel density :math:`e^{-(y - x) - e^{-(y - x)}}`: steps of 0.2 in :math:`\log n` pass over nothing
+but ripples.
 
 The true reward enters through its mean at each outcome. A curve :math:`r^*(u)` over the rank is
 ``curve(jnp.exp(reference.log_cdf))`` on ``Policy.uniform_reward()``; samples of both rewards are
@@ -35,29 +40,40 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from bon_theory.arguments import Numbers, is_concrete, require, require_batches, scalar
+from bon_theory.arguments import (
+    Numbers,
+    is_concrete,
+    require,
+    require_batches,
+    scalar,
+    static_number,
+)
 from bon_theory.performance import expected_value
-from bon_theory.policy import Policy
+from bon_theory.policy import Policy, require_policy
 from bon_theory.selection import best_of_poisson
 from bon_theory.tuning import knobs
 from bon_theory.tuning.root import Point, bracketed_root
-from bon_theory.tuning.solve import RESOLVED, coarse, outcome_values
+from bon_theory.tuning.solve import RESOLVED, outcome_values, unresolved
 
 __all__ = ["Hedge", "hedge_mean_extra_draws", "hedge_n", "hedge_temperature"]
 
-_GRID = 33  # points at which a maximum is looked for
+_STEP = 0.2  # in log n
+_TEMPERATURES = 129
+_MAXIMA = 8  # so many of the highest are compared
 
 
 class Hedge(NamedTuple):
-    """The parameter under which the true reward is highest.
+    r"""The parameter under which the true reward is highest.
 
     Attributes:
         parameter: the maximiser; an end of the range if there is no maximum inside. Carries no
             derivative.
         true_reward: the expected true reward there. Differentiable: at a maximum only the explicit
-            dependence on rewards and probabilities counts (envelope theorem).
-        slope: the derivative of the expected true reward in the search's logarithmic parameter, as
-            evidence: 0 to rounding at a maximum inside the range.
+            dependence on rewards, probabilities and the fixed parameter
+            counts (envelope theorem).
+        slope: the derivative of the expected true reward in :math:`\log n`,
+            :math:`\log(1 + \mu)` or :math:`\log(1 + 10R/\lambda)`, as evidence: 0 to rounding at a
+            maximum inside the range, and at :math:`\lambda = 0`.
     """
 
     parameter: jax.Array
@@ -82,7 +98,8 @@ def hedge_n(
 
     Raises:
         ValueError: ``true_reward`` does not fit the outcomes, ``temperature`` is negative,
-            ``max_n < 1``, or a continuous reference has too few nodes for the temperature.
+            ``max_n`` is not a number of at least 1, or a continuous reference has too few nodes for
+            the temperature.
 
     Example:
         >>> import jax.numpy as jnp
@@ -95,10 +112,11 @@ def hedge_n(
 
     [K], HedgeTune for best-of-n; with ties, and soft, derived here.
     """
+    require_policy("reference", reference)
     is_hard = is_concrete(temperature) and np.all(np.asarray(temperature) == 0)
     fixed = scalar("temperature", temperature, reference.dtype, at_least=0, finite=False)
     end = math.log(_checked_end("max_n", max_n, 1.0))
-    return _hedge(_HARD_N if is_hard else _SOFT_N, reference, true_reward, fixed, (0.0, end))
+    return _hedge(_HARD_N if is_hard else _SOFT_N, reference, true_reward, fixed, _steps(end))
 
 
 def hedge_mean_extra_draws(
@@ -112,7 +130,8 @@ def hedge_mean_extra_draws(
         max_mean: :math:`M`, the end of the range.
 
     Raises:
-        ValueError: ``true_reward`` does not fit the outcomes, or ``max_mean`` is negative.
+        ValueError: ``true_reward`` does not fit the outcomes, or ``max_mean`` is not a number of at
+            least 0.
 
     Example:
         >>> import jax.numpy as jnp
@@ -124,16 +143,17 @@ def hedge_mean_extra_draws(
 
     [K], HedgeTune for best-of-Poisson; with ties derived here.
     """
+    require_policy("reference", reference)
     end = math.log1p(_checked_end("max_mean", max_mean, 0.0))
     fixed = jnp.zeros((), reference.dtype)
-    return _hedge(_POISSON, reference, true_reward, fixed, (0.0, end))
+    return _hedge(_POISSON, reference, true_reward, fixed, _steps(end))
 
 
 def hedge_temperature(reference: Policy, true_reward: Numbers, *, n: Numbers) -> Hedge:
     r"""The :math:`\lambda \in [0, \infty]` under which the expected true reward is highest.
 
-    Searched between 100 and 1/1000 of the proxy's mean absolute deviation, and at both ends: the
-    reference (:math:`\lambda = \infty`) and best-of-n (0).
+    Searched on a grid from the reference (:math:`\lambda = \infty`), even in :math:`1/\lambda` and
+    then in its logarithm, to where the smallest gap between rewards decides, and best-of-n (0).
 
     Args:
         reference: the law of one draw; its rewards are the proxy.
@@ -156,16 +176,28 @@ def hedge_temperature(reference: Policy, true_reward: Numbers, *, n: Numbers) ->
 
     [K], HedgeTune for soft best-of-n. Tuning :math:`\lambda` is not covered by its theorem: soft
     best-of-n is not ordered by likelihood ratio in :math:`\lambda`, so that there may be several
-    local maxima; hence the grid.
+    local maxima. One that is narrower than a step of the grid, a 128th of it, can be missed: that
+    takes probabilities or gaps between rewards that differ by many powers of ten.
     """
+    require_policy("reference", reference)
     is_limit = is_concrete(n) and np.all(np.isposinf(np.asarray(n, float)))
     fixed = scalar("n", n, reference.dtype, at_least=1, finite=not is_limit)
     dial = _TILT if is_limit else _SOFT_TEMPERATURE
-    ends = -math.log(100.0), jnp.asarray(math.log(1000.0), reference.dtype)
-    if reference.continuous:  # colder ones are not resolved, and slow
-        resolved = jnp.log(_deviation(reference) / knobs.node_spacing(reference))
-        ends = ends[0], jnp.minimum(ends[1], jnp.min(resolved))
-    return _hedge(dial, reference, true_reward, fixed, ends)
+    range_ = jax.lax.stop_gradient(_scale(reference))
+    coldest = jax.lax.stop_gradient(knobs.coldest(reference))
+    if reference.continuous:  # with tails so heavy, do not search in vain
+        require(
+            lambda: coldest < _deviation(reference),
+            lambda: unresolved("temperature", reference),
+            reference,
+        )
+    eps = jnp.finfo(reference.dtype).eps
+    ends = jnp.full_like(range_, eps), jnp.maximum(jnp.log1p(10 * range_ / coldest), 2 * eps)
+    grid = jnp.linspace(*ends, _TEMPERATURES, dtype=reference.dtype)
+    found = _hedge(dial, reference, true_reward, fixed, grid)
+    # The first temperature of the grid is the reference to rounding.
+    is_first = found.parameter > range_ / eps
+    return found._replace(parameter=jnp.where(is_first, jnp.inf, found.parameter))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,10 +210,8 @@ class _Dial:
     law: Callable[[Policy, jax.Array, jax.Array], tuple[Policy, jax.Array]]
 
 
-def _cooled(reference: Policy, x: jax.Array, grid: jax.Array) -> jax.Array:
-    """The temperature, infinite at the first point of the grid and 0 at the last."""
-    inside = jnp.where(x == grid[0], jnp.inf, _deviation(reference) * jnp.exp(-x))
-    return jnp.where(x == grid[-1], 0, inside)
+def _cooled(reference: Policy, x: jax.Array, end: jax.Array) -> jax.Array:
+    return jnp.where(x == end, 0, 10 * _scale(reference) / jnp.expm1(x))
 
 
 def _deviation(reference: Policy) -> jax.Array:
@@ -190,31 +220,39 @@ def _deviation(reference: Policy) -> jax.Array:
     return jnp.sum(reference.probs * jnp.abs(reference.rewards - mean), axis=-1)
 
 
+def _scale(reference: Policy) -> jax.Array:
+    """The range R of the proxy, or 1 where all its rewards are equal."""
+    range_ = knobs.reward_range(reference)
+    return jnp.where(range_ > 0, range_, 1)
+
+
 def _poisson(reference: Policy, mean: jax.Array, fixed: jax.Array) -> tuple[Policy, jax.Array]:
     policy = best_of_poisson(reference, mean)
     return policy, jnp.abs(jnp.sum(policy.probs, axis=-1) - 1)
 
 
-_HARD_N = _Dial("n", "temperature", lambda _, x, grid: jnp.exp(x), knobs.HARD_N.law)
-_SOFT_N = _Dial("n", "temperature", lambda _, x, grid: jnp.exp(x), knobs.SOFT_N.law)
-_POISSON = _Dial("mean_extra_draws", "", lambda _, x, grid: jnp.expm1(x), _poisson)
+_HARD_N = _Dial("n", "temperature", lambda _, x, end: jnp.exp(x), knobs.HARD_N.law)
+_SOFT_N = _Dial("n", "temperature", lambda _, x, end: jnp.exp(x), knobs.SOFT_N.law)
+_POISSON = _Dial("mean_extra_draws", "", lambda _, x, end: jnp.expm1(x), _poisson)
 _SOFT_TEMPERATURE = _Dial("temperature", "n", _cooled, knobs.SOFT_TEMPERATURE.law)
 _TILT = _Dial("temperature", "n", _cooled, knobs.TILT_TEMPERATURE.law)
 
 
+def _steps(end: float) -> np.ndarray:
+    return np.linspace(0.0, end, 2 + math.ceil(end / _STEP))
+
+
 def _hedge(
-    dial: _Dial,
-    reference: Policy,
-    true_reward: Numbers,
-    fixed: jax.Array,
-    ends: tuple[float, ArrayLike],
+    dial: _Dial, reference: Policy, true_reward: Numbers, fixed: jax.Array, grid: ArrayLike
 ) -> Hedge:
     values = outcome_values("true_reward", true_reward, reference)
     require_batches(dial.fixed, fixed.shape, values.shape[:-1])
     fixed = jnp.broadcast_to(fixed, jnp.broadcast_shapes(fixed.shape, values.shape[:-1]))
-    grid = jnp.linspace(*ends, _GRID, dtype=reference.dtype)
-    found, resolved = _search(dial, reference, values, fixed, grid)
-    require(lambda: resolved, lambda: coarse(dial.name), resolved)
+    points = jnp.asarray(grid, reference.dtype)
+    points = points.reshape(len(points), *(1,) * (fixed.ndim - points.ndim + 1), *points.shape[1:])
+    points = jnp.broadcast_to(points, (len(points), *fixed.shape))
+    found, resolved = _search(dial, reference, values, fixed, points)
+    require(lambda: resolved, lambda: unresolved(dial.name, reference), resolved)
     return Hedge(*(jnp.where(resolved, field, jnp.nan) for field in found))
 
 
@@ -222,45 +260,57 @@ def _hedge(
 def _search(
     dial: _Dial, reference: Policy, values: jax.Array, fixed: jax.Array, grid: jax.Array
 ) -> tuple[Hedge, jax.Array]:
-    """The best of the grid, then the root of the slope between its neighbours."""
+    """The highest of the grid's ends and of the slope's roots between its points."""
+    still = jax.lax.stop_gradient((reference, values, fixed))
 
-    def earned(reference: Policy, values: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        policy, error = dial.law(reference, dial.parameter(reference, x, grid), fixed)
+    def earned(
+        x: jax.Array, reference: Policy, values: jax.Array, fixed: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        policy, error = dial.law(reference, dial.parameter(still[0], x, grid[-1]), fixed)
         return expected_value(policy, values), error
 
-    still, still_values = jax.lax.stop_gradient((reference, values))
-
     def with_slope(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        function = functools.partial(earned, still, still_values)
+        def function(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+            return earned(x, *still)
+
         value, slope, error = jax.jvp(function, (x,), (jnp.ones_like(x),), has_aux=True)
         return value, slope, error if reference.continuous else jnp.zeros_like(value)
 
-    def everywhere(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        return with_slope(jnp.broadcast_to(x, fixed.shape))
+    def top(ends: tuple[Point, Point]) -> tuple[jax.Array, ...]:
+        x = bracketed_root(lambda x: -with_slope(x)[1], *ends).x
+        return x, *with_slope(x)
 
-    tried, slopes, errors = jax.lax.map(everywhere, grid, batch_size=8)
-    best = jnp.argmax(jnp.where(errors <= RESOLVED, tried, -jnp.inf), axis=0)
-    before, after = jnp.maximum(best - 1, 0), jnp.minimum(best + 1, _GRID - 1)
+    tried, slopes, errors = jax.lax.map(with_slope, grid, batch_size=8)
+    x, value, slope, error = jax.lax.map(top, _brackets(grid, tried, slopes))
+    # What is colder than an unresolved temperature is not resolved either.
+    ends = (table[np.array([0, -1])] for table in (grid, tried, slopes, jax.lax.cummax(errors)))
+    pairs = zip(ends, (x, value, slope, error), strict=True)
+    x, value, slope, error = (jnp.concatenate(pair) for pair in pairs)
+    rounding = 16 * jnp.finfo(value.dtype).eps * jnp.max(jnp.abs(still[1]), axis=-1)
+    best = jnp.argmax(value.at[:2].add(rounding), axis=0)[None]  # an end, if it is as high
+    x, slope, error = (jnp.take_along_axis(y, best, axis=0)[0] for y in (x, slope, error))
+    value, _ = earned(x, reference, values, fixed)
+    return Hedge(dial.parameter(still[0], x, grid[-1]), value, slope), error <= RESOLVED
 
-    def at(index: jax.Array, table: jax.Array) -> jax.Array:
-        return jnp.take_along_axis(table, index[None], axis=0)[0]
 
-    slope = at(best, slopes)
-    low = jnp.where(slope < 0, grid[before], grid[best])
-    high = jnp.where(slope > 0, grid[after], grid[best])
-    # One end has the slope that is known, the other the sign that it must have.
-    at_low = jnp.where(low == high, -slope, -jnp.abs(slope))
-    found = bracketed_root(
-        lambda x: -with_slope(x)[1], Point(low, at_low), Point(high, jnp.abs(slope))
-    )
-    resolved = jnp.maximum(at(before, errors), at(after, errors)) <= RESOLVED
-    value, _ = earned(reference, values, found.x)
-    return Hedge(dial.parameter(still, found.x, grid), value, -found.value), resolved
+def _brackets(grid: jax.Array, tried: jax.Array, slopes: jax.Array) -> tuple[Point, Point]:
+    """Where the slope changes from rising to falling, the highest of such pairs of points."""
+    turns = (slopes[:-1] > 0) & (slopes[1:] <= 0)
+    promise = jnp.where(turns, jnp.maximum(tried[:-1], tried[1:]), -jnp.inf)
+    highest = jnp.argsort(promise, axis=0)[-_MAXIMA:]
+
+    def taken(x: jax.Array, slope: jax.Array) -> Point:
+        slope = jnp.where(turns, -slope, 0)  # a root already, where there is no turn
+        return Point(*(jnp.take_along_axis(y, highest, axis=0) for y in (x, slope)))
+
+    return taken(grid[:-1], slopes[:-1]), taken(grid[1:], slopes[1:])
 
 
 def _checked_end(name: str, value: float, least: float) -> float:
-    if not (np.ndim(value) == 0 and is_concrete(value) and least < float(value) < math.inf):
+    end = static_number(name, value)
+    if not least <= end < math.inf:
         raise ValueError(
-            f"{name} must be a finite number above {least:g}, got {value!r}: the end of the range."
+            f"{name} must be a finite number of at least {least:g}, got {value!r}: the end of the "
+            "range."
         )
-    return float(value)
+    return end

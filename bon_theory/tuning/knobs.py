@@ -15,6 +15,7 @@ The ends of both brackets are laws in closed form, so what can be reached is kno
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 
@@ -36,16 +37,16 @@ __all__ = [
     "WIN_RATE",
     "Knob",
     "Quantity",
-    "node_spacing",
+    "coldest",
     "reward_range",
 ]
 
 Quantity = Callable[[Policy, Policy], jax.Array]
 """A functional of (policy, reference)."""
 
-KL: Quantity = kl_divergence
+Bracket = Callable[[Policy], tuple[jax.Array, jax.Array]]
 
-LARGEST_LOG_N = 80.0  # e^80 is a float32; no law tells more candidates apart
+KL: Quantity = kl_divergence
 
 
 def REWARD(policy: Policy, reference: Policy) -> jax.Array:
@@ -82,7 +83,7 @@ class Knob:
     name: str
     fixed: str
     selection: str
-    bracket: Callable[[Policy], tuple[jax.Array, jax.Array]]
+    bracket: Bracket
     parameter: Callable[[Policy, jax.Array], jax.Array]
     law: Callable[[Policy, jax.Array, jax.Array], tuple[Policy, jax.Array]]
     strongest: Callable[[Policy, jax.Array], Policy]
@@ -96,18 +97,32 @@ def reward_range(reference: Policy) -> jax.Array:
     return top - jnp.min(jnp.where(possible, reference.rewards, jnp.inf), axis=-1)
 
 
-def node_spacing(reference: Policy) -> jax.Array:
-    r"""The largest gap between rewards at neighbouring nodes of a continuous law with any mass.
+def coldest(reference: Policy) -> jax.Array:
+    r"""A temperature below which nothing changes, or nothing is resolved.
 
-    A temperature of that size is integrated with an error of about :math:`e^{-\pi^2}`.
+    The smallest gap between rewards, at this temperature, decides against the rarest outcome to
+    rounding. Of a continuous law the largest gap between neighbouring nodes with any mass counts: a
+    temperature of that size is integrated with an error of about :math:`e^{-\pi^2}`.
     """
-    log_mass = jnp.minimum(reference.log_probs[..., 1:], reference.log_probs[..., :-1])
-    matters = log_mass > jnp.log(jnp.finfo(reference.dtype).eps)
-    return jnp.max(jnp.where(matters, jnp.diff(reference.rewards, axis=-1), 0), axis=-1)
+    if reference.continuous:
+        log_mass = jnp.minimum(reference.log_probs[..., 1:], reference.log_probs[..., :-1])
+        matters = log_mass > jnp.log(jnp.finfo(reference.dtype).eps)
+        return jnp.max(jnp.where(matters, jnp.diff(reference.rewards, axis=-1), 0), axis=-1)
+    possible = reference.log_probs > -jnp.inf
+    likeliest = jnp.argmax(reference.log_probs, axis=-1, keepdims=True)
+    usual = jnp.take_along_axis(reference.rewards, likeliest, axis=-1)
+    gaps = jnp.diff(jnp.sort(jnp.where(possible, reference.rewards, usual), axis=-1), axis=-1)
+    smallest = jnp.min(jnp.where(gaps > 0, gaps, jnp.inf), axis=-1, initial=jnp.inf)
+    rarest = -jnp.min(jnp.where(possible, reference.log_probs, 0), axis=-1)
+    return smallest / (rarest - math.log(jnp.finfo(reference.dtype).eps))
 
 
 def _numbers(reference: Policy) -> tuple[jax.Array, jax.Array]:
-    largest = jnp.asarray(LARGEST_LOG_N, reference.dtype)
+    """Up to e^80 times what meets the highest reward, within what soft best-of-n admits."""
+    possible = jnp.where(reference.log_probs > -jnp.inf, reference.rewards, -jnp.inf)
+    top = jnp.argmax(possible, axis=-1, keepdims=True)
+    log_top = jnp.take_along_axis(reference.log_probs, top, axis=-1)[..., 0]
+    largest = jnp.minimum(80 - log_top, -0.89 * math.log(jnp.finfo(reference.dtype).tiny))
     return jnp.zeros_like(largest), jnp.arcsinh(largest)
 
 
@@ -115,21 +130,27 @@ def _number(reference: Policy, x: jax.Array) -> jax.Array:
     return jnp.exp(jnp.sinh(x))  # a bisection first halves among n that one can pay for
 
 
-def _temperatures(reference: Policy) -> tuple[jax.Array, jax.Array]:
+def _tilts(reference: Policy) -> tuple[jax.Array, jax.Array]:
     """From 5λ/R so large that nothing is selected, to so small that it counts as 0.
 
     The hyperbolic sine lets a bisection start near R/5 and reach either end in few steps, the
-    costly cold one last. A continuous law ends where its nodes no longer resolve the temperature.
+    costly cold one last.
     """
-    eps = jnp.finfo(reference.dtype).eps
-    warm, cold = jnp.asarray(math.log(eps)), jnp.asarray(-math.log(16 * eps))
-    if reference.continuous:
-        cold = jnp.log(reward_range(reference) / node_spacing(reference)) - math.log(5)
-    return jnp.arcsinh(warm).astype(reference.dtype), jnp.arcsinh(cold).astype(reference.dtype)
+    log_eps = math.log(jnp.finfo(reference.dtype).eps)
+    ends = (jnp.full(reference.batch_shape, end, reference.dtype) for end in (1, -2))
+    warm, cold = (jnp.arcsinh(end * log_eps) for end in ends)
+    return warm, cold
 
 
-def _temperature(reference: Policy, x: jax.Array) -> jax.Array:
-    warm, cold = _temperatures(reference)
+def _temperatures(reference: Policy) -> tuple[jax.Array, jax.Array]:
+    """As far as the coldest temperature that matters: colder ones cost the most."""
+    warm, cold = _tilts(reference)
+    matters = jnp.log(reward_range(reference) / (5 * coldest(reference)))
+    return warm, jnp.minimum(cold, jnp.arcsinh(jnp.maximum(matters, 0)))
+
+
+def _temperature(bracket: Bracket, reference: Policy, x: jax.Array) -> jax.Array:
+    warm, cold = bracket(reference)
     inside = jnp.where(x == warm, jnp.inf, reward_range(reference) / 5 * jnp.exp(-jnp.sinh(x)))
     return jnp.where(x == cold, 0, inside)
 
@@ -146,8 +167,10 @@ def _soft(reference: Policy, n: jax.Array, temperature: jax.Array) -> tuple[Poli
 def _tilted(
     reference: Policy, temperature: jax.Array, fixed: jax.Array
 ) -> tuple[Policy, jax.Array]:
+    """The tilt; the error of its nodes is what half of them make, squared, or lies at an end."""
     policy = exponential_tilt(reference, temperature)
-    return policy, policy.probs[..., -1]  # what lies at the end of the nodes
+    halves = jnp.sum(policy.probs[..., ::2], axis=-1) - jnp.sum(policy.probs[..., 1::2], axis=-1)
+    return policy, jnp.maximum(halves**2, policy.probs[..., 0] + policy.probs[..., -1])
 
 
 HARD_N = Knob(
@@ -175,7 +198,7 @@ SOFT_TEMPERATURE = Knob(
     fixed="n",
     selection="soft best-of-{:g}",
     bracket=_temperatures,
-    parameter=_temperature,
+    parameter=functools.partial(_temperature, _temperatures),
     law=lambda reference, temperature, n: _soft(reference, n, temperature),
     strongest=best_of_n,
     attained=True,
@@ -184,8 +207,8 @@ TILT_TEMPERATURE = Knob(
     name="temperature",
     fixed="n",
     selection="the exponential tilt",
-    bracket=_temperatures,
-    parameter=_temperature,
+    bracket=_tilts,
+    parameter=functools.partial(_temperature, _tilts),
     law=_tilted,
     strongest=lambda reference, _: exponential_tilt(reference, 0.0),
     attained=True,

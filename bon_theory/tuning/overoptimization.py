@@ -23,10 +23,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from bon_theory.arguments import Numbers, float_array
+from bon_theory.arguments import Numbers, float_array, require, static_number
 from bon_theory.numerics import log1mexp
-from bon_theory.policy import Policy
+from bon_theory.policy import Policy, require_policy
 from bon_theory.tuning.root import increasing_root
 
 __all__ = ["Noise", "NoisyProxy", "OveroptimizationFit", "fit_overoptimization", "noisy_proxy"]
@@ -144,7 +145,7 @@ def noisy_proxy(true_reward: Policy, noise: Noise, *, num_nodes: int = 641) -> N
         num_nodes: nodes of the proxy's law (static).
 
     Raises:
-        ValueError: ``true_reward`` is a batch of laws.
+        ValueError: ``true_reward`` is no law or a batch of laws, or ``noise`` is no :class:`Noise`.
 
     Example:
         >>> import bon_theory as bt
@@ -155,6 +156,11 @@ def noisy_proxy(true_reward: Policy, noise: Noise, *, num_nodes: int = 641) -> N
 
     [Gao] for the setting; the quadrature is derived here.
     """
+    require_policy("true_reward", true_reward)
+    if not isinstance(noise, Noise):
+        raise ValueError(
+            f"noise must be a Noise, got {noise!r}: pass Noise.gaussian(scale), for instance."
+        )
     if true_reward.batch_shape:
         raise ValueError(
             f"true_reward must be a single law, got batch axes {true_reward.batch_shape}: use vmap."
@@ -191,11 +197,13 @@ def fit_overoptimization(kl: Numbers, gain: Numbers) -> OveroptimizationFit:
     r"""Least squares for :math:`R(d) = d\,(\alpha - \beta d)`, :math:`d = \sqrt{\mathrm{KL}}`.
 
     Args:
-        kl: KL divergences from the reference along a family, ``[..., S]``, at least two.
+        kl: KL divergences from the reference along a family, ``[..., S]``, at least two of them
+            positive and different.
         gain: expected true reward above that of the reference, ``[..., S]``.
 
     Raises:
-        ValueError: the shapes differ, or there are fewer than two points.
+        ValueError: the shapes differ, a number is not finite, a divergence is negative, or two
+            different positive ones are not among them.
 
     Example:
         >>> import jax.numpy as jnp
@@ -208,20 +216,39 @@ def fit_overoptimization(kl: Numbers, gain: Numbers) -> OveroptimizationFit:
     [Gao] §3, the form for best-of-n.
     """
     kl, gain = float_array("kl", kl), float_array("gain", gain)
-    if kl.shape != gain.shape or kl.shape[-1] < 2:
+    if kl.shape != gain.shape:
         raise ValueError(
-            f"gain must have one value per kl, and at least two, got shapes {gain.shape} and "
-            f"{kl.shape}: give points of one curve."
+            f"gain must have one value per kl, got shapes {gain.shape} and {kl.shape}: give points "
+            "of one curve."
         )
-    d = jnp.sqrt(kl)
-    design = jnp.stack([d, -kl], axis=-1)
-    normal = jnp.einsum("...si,...sj->...ij", design, design)
-    moments = jnp.einsum("...si,...s->...i", design, gain)
-    alpha, beta = jnp.moveaxis(jnp.linalg.solve(normal, moments[..., None])[..., 0], -1, 0)
+    require(
+        lambda: np.isfinite(gain),
+        lambda: f"gain must be finite, got {gain}: drop such points.",
+        gain,
+    )
+    require(
+        lambda: _determines(np.asarray(kl)),
+        lambda: (
+            "kl must be finite and at least 0, with two different positive values, got "
+            f"{kl}: a parabola through the reference needs two more points."
+        ),
+        kl,
+    )
+    # The reference itself, a point at 0, has no weight; its square root, no derivative.
+    d = jnp.where(kl == 0, 0, jnp.sqrt(jnp.where(kl == 0, 1, kl)))
+    basis, triangle = jnp.linalg.qr(jnp.stack([d, -kl], axis=-1))
+    moments = jnp.einsum("...si,...s->...i", basis, gain)
+    solution = jax.scipy.linalg.solve_triangular(triangle, moments[..., None])[..., 0]
+    alpha, beta = jnp.moveaxis(solution, -1, 0)
     fitted = d * (alpha[..., None] - beta[..., None] * d)
     return OveroptimizationFit(alpha, beta, jnp.max(jnp.abs(fitted - gain), axis=-1))
 
 
+def _determines(kl: np.ndarray) -> bool:
+    lowest = np.min(np.where(kl > 0, kl, np.inf), axis=-1)
+    return bool(np.all((kl >= 0) & (kl < np.inf)) and np.all(np.max(kl, axis=-1) > lowest))
+
+
 def _positive(scale: float) -> None:
-    if not (scale > 0 and math.isfinite(scale)):
+    if not 0 < static_number("scale", scale) < math.inf:
         raise ValueError(f"scale must be positive and finite, got {scale}: the size of the noise.")

@@ -23,10 +23,10 @@ import numpy as np
 from bon_theory.arguments import Numbers, require, require_batches, scalar
 from bon_theory.divergences import kl_divergence, log_ratio
 from bon_theory.performance import expected_value
-from bon_theory.policy import Policy, aligned
+from bon_theory.policy import Policy, aligned, require_policy
 from bon_theory.selection import best_of_n, exponential_tilt
 from bon_theory.tuning.knobs import KL, SOFT_TEMPERATURE, TILT_TEMPERATURE
-from bon_theory.tuning.solve import coarse, outcome_values, parameter_at, search
+from bon_theory.tuning.solve import outcome_values, parameter_at, search, unresolved
 
 __all__ = ["Frontier", "SoftChoice", "choose_n_and_temperature", "frontier"]
 
@@ -146,7 +146,7 @@ def choose_n_and_temperature(
     require_batches("kl", budget.shape, reference.batch_shape)
     budget = jnp.broadcast_to(budget, jnp.broadcast_shapes(budget.shape, reference.batch_shape))
     choice, resolved = _choose(reference, budget, values, int(max_n))
-    require(lambda: resolved, lambda: coarse("temperature"), resolved)
+    require(lambda: resolved, lambda: unresolved("temperature", reference), resolved)
     return SoftChoice(*(jnp.where(resolved, field, jnp.nan) for field in choice))
 
 
@@ -154,8 +154,9 @@ def choose_n_and_temperature(
 def _choose(
     reference: Policy, budget: jax.Array, values: jax.Array, max_n: int
 ) -> tuple[SoftChoice, jax.Array]:
-    def at(n: jax.Array) -> tuple[SoftChoice, jax.Array]:
-        draws = jnp.broadcast_to(n, budget.shape)
+    def at(
+        draws: jax.Array, reference: Policy, budget: jax.Array, values: jax.Array
+    ) -> tuple[SoftChoice, jax.Array]:
         hard = kl_divergence(best_of_n(reference, draws), reference)
         found = search(SOFT_TEMPERATURE, KL, reference, jnp.minimum(budget, hard), draws)
         policy, _ = SOFT_TEMPERATURE.law(reference, found.parameter, draws)
@@ -163,15 +164,22 @@ def _choose(
         value = expected_value(policy, values)
         return SoftChoice(draws, found.parameter, value, spent), found.resolved
 
+    still = jax.lax.stop_gradient((reference, budget, values))
+
+    def trial(n: jax.Array) -> tuple[jax.Array, jax.Array]:
+        choice, resolved = at(jnp.broadcast_to(n, budget.shape), *still)
+        return choice.value, resolved
+
     numbers = jnp.arange(1, max_n + 1).astype(budget.dtype)
-    tried, resolved = jax.lax.map(at, numbers, batch_size=min(max_n, 16))
-    best = jnp.argmax(tried.value, axis=0)[None]
-    choice = (jnp.take_along_axis(field, best, axis=0)[0] for field in tried)
-    return SoftChoice(*choice), jnp.all(resolved, axis=0)
+    tried, resolved = jax.lax.map(trial, numbers, batch_size=min(max_n, 16))
+    best = 1 + jnp.argmax(tried, axis=0).astype(budget.dtype)
+    choice, _ = at(best, reference, budget, values)  # again, with derivatives of this n alone
+    return choice, jnp.all(resolved, axis=0)
 
 
 def _values(reference: Policy, objective: Objective | Numbers) -> jax.Array:
     """The function of outcomes whose mean is to be large, ``[..., K]``."""
+    require_policy("reference", reference)
     if isinstance(objective, str):
         if objective == "reward":
             return reference.rewards

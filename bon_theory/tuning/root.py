@@ -34,7 +34,8 @@ def increasing_root(
         at_high: the value there, at least 0.
 
     Derivatives with respect to what ``function`` closes over, in forward and reverse mode:
-    :math:`dx = -\partial_\theta f\,d\theta / \partial_x f`. The ends carry none.
+    :math:`dx = -\partial_\theta f\,d\theta / \partial_x f`; 0 where the function is flat at its
+    root, as at a bracket's end that stands for an infinite parameter. The ends carry none.
     """
     ends = Point(low, at_low), Point(high, at_high)
     bracket = jax.lax.stop_gradient(ends)
@@ -43,7 +44,9 @@ def increasing_root(
         return bracketed_root(function, *bracket).x
 
     def divide(tangent_map: Function, y: jax.Array) -> jax.Array:
-        return y / tangent_map(jnp.ones_like(y))  # lanes are independent: the Jacobian is diagonal
+        slope = tangent_map(jnp.ones_like(y))  # lanes are independent: the Jacobian is diagonal
+        is_flat = slope == 0
+        return jnp.where(is_flat, 0, y / jnp.where(is_flat, 1, slope))
 
     return jax.lax.custom_root(function, bracket[0].x, solve, divide)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Literal, NamedTuple
 
 import jax
@@ -14,7 +15,15 @@ from bon_theory.policy import Policy
 from bon_theory.tuning.knobs import Knob, Quantity
 from bon_theory.tuning.root import increasing_root
 
-__all__ = ["RESOLVED", "Found", "Rounding", "coarse", "outcome_values", "parameter_at", "search"]
+__all__ = [
+    "RESOLVED",
+    "Found",
+    "Rounding",
+    "outcome_values",
+    "parameter_at",
+    "search",
+    "unresolved",
+]
 
 Rounding = Literal["down", "up"] | None
 
@@ -33,7 +42,8 @@ def parameter_at(
     """The parameter of ``knob`` at which ``quantity`` is ``target``; NaN where there is none.
 
     Raises:
-        ValueError: there is none, or the nodes of a continuous reference are too coarse to tell.
+        ValueError: there is none, the nodes of a continuous reference are too coarse to tell, or
+            floating point does not hold it.
     """
     if rounding not in (None, "down", "up"):
         raise ValueError(
@@ -53,27 +63,33 @@ def parameter_at(
         bad = int(np.argmin(np.asarray(found.reached).ravel()))
         close = "]" if knob.attained else ")"
         held = np.broadcast_to(np.asarray(fixed), batches).ravel()[bad]
+        outcomes = "the nodes of this reference" if reference.continuous else "this reference"
         return (
             f"{name} must be in the attainable range [{low[bad]:.6g}, {high[bad]:.6g}{close} of "
-            f"{knob.selection.format(held)} over this reference, got "
+            f"{knob.selection.format(held)} over {outcomes}, got "
             f"{np.asarray(wanted).ravel()[bad]:g}: choose {name} inside it."
         )
 
     require(lambda: found.reached, attainable, found, target)
     require(
         lambda: found.resolved,
-        lambda: coarse(knob.name),
+        lambda: unresolved(knob.name, reference),
         found,
         target,
     )
     return jnp.where(found.reached & found.resolved, found.parameter, jnp.nan)
 
 
-def coarse(parameter: str) -> str:
-    """What to say where the nodes of a continuous law do not resolve a selection."""
+def unresolved(parameter: str, reference: Policy) -> str:
+    """What to say of an answer that nodes, or floating point, cannot represent."""
+    if reference.continuous:
+        return (
+            f"reference has too few nodes for the {parameter} that was asked for: build the "
+            "continuous law with a larger num_nodes, or ask for less."
+        )
     return (
-        f"reference has too few nodes for the {parameter} that was asked for: build the continuous "
-        "law with a larger num_nodes, or ask for less."
+        f"reference needs a {parameter} beyond the range of {reference.dtype}: use float64, scale "
+        "down what is extreme in its rewards or probabilities, or ask for less."
     )
 
 
@@ -113,7 +129,7 @@ def search(
     start, end = (jnp.broadcast_to(edge, target.shape) for edge in knob.bracket(reference))
     below, above = jnp.minimum(low - wanted, 0), jnp.maximum(high - wanted, 0)
     x = increasing_root(shortfall, start, end, below, above)
-    parameter = knob.parameter(reference, x)
+    parameter = exact = knob.parameter(reference, x)
     if rounding:
         whole = jnp.round(parameter)
         policy, _ = knob.law(reference, whole, fixed)
@@ -123,12 +139,12 @@ def search(
             parameter = jnp.where(excess <= slack, whole, whole - 1)
         else:
             parameter = jnp.where(excess >= -slack, whole, whole + 1)
-    resolved = jnp.ones_like(reached)
+    # What was found may be the end of what nodes resolve or numbers represent, and no solution.
+    policy, error = knob.law(reference, exact, fixed)
+    miss = jnp.abs(quantity(policy, reference) - wanted)
+    resolved = miss <= math.sqrt(eps) * (high - low) + 8 * slack + 64 * eps
     if reference.continuous:
-        policy, error = knob.law(reference, parameter, fixed)
-        # What was found may be the end of what the nodes resolve, and no solution.
-        residual = 0 if rounding else jnp.abs(quantity(policy, reference) - wanted)
-        resolved = (error <= RESOLVED) & (residual <= RESOLVED)
+        resolved &= error <= RESOLVED
     return Found(parameter, low, high, reached, resolved)
 
 

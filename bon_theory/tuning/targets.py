@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from bon_theory.arguments import Numbers, is_concrete, scalar
-from bon_theory.policy import Policy
+from bon_theory.policy import Policy, require_policy
 from bon_theory.tuning import knobs
 from bon_theory.tuning.knobs import Knob, Quantity
 from bon_theory.tuning.solve import Rounding, parameter_at
@@ -205,6 +205,7 @@ def _number(
     temperature: Numbers,
     rounding: Rounding,
 ) -> jax.Array:
+    require_policy("reference", reference)
     # A temperature known to be 0 needs no race, which costs a hundred times as much as ranks.
     is_hard = is_concrete(temperature) and np.all(np.asarray(temperature) == 0)
     knob = knobs.HARD_N if is_hard else knobs.SOFT_N
@@ -215,6 +216,7 @@ def _number(
 def _temperature(
     quantity: Quantity, reference: Policy, name: str, target: Numbers, n: Numbers
 ) -> jax.Array:
+    require_policy("reference", reference)
     is_limit = is_concrete(n) and np.all(np.isposinf(np.asarray(n, float)))
     knob: Knob = knobs.TILT_TEMPERATURE if is_limit else knobs.SOFT_TEMPERATURE
     fixed = scalar("n", n, reference.dtype, at_least=1, finite=not is_limit)

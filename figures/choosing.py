@@ -47,14 +47,16 @@ CAPTION = (
 
 
 @float64
-def data(*, points: int = 33) -> FigureData:
+def data(*, points: int = 65) -> FigureData:
     """Temperatures along budgets, advantages along equal KL, and where they change sign."""
     reference = bt.Policy.uniform_reward(num_nodes=NODES)
     hard_n = np.asarray(bt.n_for_kl(reference, np.asarray(BUDGETS)))
     limits = np.asarray(bt.temperature_for_kl(reference, np.asarray(BUDGETS), n=math.inf))
     budget = np.repeat(BUDGETS, points)
-    temperature = np.concatenate([np.linspace(COLDEST, 0.99 * end, points) for end in limits])
-    number, factor = np.repeat(HARD, points).astype(float), np.geomspace(1.15, 12.0, points)
+    # Close points where curves bend: at either end in temperature, at the first extra draws.
+    share = (1 - np.cos(np.linspace(0, np.pi, points))) / 2
+    temperature = np.concatenate([COLDEST + (0.99 * end - COLDEST) * share for end in limits])
+    number, factor = np.repeat(HARD, points).astype(float), 1 + np.geomspace(0.15, 11.0, points)
     draws = number * np.tile(factor, len(HARD))
     crossings = np.asarray(CROSSINGS, float)
     tables = {

@@ -71,7 +71,8 @@ def test_flow_ends_at_the_minimiser_and_the_loss_falls_all_the_way(sft_weight: f
     end = jax.tree.map(lambda leaf: leaf[-1], path)
     assert jnp.max(jnp.abs(end.probs - alignment.bonbon(TIES, 4, sft_weight).probs)) < 1e-6
     losses = alignment.bonbon_loss(path, TIES, 4, sft_weight)
-    assert jnp.all(jnp.diff(losses) < 0)
+    assert jnp.all(jnp.diff(losses)[:-1] < 0)
+    assert losses[-1] <= losses[-2] + 1e-12  # both are the minimum, to the integrator's rounding
 
 
 def test_dpo_flows_towards_the_highest_reward_without_end():

@@ -94,6 +94,7 @@ def _draws(coin: bt.Policy) -> Table:
 
 def _any_rule(coin: bt.Policy, lengths: np.ndarray) -> Table:
     """The least n of any rule with a share of the optimum's gain; I(x) is per symbol."""
+    lengths = np.unique(np.round(lengths))
     mean, best = (float(sequence.limit_reward(coin, TEMPERATURE, rho)) for rho in (0.0, 10.0))
     reward = mean + SHARE * (best - mean)
     log_n = sequence.necessary_log_n(coin, reward, length=lengths)

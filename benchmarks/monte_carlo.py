@@ -36,12 +36,12 @@ from simulations.references import discrete_reference, gaussian_reward, uniform_
 from simulations.samplers import best_of_n, soft_best_of_n
 
 SENTENCE = (
-    "per second of processor time of 2 cores, best-of-16 draws 600 M (K = 16), 450 M (K = 256) and "
+    "per second on 2 cores, best-of-16 draws 600 M (K = 16), 450 M (K = 256) and "
     "2,000 M (uniform or Gaussian reward) candidates, soft best-of-16 450 M; averaged conditional "
     "probabilities reach 1e-4 on every atom in a tenth of the time; all n to 1024 cost at most 3 "
     "times the largest where selection is soft, and are as fast as a third of 2,000 M where it is "
     "not; 10⁹ draws need at most 300 MB beside JAX itself; processor time is linear in trials; of "
-    "two processes each takes at most 1/1.8 of one alone"
+    "two processes each takes at most 1/1.5 of one alone"
 )
 ROOT = Path(__file__).parents[1]
 N = 16
@@ -284,10 +284,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         }
     cores = os.cpu_count() or 1
     holds = {
-        f"{name}: {wanted} M draws/s": results["rates"][name]["ours"][
-            "million_per_processor_second"
-        ]
-        * cores
+        f"{name}: {wanted} M draws/s": results["rates"][name]["ours"]["million_per_second"]
         >= wanted
         for name, wanted in WANTED.items()
     }
@@ -303,7 +300,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     if not chosen.quick:
         holds["300 MB"] = results["memory"]["over_jax_mb"] <= 300
         holds["linear"] = results["linearity"]["r_squared"] > 0.999
-        holds["two processes: 1.8 times"] = results["processes"]["ratio"] >= 1.8
+        holds["two processes: 1.5 times"] = results["processes"]["ratio"] >= 1.5
     return measure.publish("monte_carlo", SENTENCE, holds, results, chosen)
 
 

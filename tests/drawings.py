@@ -1,0 +1,116 @@
+"""Every figure's data and drawing, with few points, computed once."""
+
+from dataclasses import asdict
+from functools import cache
+from types import ModuleType
+
+import jax
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from figures import (
+    bonbon,
+    bounds,
+    choosing,
+    convergence_rate,
+    families,
+    hedging,
+    language_model,
+    readme,
+    reward_frontier,
+    sequences,
+    ties,
+    win_rate_frontier,
+)
+from figures.output import FigureData
+from simulations.experiments.language_model import Config, Results, Scored
+from simulations.experiments.reward_pools import compare
+
+# Few points: what is tested is the same at any number.
+POINTS = {
+    "win_rate_frontier": 17,
+    "reward_frontier": 5,
+    "convergence_rate": 13,
+    "ties": 9,
+    "families": 5,
+    "choosing": 4,
+    "hedging": 7,
+    "bounds": 512,
+    "sequences": 9,
+    "bonbon": 5,
+    "readme": 9,
+}
+SMALL = Config(
+    num_prompts=3,
+    prediction_pool=64,
+    measurement_pool=30,
+    num_resamples=16,
+    numbers=(1, 4),
+    known_words_temperatures=(0.0, 1.0),
+    trigram_likelihood_temperatures=(0.0, 0.3),
+)
+
+
+@cache
+def results() -> Results:
+    """An experiment on rewards that need no language model."""
+    draws = np.random.default_rng(0)
+    size = (SMALL.num_prompts, SMALL.prediction_pool + SMALL.measurement_pool)
+
+    def scored(seed: int, rewards: np.ndarray, temperatures: tuple[float, ...]) -> Scored:
+        comparison = compare(
+            jax.random.key(seed),
+            rewards[:, : SMALL.prediction_pool],
+            rewards[:, SMALL.prediction_pool :],
+            numbers=SMALL.numbers,
+            temperatures=temperatures,
+            num_resamples=SMALL.num_resamples,
+        )
+        return Scored(rewards, np.array(["text"] * SMALL.num_prompts), comparison)
+
+    texts = np.array(["text"] * SMALL.num_prompts)
+    return Results(
+        identity={"config": asdict(SMALL), "corpus_sha256": "0", "key": [0, 0]},
+        corpus_bytes=1,
+        num_parameters=12345,
+        losses=np.zeros(2, np.float32),
+        validation_loss=1.5,
+        prompts=texts,
+        lengths=np.ones(size, np.int32),
+        first_texts=texts,
+        known_words=scored(1, draws.poisson(3.0, size).astype(float), (0.0, 1.0)),
+        trigram_likelihood=scored(2, draws.normal(-2.0, 0.3, size), (0.0, 0.3)),
+    )
+
+
+@cache
+def data(name: str) -> FigureData:
+    if name == "language_model":
+        return language_model.data(results())
+    return MODULES[name].data(points=POINTS[name])
+
+
+@cache
+def drawn(name: str) -> Figure:
+    return MODULES[name].draw(data(name))
+
+
+MODULES: dict[str, ModuleType] = {
+    module.__name__.split(".")[1]: module
+    for module in (
+        win_rate_frontier,
+        reward_frontier,
+        convergence_rate,
+        ties,
+        families,
+        choosing,
+        hedging,
+        bounds,
+        sequences,
+        bonbon,
+        readme,
+        language_model,
+    )
+}
+EVERY = pytest.mark.parametrize("name", MODULES)

@@ -9,7 +9,6 @@ chunks to the devices of a mesh in turn and returns the same totals to every pro
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 import time
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from jax.sharding import Mesh, PartitionSpec
 from numpy.typing import NDArray
 
 from simulations import checkpoint as checkpoints
+from simulations.arguments import whole_number
 from simulations.estimate import Estimate, merge_moments
 from simulations.random_bits import key_words
 
@@ -109,7 +109,7 @@ class Schedule:
 
     chunk_size: int | None = None
     mesh: Mesh | None = None
-    checkpoint: Path | None = None
+    checkpoint: str | Path | None = None
     checkpoint_every: float = 30.0
     progress: Progress | None = None
 
@@ -126,8 +126,8 @@ def accumulate(
         schedule: chunks, devices, checkpoint, progress.
 
     Raises:
-        ValueError: for a key of another kind, numbers outside these ranges, or a checkpoint of
-            another tally or key, or of more trials.
+        ValueError: for a key of another kind, numbers outside these ranges, or a checkpoint that is
+            damaged, of another tally or key, or of more trials.
         OSError: when a checkpoint cannot be written; the previous one is intact.
     """
     plan = schedule or Schedule()
@@ -136,22 +136,23 @@ def accumulate(
     if chunk_size is None:
         largest = _CHUNK if flat.devices[0].platform == "cpu" else 16 * _CHUNK
         chunk_size = max(largest // 64, min(largest, _DRAWS_IN_CHUNK // tally.typical_draws))
-    for name, value, upper in (
-        ("num_trials", num_trials, _MAX_TRIALS),
-        ("chunk_size", chunk_size, 2**20),
-    ):
-        if value != int(value) or not 1 <= value <= upper:
-            raise ValueError(f"{name} must be a whole number in [1, {upper}], got {value}")
+    num_trials = whole_number(
+        "num_trials", num_trials, at_most=_MAX_TRIALS, remedy="merge runs of several keys for more"
+    )
+    chunk_size = whole_number(
+        "chunk_size", chunk_size, at_most=2**20, remedy="None chooses one that is fast"
+    )
     # Plain arrays: every process has the same, and the mesh may be of any devices.
     words, tally = jax.tree.map(np.asarray, (key_words(key), tally))
     size = -(-min(chunk_size, num_trials) // _TILE) * _TILE
 
-    identity = {"key": words.tolist(), "tally": _description(tally)}
-    totals = _resume(plan.checkpoint, identity, tally)
+    file = None if plan.checkpoint is None else Path(plan.checkpoint)
+    identity = {} if file is None else {"key": words.tolist(), "tally": checkpoints.describe(tally)}
+    totals = _resume(file, identity, tally)
     if totals.num_trials > num_trials:
         raise ValueError(
-            f"num_trials must be at least the {totals.num_trials} that {plan.checkpoint} already "
-            f"holds, got {num_trials}: raise it, or give this run a file of its own"
+            f"num_trials must be at least the {totals.num_trials} that {file} already holds, got "
+            f"{num_trials}: raise it, or give this run a file of its own"
         )
     written = time.monotonic()
     while (done := totals.num_trials) < num_trials:
@@ -161,11 +162,11 @@ def accumulate(
         )
         totals = _add(totals, counts, parts, step)
         due = done + step == num_trials or time.monotonic() - written >= plan.checkpoint_every
-        if plan.checkpoint is not None and due and jax.process_index() == 0:
+        if file is not None and due and jax.process_index() == 0:
             arrays = {
                 field.name: getattr(totals, field.name) for field in dataclasses.fields(totals)
             }
-            checkpoints.save(plan.checkpoint, identity, jax.tree.map(np.asarray, arrays))
+            checkpoints.save(file, identity, jax.tree.map(np.asarray, arrays))
             written = time.monotonic()
         if plan.progress is not None:
             plan.progress(done + step, num_trials)
@@ -213,23 +214,6 @@ def _from_first_process(array: NDArray) -> NDArray:
     """The first process's array, byte by byte: JAX would make 64-bit numbers 32-bit ones."""
     same = multihost_utils.broadcast_one_to_all(np.frombuffer(array.tobytes(), np.uint8))
     return np.frombuffer(np.asarray(same).tobytes(), array.dtype).reshape(array.shape).copy()
-
-
-def _description(value: Any) -> Any:
-    """A configuration as JSON: fields by name, functions by name, long arrays by their hash."""
-    if dataclasses.is_dataclass(value):
-        fields = {f.name: _description(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {"is": type(value).__name__, **fields}
-    if isinstance(value, tuple | list):
-        return [_description(item) for item in value]
-    if isinstance(value, np.ndarray | np.generic):
-        if value.size <= 8:
-            return value.tolist()
-        digest = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()[:16]
-        return f"{value.dtype}{list(value.shape)} {digest}"
-    if callable(value):
-        return f"{value.__module__}.{value.__qualname__}"
-    return value
 
 
 @partial(jax.jit, static_argnames=("mesh", "chunk_size"), compiler_options=_COMPILER_OPTIONS)

@@ -1,9 +1,12 @@
 """Arrays on disk that are either whole or not there, and that know what they belong to."""
 
+import dataclasses
 import hashlib
 import json
 import os
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -14,6 +17,8 @@ Identity = Mapping[str, Any]
 """What a file belongs to, as JSON: a configuration, the hash of a corpus, a key."""
 
 _IDENTITY = "identity"
+# What NumPy raises on a file that was cut short, overwritten, or is of another kind.
+_DAMAGES = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError)
 
 
 def save(path: Path, identity: Identity, arrays: Mapping[str, np.ndarray]) -> None:
@@ -32,17 +37,54 @@ def load(
     """The identity and the arrays that `save` wrote.
 
     Raises:
-        ValueError: `identity` is given and the file belongs to another one.
+        ValueError: the file is damaged, or `identity` is given and the file belongs to another one.
     """
-    with np.load(path, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
-    found = str(arrays.pop(_IDENTITY))
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        found = str(arrays.pop(_IDENTITY))
+    except _DAMAGES as error:
+        raise ValueError(
+            f"{path} must be a checkpoint as it was written, got a damaged or foreign file "
+            f"({type(error).__name__}: {error}): delete it to start afresh, or restore a copy"
+        ) from error
     if identity is not None and found != _canonical(identity):
         raise ValueError(
             f"{path} belongs to\n  {found}\nbut the run is\n  {_canonical(identity)}\n"
             "Give this run a path of its own, or delete the file to start afresh."
         )
     return json.loads(found), arrays
+
+
+def describe(value: Any) -> Any:
+    """A configuration as JSON: fields by name, functions by name, long arrays by their hash.
+
+    A dataclass with a method ``description`` speaks for itself.
+
+    Raises:
+        ValueError: for a lambda or a local function, whose name says nothing.
+    """
+    if hasattr(value, "description"):
+        return {"is": type(value).__name__, **value.description()}
+    if dataclasses.is_dataclass(value):
+        fields = {f.name: describe(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"is": type(value).__name__, **fields}
+    if isinstance(value, tuple | list):
+        return [describe(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        if value.size <= 8:
+            return value.tolist()
+        digest = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()[:16]
+        return f"{value.dtype}{list(value.shape)} {digest}"
+    if callable(value):
+        name = f"{value.__module__}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+        if "<" in name or not hasattr(value, "__qualname__"):
+            raise ValueError(
+                f"functions of a run with a checkpoint must be told by their names, got {name}: "
+                "define it by def at the top of a module"
+            )
+        return name
+    return value
 
 
 def file_name(stem: str, identity: Identity) -> str:

@@ -77,7 +77,7 @@ def simulate(
     num_trials: int,
     chunk_size: int | None = None,
     mesh: Mesh | None = None,
-    checkpoint: Path | None = None,
+    checkpoint: str | Path | None = None,
     checkpoint_every: float = 30.0,
     progress: Progress | None = None,
 ) -> Simulation:
@@ -102,8 +102,8 @@ def simulate(
         progress: told how many trials are done.
 
     Raises:
-        ValueError: for a key of another kind, numbers outside these ranges, or a checkpoint of
-            another sampler or key, or of more trials.
+        ValueError: for a key of another kind, numbers outside these ranges, or a checkpoint that is
+            damaged, of another sampler or key, or of more trials.
         OSError: when a checkpoint cannot be written; the previous one is intact.
 
     Example:

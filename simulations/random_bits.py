@@ -26,11 +26,10 @@ def key_words(key: Array) -> Array:
         >>> key_words(jax.random.key(7)).tolist()
         [0, 7]
     """
-    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key) or key.shape != ():
-        raise ValueError(
-            f"key must be one typed key, got dtype {key.dtype} and shape {key.shape}: "
-            "make it by jax.random.key(seed)"
-        )
+    typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    if not typed or key.shape != ():
+        got = f"{key.dtype}{list(key.shape)}" if isinstance(key, jax.Array) else repr(key)
+        raise ValueError(f"key must be one typed key, got {got}: make it by jax.random.key(seed)")
     if str(jax.random.key_impl(key)) != "threefry2x32":
         raise ValueError(
             f"key must be a threefry2x32 key, got {jax.random.key_impl(key)}: "

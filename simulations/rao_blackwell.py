@@ -92,6 +92,8 @@ def conditional_law(
             f"reference must have at most {_LARGEST_LAW} outcomes, got {reference.num_outcomes}: "
             "use soft_best_of_n, whose cost per draw does not grow with them"
         )
+    if given not in ("candidates", "others"):
+        raise ValueError(f"given must be 'candidates' or 'others', got {given!r}")
     hard = temperature == 0
     if given == "others" and hard:
         raise ValueError("given must be 'candidates' at temperature 0, got 'others': ties need all")

@@ -18,12 +18,14 @@ import numpy as np
 from jax import Array
 from scipy import optimize, stats
 
+from simulations.arguments import positive, whole_number
 from simulations.processes import CandidateCount, RankRace, Rejection, Score, ScoredRace
 from simulations.references import ContinuousReference, DiscreteReference, Reference
 from simulations.variates import exponential, gumbel, unit_interval
 
 _SMALLEST_ACCEPTANCE = 1e-4
 _LARGEST_BLOCK = 16
+_LARGEST_MEAN = 1e6  # of a random number of candidates, which is looked up in a table
 _LARGEST_LOG_WAIT = 80.0  # e⁸⁰ times the shortest mean wait still is a float32
 
 Ordered = DiscreteReference | ContinuousReference
@@ -69,7 +71,7 @@ def exponential_clocks(reference: Ordered, n: int, temperature: float) -> Scored
     Raises:
         ValueError: where rewards that can be drawn span more than 80 λ.
     """
-    _positive("temperature", temperature)
+    temperature = positive("temperature", temperature)
     lowest, highest = (float(reference.reward(jnp.uint32([word]))[0]) for word in (0, 2**32 - 1))
     smallest = (highest - lowest) / _LARGEST_LOG_WAIT
     if temperature < smallest:
@@ -103,7 +105,7 @@ def soft_best_of_poisson(
 
 def win_rate_optimal(reference: Ordered, strength: float) -> RankRace:
     """Best of N candidates, N ~ Poisson(c) given N ≥ 1, which is the win-rate-optimal policy."""
-    _positive("strength", strength)
+    strength = positive("strength", strength)
     sizes = np.arange(1, _poisson_range(strength))
     cdf = (stats.poisson.cdf(sizes, strength) - math.exp(-strength)) / -math.expm1(-strength)
     return RankRace(reference, _random_count(cdf))
@@ -114,14 +116,18 @@ def win_rate_optimal(reference: Ordered, strength: float) -> RankRace:
 
 def top_fraction(reference: Ordered, fraction: float) -> Rejection:
     """Draw until a candidate's rank, uniform within its tie, is among the top q."""
+    fraction = positive("fraction", fraction)
     if not _SMALLEST_ACCEPTANCE <= fraction <= 1:
-        raise ValueError(f"fraction must be in [{_SMALLEST_ACCEPTANCE}, 1], got {fraction}")
+        raise ValueError(
+            f"fraction must be in [{_SMALLEST_ACCEPTANCE}, 1], got {fraction}: "
+            "what is rarer takes too many draws"
+        )
     return Rejection(reference, jnp.uint32(round((1 - fraction) * 2**32)), _accept_top)
 
 
 def exponential_tilt(reference: Ordered, temperature: float) -> Rejection:
     """Draw until one is accepted, with probability e^{(r − r_max)/λ}."""
-    _positive("temperature", temperature)
+    temperature = positive("temperature", temperature)
     rewards, weights = reference.reward_grid()
     accepted = np.exp((rewards - float(reference.max_reward)) / temperature)
     _check_acceptance(float(weights @ accepted), reference)
@@ -134,7 +140,7 @@ def chi_squared_tilt(reference: Ordered, strength: float) -> Rejection:
     The rejection step of InferenceTimePessimism (Huang et al., Algorithm 1) with its normaliser ν
     computed rather than estimated from a first set of draws, that is, in the limit of many draws.
     """
-    _positive("strength", strength)
+    strength = positive("strength", strength)
     rewards, weights = reference.reward_grid()
 
     def excess(nu: float) -> float:
@@ -192,18 +198,17 @@ def _accept_chi_squared(
 def _race(
     reference: Ordered, count: CandidateCount, temperature: float, score: Score
 ) -> ScoredRace:
-    _positive("temperature", temperature)
+    temperature = positive("temperature", temperature)
     return ScoredRace(reference.unordered(), count, jnp.float32(1 / temperature), score)
 
 
 def _fixed(n: int) -> CandidateCount:
-    if n != int(n) or not 1 <= n < 2**31:
-        raise ValueError(f"n must be a whole number in [1, 2³¹), got {n}: candidates are counted")
+    n = whole_number("n", n, at_most=2**31 - 1, remedy="candidates are counted")
     return CandidateCount(jnp.int32(n), jnp.zeros(0, jnp.uint32), _block(n))
 
 
 def _one_plus_poisson(mean_extra_draws: float) -> CandidateCount:
-    _positive("mean_extra_draws", mean_extra_draws)
+    mean_extra_draws = positive("mean_extra_draws", mean_extra_draws)
     return _random_count(
         stats.poisson.cdf(np.arange(_poisson_range(mean_extra_draws)), mean_extra_draws)
     )
@@ -222,12 +227,12 @@ def _block(num_candidates: int) -> int:
 
 
 def _poisson_range(mean: float) -> int:
+    if mean > _LARGEST_MEAN:
+        raise ValueError(
+            f"a Poisson number of candidates must have a mean of at most {_LARGEST_MEAN:g}, got "
+            f"{mean:g}: so many are all but a fixed number, best_of_n"
+        )
     return int(mean + 12 * math.sqrt(mean) + 30)
-
-
-def _positive(name: str, value: float) -> None:
-    if not value > 0:
-        raise ValueError(f"{name} must be positive, got {value}")
 
 
 def _check_acceptance(rate: float, reference: Reference) -> None:

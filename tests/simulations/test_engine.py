@@ -91,7 +91,11 @@ def test_many_candidates_find_the_rare_outcome():
     [
         ({"num_trials": 0}, r"num_trials must be a whole number in \[1, 4294967295\], got 0"),
         ({"num_trials": 2**32}, "num_trials must be a whole number"),
+        ({"num_trials": -1}, "got -1: merge runs of several keys"),
         ({"num_trials": 10.5}, r"got 10\.5"),
+        ({"num_trials": float("nan")}, "num_trials must be a whole number .*, got nan"),
+        ({"num_trials": "a"}, "num_trials must be a whole number .*, got 'a'"),
+        ({"num_trials": True}, "num_trials must be a whole number .*, got True"),
         ({"num_trials": 10, "chunk_size": -1}, "chunk_size must be a whole number"),
     ],
 )
@@ -100,6 +104,16 @@ def test_bad_input(arguments, message):
         simulate(jax.random.key(0), SAMPLERS["race"], **arguments)
 
 
-def test_an_untyped_key_is_refused():
-    with pytest.raises(ValueError, match="key must be one typed key"):
-        simulate(jax.random.PRNGKey(0), SAMPLERS["race"], num_trials=1)
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        (lambda: jax.random.PRNGKey(0), r"one typed key, got uint32\[2\]: make it by jax\.random"),
+        (lambda: 0, "one typed key, got 0: make it"),
+        (lambda: jax.random.split(jax.random.key(0)), r"one typed key, got key<fry>\[2\]"),
+        (lambda: jax.random.key(0, impl="rbg"), "must be a threefry2x32 key, got .*rbg"),
+    ],
+    ids=["raw", "number", "several", "another generator"],
+)
+def test_a_key_of_the_wrong_kind_is_refused(key, message):
+    with pytest.raises(ValueError, match=message):
+        simulate(key(), SAMPLERS["race"], num_trials=1)

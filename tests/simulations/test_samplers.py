@@ -6,6 +6,7 @@ errors of the size that matters are planted, with the number of trials computed 
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -273,20 +274,31 @@ def test_the_threshold_of_the_chi_squared_rule():
     assert nu == pytest.approx(direct, abs=1e-6)
 
 
+def bad(value: Any) -> Any:
+    """What the type checker would refuse."""
+    return value
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (partial(samplers.best_of_n, UNIFORM, 0), "n must be a whole number"),
-        (partial(samplers.best_of_n, UNIFORM, 2.5), "n must be a whole number"),  # pyright: ignore[reportArgumentType]
+        (partial(samplers.best_of_n, UNIFORM, bad(2.5)), r"n must be a whole .*, got 2\.5: cand"),
+        (partial(samplers.best_of_n, UNIFORM, bad(np.nan)), "n must be a whole .*, got nan"),
+        (partial(samplers.best_of_n, UNIFORM, bad("a")), "n must be a whole .*, got 'a'"),
+        (partial(samplers.best_of_n, UNIFORM, 2**31), r"n must be .* in \[1, 2147483647\]"),
         (partial(samplers.soft_best_of_n, UNIFORM, 2, 0.0), "temperature must be positive"),
         (partial(samplers.soft_best_of_n, UNIFORM, 2, np.nan), "temperature must be positive"),
+        (partial(samplers.soft_best_of_n, UNIFORM, 2, np.inf), "temperature must be .* finite"),
+        (partial(samplers.soft_best_of_n, UNIFORM, 2, bad("a")), "temperature must be .*, got 'a'"),
+        (partial(samplers.best_of_poisson, UNIFORM, 1e9), "a mean of at most 1e.06, got 1e.09"),
         (
             partial(samplers.exponential_clocks, EXPONENTIAL, 2, 0.1),
             r"temperature must be at least 0\.286 for rewards .*, got 0\.1: use soft_best_of_n",
         ),
         (partial(samplers.best_of_poisson, UNIFORM, -1.0), "mean_extra_draws must be positive"),
         (partial(samplers.win_rate_optimal, UNIFORM, 0.0), "strength must be positive"),
-        (partial(samplers.top_fraction, UNIFORM, 0.0), r"fraction must be in \[0.0001, 1\]"),
+        (partial(samplers.top_fraction, UNIFORM, 1e-5), r"fraction must be in \[0.0001, 1\]"),
         (partial(samplers.exponential_tilt, GAUSSIAN, 1.0), "use a bounded reward"),
         (partial(samplers.exponential_tilt, UNIFORM, 1e-6), "raise the temperature"),
         (partial(samplers.chi_squared_tilt, EXPONENTIAL, 1.0), "use a bounded reward"),

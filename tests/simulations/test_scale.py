@@ -1,6 +1,5 @@
-"""The same counts on any devices and processes, and after a kill; checkpoints that are whole."""
+"""The same counts on any devices and processes, and after a kill."""
 
-import errno
 import json
 import os
 import signal
@@ -141,40 +140,6 @@ def test_a_killed_run_loses_nothing_and_counts_nothing_twice(tmp_path):
         progress=lambda done, total: pytest.fail("a step was made"),
     )
     assert again.reward == resumed.reward
-
-
-def test_a_checkpoint_of_another_run_is_refused(tmp_path):
-    file = tmp_path / "run.npz"
-    simulate(jax.random.key(1), soft_best_of_n(THREE, 5, 0.3), num_trials=500, checkpoint=file)
-    for key, sampler in (
-        (2, soft_best_of_n(THREE, 5, 0.3)),
-        (1, soft_best_of_n(THREE, 6, 0.3)),
-        (1, soft_best_of_n(THREE, 5, 0.31)),
-        (1, best_of_n(THREE, 5)),
-    ):
-        with pytest.raises(ValueError, match=r"belongs to\n(.|\n)*but the run is\n"):
-            simulate(jax.random.key(key), sampler, num_trials=500, checkpoint=file)
-    with pytest.raises(ValueError, match="num_trials must be at least the 500 that"):
-        simulate(jax.random.key(1), soft_best_of_n(THREE, 5, 0.3), num_trials=499, checkpoint=file)
-
-
-def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path, monkeypatch):
-    file, sampler = tmp_path / "run.npz", soft_best_of_n(THREE, 5, 0.3)
-    simulate(jax.random.key(1), sampler, num_trials=500, checkpoint=file)
-    before = file.read_bytes()
-
-    def full(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full)
-        with pytest.raises(OSError, match=r"No space left on device; what was there before is int"):
-            simulate(jax.random.key(1), sampler, num_trials=900, checkpoint=file)
-    assert file.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [file]
-    resumed = simulate(jax.random.key(1), sampler, num_trials=900, checkpoint=file)
-    whole = simulate(jax.random.key(1), sampler, num_trials=900)
-    np.testing.assert_array_equal(resumed.counts, whole.counts)
 
 
 def test_progress_reaches_the_end():

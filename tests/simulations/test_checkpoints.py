@@ -1,0 +1,118 @@
+"""Checkpoints: of one configuration, whole, and never lost."""
+
+import errno
+import os
+import resource
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from simulations import checkpoint as checkpoints
+from simulations.engine import simulate
+from simulations.processes import ScoredRace
+from simulations.references import ContinuousReference, discrete_reference
+from simulations.samplers import best_of_n, soft_best_of_n
+
+THREE = discrete_reference([0.5, 0.3, 0.2], [0.0, 0.5, 1.0])
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    file = tmp_path / "run.npz"
+    simulate(jax.random.key(1), soft_best_of_n(THREE, 5, 0.3), num_trials=500, checkpoint=file)
+    for key, sampler in (
+        (2, soft_best_of_n(THREE, 5, 0.3)),
+        (1, soft_best_of_n(THREE, 6, 0.3)),
+        (1, soft_best_of_n(THREE, 5, 0.31)),
+        (1, best_of_n(THREE, 5)),
+    ):
+        with pytest.raises(ValueError, match=r"belongs to\n(.|\n)*but the run is\n"):
+            simulate(jax.random.key(key), sampler, num_trials=500, checkpoint=file)
+    with pytest.raises(ValueError, match="num_trials must be at least the 500 that"):
+        simulate(jax.random.key(1), soft_best_of_n(THREE, 5, 0.3), num_trials=499, checkpoint=file)
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path, monkeypatch):
+    file, sampler = tmp_path / "run.npz", soft_best_of_n(THREE, 5, 0.3)
+    simulate(jax.random.key(1), sampler, num_trials=500, checkpoint=file)
+    before = file.read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match=r"No space left on device; what was there before is int"):
+            simulate(jax.random.key(1), sampler, num_trials=900, checkpoint=file)
+    assert file.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [file]
+    resumed = simulate(jax.random.key(1), sampler, num_trials=900, checkpoint=file)
+    whole = simulate(jax.random.key(1), sampler, num_trials=900)
+    np.testing.assert_array_equal(resumed.counts, whole.counts)
+
+
+def power(exponent: float) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    return lambda rank, survival: rank ** jnp.float32(exponent)
+
+
+def test_functions_without_a_name_are_told_by_their_values(tmp_path):
+    """Both quantile functions are called `power.<locals>.<lambda>`."""
+    file = tmp_path / "run.npz"
+
+    def run(exponent: float) -> int:
+        race = best_of_n(ContinuousReference(power(exponent), 1.0), 3)
+        return simulate(jax.random.key(1), race, num_trials=500, checkpoint=file).num_trials
+
+    assert run(2.0) == run(2.0) == 500
+    with pytest.raises(ValueError, match=r"belongs to\n(.|\n)*but the run is\n") as refused:
+        run(2.001)
+    names = [line for line in str(refused.value).splitlines() if "ContinuousReference" in line]
+    assert len(names) == 2
+    assert names[0] != names[1]
+
+
+def test_a_score_without_a_name_is_refused_with_a_checkpoint_only(tmp_path):
+    soft = soft_best_of_n(THREE, 3, 0.5)
+    race = ScoredRace(soft.reference, soft.count, soft.parameter, lambda *given: soft.score(*given))
+    assert simulate(jax.random.key(1), race, num_trials=300).num_trials == 300
+    with pytest.raises(ValueError, match=r"told by their names, got .*<lambda>: define it by def"):
+        simulate(jax.random.key(1), race, num_trials=300, checkpoint=tmp_path / "run.npz")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: b"",
+        lambda whole: whole[: len(whole) // 2],
+        lambda whole: whole[:-1],
+        lambda whole: whole[:60] + bytes(40) + whole[100:],
+        lambda whole: b"not a checkpoint at all",
+    ],
+    ids=["empty", "half", "one byte short", "a hole", "another kind"],
+)
+def test_a_damaged_checkpoint_is_refused_by_name(tmp_path, damage):
+    file = tmp_path / "run.npz"
+    checkpoints.save(file, {"run": 1}, {"counts": np.arange(1000)})
+    assert checkpoints.load(file, {"run": 1})[1]["counts"].sum() == 499500
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(ValueError, match=r"run\.npz must be a checkpoint .* delete it to start"):
+        simulate(jax.random.key(1), soft_best_of_n(THREE, 5, 0.3), num_trials=500, checkpoint=file)
+
+
+def test_a_file_that_may_not_grow_leaves_the_previous_one(tmp_path):
+    """No stand-in: the operating system itself refuses the bytes."""
+    file: Path = tmp_path / "run.npz"
+    checkpoints.save(file, {"run": 1}, {"counts": np.arange(3)})
+    before, limits = file.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    more = {"counts": np.random.default_rng(0).integers(0, 2**60, 5000)}
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"cannot write .*; what was there before is intact"):
+            checkpoints.save(file, {"run": 1}, more)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert file.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [file]

@@ -36,7 +36,9 @@ def main(arguments: list[str] | None = None) -> int:
     full = theory_checks.DEFAULT if chosen.quick else theory_checks.two_sided(theory_checks.DEFAULT)
     cases = tuple(case for case in full.cases if chosen.only in case.name)
     if not cases:
-        parser.error(f"--only must match a case, got {chosen.only!r}: try 'soft' or 'tied'")
+        parser.error(
+            f"--only must match a case, got {chosen.only!r}: try 'soft', 'tied' or 'sequence'"
+        )
     config = dataclasses.replace(full, cases=cases)
 
     console, start = Console(), time.perf_counter()
@@ -69,10 +71,10 @@ def main(arguments: list[str] | None = None) -> int:
 def table(results: Results) -> Table:
     """One row per case: smallest p-value of its checks, largest of what was planted."""
     rows = Table(title="Exact laws against the processes they describe")
-    rows.add_column("case", no_wrap=True)
+    rows.add_column("case", ratio=1)
     for name in ("trials", "smallest p", "planted, rejected"):
-        rows.add_column(name, justify="right")
-    rows.add_column("verdict")
+        rows.add_column(name, justify="right", no_wrap=True)
+    rows.add_column("verdict", no_wrap=True)
     for outcome in results.outcomes:
         rejected = [c for c in outcome.planted if c.p_value <= results.report.threshold]
         rows.add_row(

@@ -18,11 +18,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial, reduce
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
+from numpy.typing import NDArray
 
+from simulations.estimate import Estimate
 from simulations.random_bits import derived_key, threefry_words
 from simulations.references import Reference
 
@@ -254,7 +258,33 @@ class Rejection:
         return self.reference.spread_ties(words, lots)
 
 
-Sampler = RankRace | ScoredRace | Rejection
+class Outcomes(Protocol):
+    """What is asked of a sampler's reference about the winners."""
+
+    @property
+    def num_outcomes(self) -> int: ...
+
+    def reward(self, words: Array, /) -> Array: ...
+
+    def outcome(self, words: Array, /) -> Array: ...
+
+    def observables(self, words: Array, /) -> Array: ...
+
+    def summarise(
+        self, counts: NDArray[np.int64], averages: tuple[Estimate, ...]
+    ) -> tuple[Estimate, Estimate]: ...
+
+
+class Sampler(Protocol):
+    """A process: key words and trial indices to the winners' words; a frozen pytree dataclass."""
+
+    @property
+    def reference(self) -> Outcomes: ...
+
+    @property
+    def typical_draws(self) -> int: ...
+
+    def __call__(self, key: Array, trials: Array) -> Array: ...
 
 
 def _draws(block: Array, size: int) -> Array:

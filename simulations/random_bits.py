@@ -68,13 +68,17 @@ def threefry_words(words: Array, trial: Array, draw: Array) -> tuple[Array, Arra
     return left, right
 
 
-def derived_key(words: Array) -> Array:
-    """A second key, ``[2]`` uint32: the words of the one counter that no trial reads.
+def derived_key(words: Array, index: Array | None = None) -> Array:
+    """A further key, ``[2]`` uint32: the words of a counter that no trial reads.
 
     Its stream is as independent of the first as two keys of the generator are.
+
+    Args:
+        words: the key, ``[2]`` uint32.
+        index: which one, uint32 below 2³² − 1; None is one more.
     """
     last = jnp.uint32(2**32 - 1)
-    return jnp.stack(threefry_words(words, last, last))
+    return jnp.stack(threefry_words(words, last, last if index is None else index))
 
 
 def high_product(word: Array, last: Array) -> Array:

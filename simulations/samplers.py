@@ -48,13 +48,13 @@ def best_of_n(reference: Ordered, n: int, *, shared: bool = False) -> RankRace |
         Array([ True,  True,  True,  True,  True], dtype=bool)
     """
     if shared:
-        return ScoredRace(reference.unordered(), _fixed(n), jnp.float32(0), _reward_score)
-    return RankRace(reference, _fixed(n))
+        return ScoredRace(reference.unordered(), _fixed(n), jnp.float32(1), _reward_score)
+    return _by_reward(reference, _fixed(n))
 
 
-def worst_of_n(reference: Ordered, n: int) -> RankRace:
+def worst_of_n(reference: Ordered, n: int) -> RankRace | ScoredRace:
     """Draw n candidates, keep one with the lowest reward, uniformly among ties."""
-    return RankRace(reference, _fixed(n), lowest=True)
+    return _by_reward(reference, _fixed(n), lowest=True)
 
 
 def soft_best_of_n(reference: Ordered, n: int, temperature: float) -> ScoredRace:
@@ -91,9 +91,9 @@ def exponential_race(reference: Ordered, n: int, temperature: float) -> ScoredRa
 # Selection among a random number of candidates.
 
 
-def best_of_poisson(reference: Ordered, mean_extra_draws: float) -> RankRace:
+def best_of_poisson(reference: Ordered, mean_extra_draws: float) -> RankRace | ScoredRace:
     """Best of N = 1 + Poisson(μ) candidates."""
-    return RankRace(reference, _one_plus_poisson(mean_extra_draws))
+    return _by_reward(reference, _one_plus_poisson(mean_extra_draws))
 
 
 def soft_best_of_poisson(
@@ -103,12 +103,12 @@ def soft_best_of_poisson(
     return _race(reference, _one_plus_poisson(mean_extra_draws), temperature, _gumbel_score)
 
 
-def win_rate_optimal(reference: Ordered, strength: float) -> RankRace:
+def win_rate_optimal(reference: Ordered, strength: float) -> RankRace | ScoredRace:
     """Best of N candidates, N ~ Poisson(c) given N ≥ 1, which is the win-rate-optimal policy."""
     strength = positive("strength", strength)
     sizes = np.arange(1, _poisson_range(strength))
     cdf = (stats.poisson.cdf(sizes, strength) - math.exp(-strength)) / -math.expm1(-strength)
-    return RankRace(reference, _random_count(cdf))
+    return _by_reward(reference, _random_count(cdf))
 
 
 # Selection by rejection.
@@ -122,7 +122,14 @@ def top_fraction(reference: Ordered, fraction: float) -> Rejection:
             f"fraction must be in [{_SMALLEST_ACCEPTANCE}, 1], got {fraction}: "
             "what is rarer takes too many draws"
         )
-    return Rejection(reference, jnp.uint32(round((1 - fraction) * 2**32)), _accept_top)
+    if isinstance(reference, Ordered):
+        return Rejection(reference, jnp.uint32(round((1 - fraction) * 2**32)), _accept_top)
+    # The level at which the q is full, and the share of that level which still belongs to it.
+    rewards, weights = reference.reward_grid()
+    above = np.append(np.cumsum(weights[::-1])[-2::-1], 0.0)
+    level = int(np.argmax(above < fraction))
+    share = (fraction - above[level]) / weights[level]
+    return Rejection(reference, jnp.float32([rewards[level], share]), _accept_above)
 
 
 def exponential_tilt(reference: Ordered, temperature: float) -> Rejection:
@@ -156,8 +163,8 @@ def chi_squared_tilt(reference: Ordered, strength: float) -> Rejection:
 
 
 def _reward_score(reference: Reference, words: Array, noise: Array, parameter: Array) -> Array:
-    del noise, parameter
-    return reference.reward(words)
+    del noise
+    return reference.reward(words) * parameter
 
 
 def _gumbel_score(reference: Reference, words: Array, noise: Array, parameter: Array) -> Array:
@@ -179,6 +186,13 @@ def _accept_top(reference: Reference, words: Array, noise: Array, parameter: Arr
     return words >= parameter
 
 
+def _accept_above(reference: Reference, words: Array, noise: Array, parameter: Array) -> Array:
+    reward = reference.reward(words)
+    return (reward > parameter[0]) | (
+        (reward == parameter[0]) & (unit_interval(noise) <= parameter[1])
+    )
+
+
 def _accept_tilt(reference: Reference, words: Array, noise: Array, parameter: Array) -> Array:
     # e^{(r − r_max)/λ} is the chance that an Exp(1) variable exceeds (r_max − r)/λ.
     highest = jnp.asarray(reference.max_reward, jnp.float32)
@@ -193,6 +207,15 @@ def _accept_chi_squared(
 
 
 # Construction.
+
+
+def _by_reward(
+    reference: Ordered, count: CandidateCount, *, lowest: bool = False
+) -> RankRace | ScoredRace:
+    """The highest reward, or the lowest: by raw words where these are in its order."""
+    if isinstance(reference, Ordered):
+        return RankRace(reference, count, lowest)
+    return ScoredRace(reference, count, jnp.float32(-1 if lowest else 1), _reward_score)
 
 
 def _race(

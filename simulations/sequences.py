@@ -1,15 +1,22 @@
-"""The real process on sequences: draw n candidates for a block, keep one, go on from where it ends.
+"""Sequences with additive reward: symbols drawn one by one from a Markov chain, kept in blocks.
 
-No formula under test is used: symbols are drawn one by one, rewards are added up, and candidates
-stream, so that a trial remembers its running winner only. Rewards are whole numbers of a unit,
-which keeps totals and their ties exact; probabilities are rounded to 2⁻²⁴ and soft scores are
-float32. Every trial reads its own random words, so counts do not depend on the chunks.
+A block is a candidate like any other: :class:`Block` is to the processes of this package what a
+reference is, so every selection of :mod:`simulations.samplers` works on blocks, and a
+:class:`Blockwise` sampler runs in :func:`simulations.engine.simulate` like any other. Each block is
+drawn from where the one kept before it ended. One block is the whole sequence, blocks of one symbol
+are symbolwise selection, equal rows are independent symbols.
+
+What is not exact: probabilities are rounded to 2⁻²⁴, and a candidate's 32-bit word decides about
+its symbols, so that two of n are the same by chance n²/2³³ of the time.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -17,244 +24,328 @@ import numpy as np
 from jax import Array, lax
 from numpy.typing import ArrayLike, NDArray
 
-from simulations.random_bits import key_words, threefry_words
-from simulations.variates import gumbel, unit_interval
+from simulations.arguments import whole_number
+from simulations.estimate import Estimate
+from simulations.random_bits import derived_key, threefry_words
+from simulations.variates import unit_interval
 
-__all__ = ["Process", "reward_counts", "word_counts"]
-
-_CHUNK = 2**14
-_MOST_WORDS = 2**20
+_MOST_OUTCOMES = 2**20
+_LONGEST = 2**20
 _ROUNDING = 1e-6  # of sums of probabilities
 
 
-@functools.partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["initial", "transition", "levels", "inverse_temperature"],
-    meta_fields=["length", "block_length", "n"],
-)
-@dataclasses.dataclass(frozen=True)
-class Process:
-    """Block-by-block selection from a Markov reference; made by :meth:`soft` or :meth:`hard`.
+@partial(jax.tree_util.register_dataclass, data_fields=["rows", "levels"], meta_fields=[])
+@dataclass(frozen=True)
+class Chain:
+    """A Markov reference whose symbols earn whole numbers; made by :func:`markov_chain`.
 
     Attributes:
-        initial: running sums of the first symbol's probabilities, ``[K]``.
-        transition: the same of the next symbol's, ``[K, K]``.
-        levels: rewards in units, int32 ``[K]``.
-        inverse_temperature: units over λ, float32; infinite for hard selection.
-        length: m, symbols of a sequence.
-        block_length: symbols selected at a time; what is left over makes one shorter block.
-        n: candidates per block.
+        rows: ``[K + 1, K]`` float32, running sums of the next symbol's probabilities after each
+            symbol; the last row is the first symbol's.
+        levels: ``[K]`` int32, rewards.
     """
 
-    initial: Array
-    transition: Array
+    rows: Array
     levels: Array
-    inverse_temperature: Array
-    length: int
-    block_length: int
-    n: int
 
-    @staticmethod
-    def soft(
-        initial: ArrayLike,
-        transition: ArrayLike,
-        levels: ArrayLike,
-        *,
-        length: int,
-        block_length: int,
-        n: int,
-        temperature: float,
-    ) -> Process:
-        """Keep candidate i of a block with probability ∝ e^{r_i/λ}; λ in units of the levels.
-
-        An i.i.d. reference has equal rows.
-
-        Raises:
-            ValueError: a level is not a whole number, λ is not positive, a count is below 1, shapes
-                do not match, or probabilities are negative or do not sum to one.
-        """
-        if not temperature > 0:
-            raise ValueError(f"temperature must be positive, got {temperature}: see Process.hard.")
-        return _process(initial, transition, levels, length, block_length, n, 1 / temperature)
-
-    @staticmethod
-    def hard(
-        initial: ArrayLike,
-        transition: ArrayLike,
-        levels: ArrayLike,
-        *,
-        length: int,
-        block_length: int,
-        n: int,
-    ) -> Process:
-        """Keep the candidate of the highest reward, uniformly among ties; raises as `soft` does."""
-        return _process(initial, transition, levels, length, block_length, n, np.inf)
+    def reward_law(self, length: int) -> NDArray[np.float64]:
+        """Probabilities of a sequence's total reward, in whole numbers above the lowest one."""
+        rows = np.diff(np.asarray(self.rows, np.float64), prepend=0.0)
+        gains = np.asarray(self.levels) - int(np.min(self.levels))
+        law = np.zeros((length * int(gains.max()) + 1, len(rows)))
+        law[0, -1] = 1.0  # level by state, before the first symbol
+        for _ in range(length):
+            moved = law @ rows
+            law = np.zeros_like(law)
+            for symbol, gain in enumerate(gains):
+                law[gain:, symbol] = moved[: len(moved) - gain, symbol]
+        return law.sum(axis=1)
 
 
-def word_counts(
-    key: Array, process: Process, *, num_trials: int, chunk_size: int = _CHUNK
-) -> NDArray[np.int64]:
-    """How often each of the K^m sequences was kept, in the order of their code Σ x_i K^{m−i}.
+def markov_chain(initial: ArrayLike, transition: ArrayLike, levels: ArrayLike) -> Chain:
+    """A chain of K symbols.
 
     Args:
-        key: a typed key; consumed.
-        process: what is simulated.
-        num_trials: S.
-        chunk_size: trials in flight at a time.
+        initial: ``[K]``, probabilities of the first symbol.
+        transition: ``[K, K]``, of the next one, given the one before (row); equal rows make
+            independent symbols.
+        levels: ``[K]`` whole numbers, the symbols' rewards in a unit of the caller's choice, so
+            that totals and their ties are exact.
 
     Raises:
-        ValueError: there are more than 2²⁰ sequences, or fewer than one trial.
+        ValueError: for shapes that differ, levels that are not whole, probabilities that are
+            negative or do not sum to one within 1e-6.
 
     Example:
-        >>> import jax
-        >>> coin = Process.hard([0.5, 0.5], [[0.5, 0.5]] * 2, [0, 1], length=3, block_length=1, n=9)
-        >>> int(word_counts(jax.random.key(0), coin, num_trials=100).argmax())
-        7
+        >>> markov_chain([0.5, 0.5], [[0.5, 0.5]] * 2, [0, 1]).reward_law(3)
+        array([0.125, 0.375, 0.375, 0.125])
     """
-    num_symbols = process.levels.shape[0]
-    if num_symbols**process.length > _MOST_WORDS:
-        raise ValueError(
-            f"there are {num_symbols}^{process.length} sequences, more than can be counted one by "
-            "one: count rewards by reward_counts."
-        )
-    digits = num_symbols ** np.arange(process.length)[::-1]
-    return _histogram(
-        key, process, num_trials, chunk_size, num_symbols**process.length, lambda x: x @ digits
-    )
-
-
-def reward_counts(
-    key: Array, process: Process, *, num_trials: int, chunk_size: int = _CHUNK
-) -> NDArray[np.int64]:
-    """How often each total reward was kept, in units above the lowest possible one, ``[mL + 1]``.
-
-    Args and Raises: as :func:`word_counts`, for any number of sequences.
-
-    Example:
-        >>> import jax
-        >>> coin = Process.hard([0.5, 0.5], [[0.5, 0.5]] * 2, [0, 1], length=9, block_length=3, n=9)
-        >>> reward_counts(jax.random.key(0), coin, num_trials=100).shape
-        (10,)
-    """
-    levels = np.asarray(process.levels) - int(process.levels.min())
-    size = process.length * int(levels.max()) + 1
-    return _histogram(
-        key, process, num_trials, chunk_size, size, lambda words: levels[words].sum(axis=1)
-    )
-
-
-def _histogram(key, process, num_trials, chunk_size, size, outcome) -> NDArray[np.int64]:
-    if num_trials < 1:
-        raise ValueError(f"num_trials must be at least 1, got {num_trials}.")
-    counts, key = np.zeros(size, np.int64), key_words(key)
-    for start in range(0, num_trials, chunk_size):
-        words = np.asarray(_kept(key, process, jnp.uint32(start), chunk_size))
-        kept = outcome(words[: num_trials - start])
-        counts += np.bincount(kept, minlength=size)
-    return counts
-
-
-@functools.partial(jax.jit, static_argnames="trials")
-def _kept(key: Array, process: Process, first_trial: Array, trials: int) -> Array:
-    """The sequences kept in so many trials, int32 ``[S, m]``."""
-    blocks, rest = divmod(process.length, process.block_length)
-    trial = first_trial + jnp.arange(trials, dtype=jnp.uint32)
-    keep = functools.partial(_keep_block, key, process, trial)
-    first = jnp.broadcast_to(process.initial[None], (trials, process.initial.shape[0]))
-    words = [keep(jnp.uint32(0), first, process.block_length)]
-
-    def following(before: Array, place: Array) -> tuple[Array, Array]:
-        block = keep(place, process.transition[before], process.block_length)
-        return block[:, -1], block
-
-    if blocks > 1:
-        places = jnp.arange(1, blocks, dtype=jnp.uint32) * jnp.uint32(process.block_length)
-        _, middle = lax.scan(following, words[0][:, -1], places)
-        words.append(jnp.moveaxis(middle, 0, 1).reshape(trials, -1))
-    if rest:
-        place = jnp.uint32(process.length - rest)
-        words.append(keep(place, process.transition[words[-1][:, -1]], rest))
-    return jnp.concatenate(words, axis=1)
-
-
-def _keep_block(
-    key: Array, process: Process, trial: Array, place: Array, starts: Array, size: int
-) -> Array:
-    """The best of n blocks per trial; the symbol at ``place`` is drawn from ``starts [S, K]``."""
-    trials = starts.shape[0]
-
-    def candidate(index: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        best, best_lot, winner = state
-        # Symbol i of candidate j reads counter i n + j; the second word of the first is the lot.
-        places = place + jnp.arange(size, dtype=jnp.uint32)
-        draws = places * jnp.uint32(process.n) + index.astype(jnp.uint32)
-        shape = (size, trials)
-        symbols, lots = threefry_words(
-            key, jnp.broadcast_to(trial[None], shape), jnp.broadcast_to(draws[:, None], shape)
-        )
-        block, lot = _draw_block(unit_interval(symbols), process, starts), lots[0]
-        total = jnp.sum(process.levels[block], axis=1).astype(jnp.float32)
-        # λ = 0: the reward decides, the lot breaks ties. Otherwise the noise is Gumbel's.
-        is_hard = jnp.isinf(process.inverse_temperature)
-        scale = jnp.where(is_hard, 1, process.inverse_temperature)
-        score = total * scale + jnp.where(is_hard, 0, gumbel(lot))
-        better = (score > best) | ((score == best) & (lot > best_lot))
-        return (
-            jnp.where(better, score, best),
-            jnp.where(better, lot, best_lot),
-            jnp.where(better[:, None], block, winner),
-        )
-
-    nothing = jnp.full(trials, -jnp.inf, jnp.float32)
-    start = (nothing, jnp.zeros(trials, jnp.uint32), jnp.zeros((trials, size), jnp.int32))
-    return lax.fori_loop(0, process.n, candidate, start)[2]
-
-
-def _draw_block(uniforms: Array, process: Process, starts: Array) -> Array:
-    """Symbols of one block per trial, ``[S, b]``, from ``uniforms [b, S]``."""
-
-    def symbol(cdf: Array, uniform: Array) -> tuple[Array, Array]:
-        drawn = jnp.sum(uniform[:, None] > cdf[:, :-1], axis=1, dtype=jnp.int32)
-        return process.transition[drawn], drawn
-
-    return jnp.moveaxis(lax.scan(symbol, starts, uniforms)[1], 0, 1)
-
-
-def _process(
-    initial: ArrayLike,
-    transition: ArrayLike,
-    levels: ArrayLike,
-    length: int,
-    block_length: int,
-    n: int,
-    inverse_temperature: float,
-) -> Process:
     whole = np.asarray(levels)
-    if not np.array_equal(whole, np.round(whole)):
-        raise ValueError(f"levels must be whole numbers, got {whole}: choose a smaller unit.")
     first, rows = np.asarray(initial, float), np.asarray(transition, float)
     if whole.ndim != 1 or first.shape != whole.shape or rows.shape != whole.shape * 2:
         raise ValueError(
             "initial [K], transition [K, K] and levels [K] must agree, got shapes "
-            f"{first.shape}, {rows.shape}, {whole.shape}."
+            f"{first.shape}, {rows.shape}, {whole.shape}"
         )
-    laws = np.vstack([first, rows])
-    if not (np.all(laws >= 0) and np.all(np.abs(laws.sum(axis=1) - 1) < _ROUNDING)):
+    if not np.array_equal(whole, np.round(whole)):
+        raise ValueError(f"levels must be whole numbers, got {whole}: choose a smaller unit")
+    laws = np.vstack([rows, first])
+    sums = laws.sum(axis=1, keepdims=True)
+    if not (np.all(laws >= 0) and np.all(np.abs(sums - 1) < _ROUNDING)):
         raise ValueError(
-            "initial and transition rows must be non-negative and sum to one, got sums "
-            f"{laws.sum(axis=1)} and least {laws.min()}: check them."
+            "initial and the rows of transition must be nonnegative and sum to 1, got sums "
+            f"{sums.ravel()} and least {laws.min()}: normalise them first"
         )
-    for name, value in (("length", length), ("block_length", block_length), ("n", n)):
-        if value != int(value) or value < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1, got {value}.")
-    if block_length > length:
-        raise ValueError(f"block_length must be at most length={length}, got {block_length}.")
-    return Process(
-        jnp.asarray(np.cumsum(first), jnp.float32),
-        jnp.asarray(np.cumsum(rows, axis=-1), jnp.float32),
-        jnp.asarray(whole, jnp.int32),
-        jnp.float32(inverse_temperature),
-        length,
-        block_length,
-        int(n),
+    sums = np.cumsum(laws / sums, axis=1)
+    return Chain(jnp.asarray(sums, jnp.float32), jnp.asarray(whole, jnp.int32))
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["chain", "key", "trials", "starts", "same_start"],
+    meta_fields=["size"],
+)
+@dataclass(frozen=True)
+class Block:
+    """What a trial's candidates for one block are drawn from; a word decides about a candidate.
+
+    Attributes:
+        chain: the chain.
+        key: ``[2]`` uint32, of this block.
+        trials: ``[S]`` uint32.
+        starts: ``[S]`` int32, the last symbol before the block; K before the first.
+        same_start: whether the block's law does not depend on where it starts, bool.
+        size: number of symbols.
+    """
+
+    chain: Chain
+    key: Array
+    trials: Array
+    starts: Array
+    same_start: Array
+    size: int
+
+    def walk(self, words: Array) -> tuple[Array, Array]:
+        """Total reward, int32 ``[..., S]``, and symbols, int32 ``[size, ..., S]``."""
+
+        def along(values: Array) -> Array:
+            return jnp.broadcast_to(values.reshape((1,) * (words.ndim - 1) + (-1,)), words.shape)
+
+        trials = along(self.trials)
+
+        def step(state: tuple[Array, Array], index: Array) -> tuple[tuple[Array, Array], Array]:
+            before, total = state
+            uniform = unit_interval(threefry_words(derived_key(self.key, index), trials, words)[0])
+            symbol = jnp.zeros_like(before)
+            for sums in self.chain.rows.T[:-1]:
+                symbol = symbol + (uniform > sums[before]).astype(jnp.int32)
+            return (symbol, total + self.chain.levels[symbol]), symbol
+
+        start = along(self.starts), jnp.zeros(words.shape, jnp.int32)
+        (_, total), symbols = lax.scan(step, start, jnp.arange(self.size, dtype=jnp.uint32))
+        return total, symbols
+
+    def reward(self, words: Array) -> Array:
+        """The candidates' rewards, float32."""
+        return self.walk(words)[0].astype(jnp.float32)
+
+    def unordered(self) -> Block:
+        """Itself: words are in no order."""
+        return self
+
+    def spread_ties(self, words: Array, lots: Array) -> Array:
+        """The words themselves, which bear no trace of an order."""
+        del lots
+        return words
+
+    @property
+    def max_reward(self) -> Array:
+        """Largest reward that a block might have, float32."""
+        return (self.size * jnp.max(self.chain.levels)).astype(jnp.float32)
+
+    def reward_grid(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Rewards and their probabilities.
+
+        Raises:
+            ValueError: where these depend on the state in which the block before ended.
+        """
+        if not self.same_start:
+            raise ValueError(
+                "a rule with a threshold needs blocks of one law, got blocks of a chain that "
+                "remembers: use block_length=None, or a race"
+            )
+        law = self.chain.reward_law(self.size)
+        lowest = self.size * int(np.min(self.chain.levels))
+        return np.arange(law.size, dtype=np.float64) + lowest, law
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["chain"],
+    meta_fields=["length", "by", "num_outcomes"],
+)
+@dataclass(frozen=True)
+class SequenceOutcomes:
+    """What is counted of sequences: each of them, or their total reward.
+
+    Attributes:
+        chain: the chain.
+        length: m, number of symbols.
+        by: ``"words"`` for the K^m sequences by their code Σ x_i K^{m−i}, ``"rewards"`` for total
+            rewards above the lowest.
+        num_outcomes: K^m, or the number of levels of the total reward.
+    """
+
+    chain: Chain
+    length: int
+    by: Literal["words", "rewards"]
+    num_outcomes: int
+
+    @property
+    def digits(self) -> tuple[int, Array]:
+        """Base b and digits d of the code: every symbol x makes it b·code + d[x], uint32."""
+        gains = self.chain.levels - jnp.min(self.chain.levels)
+        size = self.chain.levels.size
+        base, digits = (size, jnp.arange(size)) if self.by == "words" else (1, gains)
+        return base, digits.astype(jnp.uint32)
+
+    def outcome(self, codes: Array) -> Array:
+        """The codes as int32."""
+        return codes.astype(jnp.int32)
+
+    def reward(self, codes: Array) -> Array:
+        """Total rewards, float32."""
+        return jnp.asarray(self.rewards(), jnp.float32)[codes]
+
+    def observables(self, codes: Array) -> Array:
+        """What is to be averaged beyond the counts, ``[V, S]``: nothing, V = 0."""
+        return jnp.zeros((0, *codes.shape), jnp.float32)
+
+    def summarise(
+        self, counts: NDArray[np.int64], averages: tuple[Estimate, ...]
+    ) -> tuple[Estimate, Estimate]:
+        """Mean total reward, and mean chance to beat a fresh sequence, from exact counts."""
+        del averages
+        rewards, law = self.rewards(), self.chain.reward_law(self.length)
+        middle = np.cumsum(law) - law / 2
+        levels = rewards - self.length * int(np.min(self.chain.levels))
+        return Estimate.from_counts(counts, rewards), Estimate.from_counts(counts, middle[levels])
+
+    def rewards(self) -> NDArray[np.int64]:
+        """Total reward of each outcome, ``[C]``."""
+        levels = np.asarray(self.chain.levels, np.int64)
+        if self.by == "rewards":
+            return np.arange(self.num_outcomes) + self.length * int(levels.min())
+        totals = np.zeros(1, np.int64)
+        for _ in range(self.length):
+            totals = np.add.outer(totals, levels).ravel()
+        return totals
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["reference", "rules"],
+    meta_fields=["block_length"],
+)
+@dataclass(frozen=True)
+class Blockwise:
+    """Keep one candidate of each block in turn; made by :func:`blockwise`.
+
+    Attributes:
+        reference: the chain, and what is counted.
+        rules: samplers of one block: of the full ones, and of a shorter last one if there is one.
+        block_length: symbols of a full block.
+    """
+
+    reference: SequenceOutcomes
+    rules: tuple[Any, ...]
+    block_length: int
+
+    @property
+    def typical_draws(self) -> int:
+        """About how many symbols a trial draws."""
+        return self.reference.length * max(rule.typical_draws for rule in self.rules)
+
+    def __call__(self, key: Array, trials: Array) -> Array:
+        """The codes of the kept sequences, uint32, one per trial index."""
+        count, rest = divmod(self.reference.length, self.block_length)
+        places = jnp.arange(count, dtype=jnp.uint32) * jnp.uint32(self.block_length)
+        states = jnp.full(trials.shape, self.reference.chain.levels.size, jnp.int32)
+        start = states, jnp.zeros_like(trials)
+        keep = partial(self._keep, key, trials, self.rules[0])
+        state, _ = lax.scan(lambda state, place: (keep(state, place), None), start, places)
+        if rest:
+            last = jnp.uint32(self.reference.length - rest)
+            state = self._keep(key, trials, self.rules[1], state, last)
+        return state[1]
+
+    def _keep(
+        self, key: Array, trials: Array, rule: Any, state: tuple[Array, Array], place: Array
+    ) -> tuple[Array, Array]:
+        """State and code after one more block, which starts at ``place``."""
+        own = derived_key(key, place)
+        block = dataclasses.replace(rule.reference, key=own, trials=trials, starts=state[0])
+        winners = dataclasses.replace(rule, reference=block)(own, trials)
+        symbols, (base, digits) = block.walk(winners)[1], self.reference.digits
+        code, _ = lax.scan(
+            lambda code, symbol: (code * jnp.uint32(base) + digits[symbol], None), state[1], symbols
+        )
+        return symbols[-1], code
+
+
+def blockwise(
+    chain: Chain,
+    length: int,
+    select: Callable[..., Any],
+    *parameters: float,
+    block_length: int | None = None,
+    by: Literal["words", "rewards"] = "rewards",
+) -> Blockwise:
+    """Select block after block, each drawn from where the one before ended.
+
+    Args:
+        chain: the reference.
+        length: m, number of symbols.
+        select: of :mod:`simulations.samplers`; looks at the reward of a block.
+        *parameters: handed on to it; temperatures in units of the levels.
+        block_length: symbols per block: 1 is symbolwise, None the whole sequence. What is left over
+            makes one last, shorter block.
+        by: what is counted, see :class:`SequenceOutcomes`.
+
+    Raises:
+        ValueError: for lengths outside their range, more outcomes than can be counted, or what
+            ``select`` refuses; a rule with a threshold (``top_fraction``, ``chi_squared_tilt``,
+            ``exponential_tilt``) also where it would depend on the state before.
+
+    Example:
+        >>> import jax
+        >>> from simulations.engine import simulate
+        >>> from simulations.samplers import best_of_n
+        >>> coin = markov_chain([0.5, 0.5], [[0.5, 0.5]] * 2, [0, 1])
+        >>> sampler = blockwise(coin, 3, best_of_n, 20, block_length=1, by="words")
+        >>> simulate(jax.random.key(0), sampler, num_trials=100).counts
+        array([  0,   0,   0,   0,   0,   0,   0, 100])
+    """
+    length = whole_number("length", length, at_most=_LONGEST, remedy="symbols are counted")
+    size = length if block_length is None else block_length
+    size = whole_number(
+        "block_length", size, at_most=length, remedy="None takes the sequence as one block"
     )
+    if by not in ("words", "rewards"):
+        raise ValueError(f"by must be 'words' or 'rewards', got {by!r}")
+    levels = np.asarray(chain.levels, np.int64)
+    num_outcomes = length * int(np.ptp(levels)) + 1
+    if by == "words":
+        num_outcomes = min(levels.size**length, _MOST_OUTCOMES + 1)
+    if num_outcomes > _MOST_OUTCOMES:
+        raise ValueError(
+            f"by={by!r} must have at most {_MOST_OUTCOMES} outcomes, got {length} symbols of "
+            f"levels {levels}: "
+            + ("count by='rewards'" if by == "words" else "choose a larger unit for the levels")
+        )
+    rows = np.asarray(chain.rows)
+    same_start = jnp.array(size == length or np.all(rows == rows[0]))
+    nothing = jnp.zeros(2, jnp.uint32), jnp.zeros(0, jnp.uint32), jnp.zeros(0, jnp.int32)
+    sizes = [size] + ([length % size] if length % size else [])
+    rules = (select(Block(chain, *nothing, same_start, each), *parameters) for each in sizes)
+    return Blockwise(SequenceOutcomes(chain, length, by, num_outcomes), tuple(rules), size)

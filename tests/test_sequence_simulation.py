@@ -1,18 +1,23 @@
 """The process on sequences follows the exact laws, and other laws are rejected."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
 
 import bon_theory as bt
 from bon_theory import sequence
-from simulations.checks import check_histogram
-from simulations.sequences import Process, reward_counts, word_counts
+from simulations import samplers
+from simulations.checks import check_histogram, check_mean
+from simulations.engine import simulate
+from simulations.sequences import blockwise, markov_chain
 from tests.oracles import sequences as oracle
 
 INITIAL = [0.25, 0.5, 0.25]
 ROWS = [[0.5, 0.375, 0.125], [0.25, 0.625, 0.125], [0.125, 0.0, 0.875]]
 LEVELS = [0, 3, 1]
+CHAIN = markov_chain(INITIAL, ROWS, LEVELS)
 TRIALS = 200_000
 FALSE_ALARM = 1e-6  # of each check
 
@@ -30,18 +35,28 @@ def words(n: int, block_length: int) -> np.ndarray:
 
 
 def test_blocks_of_a_markov_chain_follow_their_law_and_no_other():
-    process = Process.soft(INITIAL, ROWS, LEVELS, length=4, block_length=3, n=3, temperature=1.5)
-    counts = word_counts(jax.random.key(1), process, num_trials=TRIALS)
-    assert counts.sum() == TRIALS
-    assert check_histogram("kept", counts, words(3, 3)).p_value > FALSE_ALARM
+    sampler = blockwise(CHAIN, 4, samplers.soft_best_of_n, 3, 1.5, block_length=3, by="words")
+    out = simulate(jax.random.key(1), sampler, num_trials=TRIALS)
+    assert out.num_trials == TRIALS
+    assert check_histogram("kept", out.counts, words(3, 3)).p_value > FALSE_ALARM
     # Power: one candidate more, and blocks of another length.
-    assert check_histogram("n = 4", counts, words(4, 3)).p_value < FALSE_ALARM
-    assert check_histogram("b = 2", counts, words(3, 2)).p_value < FALSE_ALARM
+    assert check_histogram("n = 4", out.counts, words(4, 3)).p_value < FALSE_ALARM
+    assert check_histogram("b = 2", out.counts, words(3, 2)).p_value < FALSE_ALARM
+    # The chance to beat a fresh sequence, ties counting half, against every pair of sequences.
+    rewards = oracle.total_rewards(np.array(LEVELS), 4)
+    fresh = oracle.markov_law(np.array(INITIAL), np.array(ROWS), 4)
+    beats = (np.sign(rewards[:, None] - rewards[None, :]) + 1) / 2
+    for estimate, exact in (
+        (out.win_rate, words(3, 3) @ beats @ fresh),
+        (out.reward, words(3, 3) @ rewards),
+    ):
+        assert check_mean("mean", estimate, float(exact)).p_value > FALSE_ALARM
 
 
 def test_long_independent_blocks_follow_the_exact_reward():
-    process = Process.hard(INITIAL, [INITIAL] * 3, LEVELS, length=12, block_length=5, n=6)
-    counts = reward_counts(jax.random.key(2), process, num_trials=TRIALS)
+    coin = markov_chain(INITIAL, [INITIAL] * 3, LEVELS)
+    sampler = blockwise(coin, 12, samplers.best_of_n, 6, block_length=5)
+    counts = simulate(jax.random.key(2), sampler, num_trials=TRIALS).counts
     symbol = bt.Policy.from_probs(INITIAL, LEVELS)
     law = sequence.SequenceLaw.independent(symbol, 12, block_length=5)
 
@@ -57,43 +72,58 @@ def test_long_independent_blocks_follow_the_exact_reward():
     ("change", "message"),
     [
         ({"levels": [0.5, 1, 2]}, "whole numbers"),
-        ({"n": 0}, "n must be"),
-        ({"length": 0}, "length must be"),
-        ({"block_length": 9}, "block_length must be"),
-        ({"temperature": 0.0}, "temperature must be"),
-        ({"initial": [0.5, 0.9, -0.4]}, "non-negative and sum to one"),
-        ({"transition": [[0.5, 0.5, 0.5]] * 3}, "non-negative and sum to one"),
-        ({"transition": [[np.nan] * 3] * 3}, "non-negative and sum to one"),
+        ({"initial": [0.5, 0.9, -0.4]}, "nonnegative and sum to 1"),
+        ({"transition": [[0.5, 0.5, 0.5]] * 3}, "nonnegative and sum to 1"),
+        ({"transition": [[np.nan] * 3] * 3}, "nonnegative and sum to 1"),
         ({"transition": [0.5, 0.5]}, "must agree"),
         ({"initial": [0.5, 0.5]}, "must agree"),
     ],
 )
-def test_bad_input_is_refused(change: dict, message: str):
-    arguments = {
-        "initial": INITIAL,
-        "transition": ROWS,
-        "levels": LEVELS,
-        "length": 4,
-        "block_length": 2,
-        "n": 3,
-        "temperature": 1.0,
-    }
+def test_a_chain_that_is_none_is_refused(change: dict, message: str):
+    arguments = {"initial": INITIAL, "transition": ROWS, "levels": LEVELS}
     with pytest.raises(ValueError, match=message):
-        Process.soft(**(arguments | change))
+        markov_chain(**(arguments | change))
 
 
-def test_counts_do_not_depend_on_the_chunks():
-    process = Process.soft(INITIAL, ROWS, LEVELS, length=5, block_length=2, n=3, temperature=1.5)
-    few, many = (
-        word_counts(jax.random.key(3), process, num_trials=1000, chunk_size=size)
-        for size in (128, 700)
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        ((4, samplers.best_of_n, 0), {}, "n must be"),
+        ((0, samplers.best_of_n, 3), {}, "length must be .*, got 0: symbols are counted"),
+        ((4, samplers.best_of_n, 3), {"block_length": 9}, r"block_length must be .* \[1, 4\]"),
+        ((4, samplers.soft_best_of_n, 3, 0.0), {}, "temperature must be"),
+        ((4, samplers.best_of_n, 3), {"by": "letters"}, "by must be 'words' or 'rewards'"),
+        ((100, samplers.best_of_n, 3), {"by": "words"}, "at most 1048576 .*: count by='rew"),
+        ((4, samplers.chi_squared_tilt, 1.0), {"block_length": 2}, "block_length=None, or a race"),
+    ],
+)
+def test_bad_input_is_refused(arguments: Any, options: Any, message: str):
+    with pytest.raises(ValueError, match=message):
+        blockwise(CHAIN, *arguments, **options)
+
+
+def test_counts_do_not_depend_on_the_chunks_and_resume(tmp_path):
+    sampler = blockwise(CHAIN, 4, samplers.best_of_n, 3, block_length=2)
+
+    def counts(num_trials: int, **options: Any) -> np.ndarray:
+        return simulate(jax.random.key(3), sampler, num_trials=num_trials, **options).counts
+
+    whole = counts(1000)
+    np.testing.assert_array_equal(counts(1000, chunk_size=256), whole)
+    counts(700, checkpoint=tmp_path / "run.npz")
+    np.testing.assert_array_equal(counts(1000, checkpoint=tmp_path / "run.npz"), whole)
+
+
+def test_words_and_rewards_are_counted_of_the_same_sequences():
+    first, second = (
+        simulate(
+            jax.random.key(4),
+            blockwise(CHAIN, 3, samplers.best_of_n, 4, by=by),
+            num_trials=1000,
+        )
+        for by in ("words", "rewards")
     )
-    np.testing.assert_array_equal(few, many)
-
-
-def test_too_many_sequences_are_not_counted_one_by_one():
-    process = Process.hard(INITIAL, ROWS, LEVELS, length=100, block_length=10, n=2)
-    with pytest.raises(ValueError, match="reward_counts"):
-        word_counts(jax.random.key(0), process, num_trials=10)
-    with pytest.raises(ValueError, match="num_trials"):
-        reward_counts(jax.random.key(0), process, num_trials=0)
+    totals = oracle.total_rewards(np.array(LEVELS), 3)
+    np.testing.assert_array_equal(np.bincount(totals, first.counts, minlength=10), second.counts)
+    assert first.reward == second.reward
+    assert first.win_rate.mean == pytest.approx(second.win_rate.mean, rel=1e-12)

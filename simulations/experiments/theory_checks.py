@@ -1,8 +1,9 @@
 """Every selection law of `bon_theory` against the process it describes, in one calibrated report.
 
 Each case runs the real process once and asks four things of the same sample: is its histogram the
-exact law's (for a continuous reward, over equal-probability bins of the rank), is its distribution
-function, its mean reward and its mean win rate the exact ones. All of it is one family with one
+exact law's (for a continuous reward, over equal-probability bins of the rank; for sequences, over
+every one of them), is its distribution function, its mean reward and its mean win rate the exact
+ones. All of it is one family with one
 false-alarm rate. The sample is as large as it takes to reject each *planted* law — n off by one, λ
 or a strength off by 2 %, and if wanted the probability of any atom off by 1 % — and the report must
 reject every one of them.
@@ -12,8 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache, partial
-from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +20,6 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
-import bon_theory as bt
-from simulations import samplers
 from simulations.checks import (
     Check,
     Family,
@@ -33,35 +30,9 @@ from simulations.checks import (
     required_trials,
 )
 from simulations.engine import Simulation, simulate
-from simulations.references import (
-    Reference,
-    discrete_reference,
-    exponential_reward,
-    gaussian_reward,
-    uniform_reward,
-)
-
-_BINS = 16
-_NODES = 321  # per bin: laws over bins to 1e-12
+from simulations.experiments.theory_problems import PROBLEMS
 
 Law = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A reference twice: as something to draw from and as an exact law.
-
-    Attributes:
-        reference: what the process draws from.
-        policy: the same law for the exact theory; a function, since it is built on first use.
-        groups: probability masses of the policy's outcomes (or nodes) to those of the histogram.
-        bounds: of the reward, or None.
-    """
-
-    reference: Reference
-    policy: Callable[[], bt.Policy]
-    groups: Callable[[Law], Law]
-    bounds: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -69,7 +40,7 @@ class Case:
     """One selection on one problem.
 
     Attributes:
-        problem: key of :data:`PROBLEMS`.
+        problem: key of :data:`simulations.experiments.theory_problems.PROBLEMS`.
         selection: name of the function, the same in `bon_theory` and in `samplers`.
         parameters: its parameters.
         planted: parameters of wrong laws, each of which this case's sample must reject.
@@ -195,9 +166,9 @@ def _run_case(
 ) -> Outcome:
     problem = PROBLEMS[case.problem]
     rows = jnp.asarray((case.parameters, *case.planted), jnp.float64)
-    masses, rewards, win_rates = _exact(problem.policy(), rows, case.selection)
+    laws, rewards, win_rates = problem.exact(case.selection, rows)
     expected, win_rate = float(rewards[0]), float(win_rates[0])
-    law, *wrong = (problem.groups(mass) for mass in np.asarray(masses))
+    law, *wrong = laws
     labels = [f"taken for {_tuple(parameters)}" for parameters in case.planted]
     for atom in np.flatnonzero(law >= config.smallest_atom) if config.atom_error else ():
         wrong.append(_with_error(law, int(atom), config.atom_error))
@@ -213,7 +184,7 @@ def _run_case(
             f"{config.max_trials}: choose parameters at which they are easier to tell apart"
         )
 
-    sampler = getattr(samplers, case.process or case.selection)(problem.reference, *case.parameters)
+    sampler = problem.sampler(case.process or case.selection, case.parameters)
     simulation = simulate(key, sampler, num_trials=max(trials, config.min_trials))
     names = _check_names(case)
     checks = (
@@ -245,67 +216,13 @@ def _tuple(parameters: tuple[float, ...]) -> str:
     return "(" + ", ".join(f"{p:g}" for p in parameters) + ")"
 
 
-@partial(jax.jit, static_argnames="selection")
-def _exact(reference: bt.Policy, rows: Array, selection: str) -> tuple[Array, Array, Array]:
-    """Probabilities ``[R, K]``, mean rewards and win rates ``[R]``, per row of parameters."""
-    select: Callable[..., bt.Policy] = getattr(bt, selection)
-
-    def at(parameters: Array) -> tuple[Array, Array, Array]:
-        policy = select(reference, *parameters)
-        return policy.probs, bt.expected_reward(policy), bt.win_rate(policy, reference)
-
-    return jax.vmap(at)(rows)
-
-
-# Problems.
-
-
-def _discrete(probs: tuple[float, ...], rewards: tuple[float, ...]) -> Problem:
-    return Problem(
-        discrete_reference(probs, rewards),
-        cache(lambda: bt.Policy.from_probs(jnp.asarray(probs), jnp.asarray(rewards))),
-        lambda masses: masses,
-        (min(rewards), max(rewards)),
-    )
-
-
-def _continuous(
-    reference: Reference,
-    quantile: Callable[[Array], Array],
-    bounds: tuple[float, float] | None = None,
-) -> Problem:
-    """Quadrature panels are the bins of the histogram, so their masses are the nodes' sums."""
-
-    def policy() -> bt.Policy:
-        # Nodes crowd at the breaks until their ranks round to the same number; the running maximum
-        # keeps the rounding of the quantile function from undoing their order.
-        return bt.Policy.from_quantile(
-            lambda u: jax.lax.cummax(quantile(u)),
-            num_nodes=_NODES,
-            breaks=tuple(k / _BINS for k in range(1, _BINS)),
-        )
-
-    return Problem(
-        reference, cache(policy), lambda masses: masses.reshape(_BINS, _NODES).sum(axis=1), bounds
-    )
-
-
-PROBLEMS: MappingProxyType[str, Problem] = MappingProxyType(
-    {
-        "distinct rewards": _discrete((0.3, 0.1, 0.25, 0.15, 0.2), (0.2, 1.0, 0.0, 0.7, 0.5)),
-        "tied rewards": _discrete((0.3, 0.1, 0.25, 0.15, 0.2), (0.0, 1.0, 0.5, 1.0, 0.0)),
-        "uniform reward": _continuous(uniform_reward(_BINS), lambda u: u, (0.0, 1.0)),
-        "Gaussian reward": _continuous(gaussian_reward(_BINS), jax.scipy.special.ndtri),
-        "exponential reward": _continuous(exponential_reward(_BINS), lambda u: -jnp.log1p(-u)),
-    }
-)
-
-
 # The matrix: per selection, its parameters and what is planted, then the problems it runs on.
 
 _DISCRETE = ("distinct rewards", "tied rewards")
 _BOUNDED = (*_DISCRETE, "uniform reward")
 _ALL = (*_BOUNDED, "Gaussian reward", "exponential reward")
+_SEQUENCES = tuple(name for name in PROBLEMS if "sequence" in name)
+_WHOLE = ("Markov sequence, whole",)
 
 # Parameters are where the planted 2 % are easiest to see: about 10⁶ trials.
 _MATRIX: tuple[
@@ -328,6 +245,16 @@ _MATRIX: tuple[
     ("chi_squared_tilt", (0.1,), ((0.102,),), ("distinct rewards",)),
     ("chi_squared_tilt", (0.4,), ((0.408,),), ("tied rewards",)),
     ("chi_squared_tilt", (0.125,), ((0.1275,),), ("uniform reward",)),  # kink at rank ½, a bin edge
+    ("best_of_n", (4,), ((5,),), _SEQUENCES),
+    ("soft_best_of_n", (8, 1.5), ((9, 1.5), (8, 1.53)), _SEQUENCES),
+    ("worst_of_n", (4,), ((5,),), _WHOLE),
+    ("best_of_poisson", (8.0,), ((8.16,),), _WHOLE),
+    ("win_rate_optimal", (8.0,), ((8.16,),), _WHOLE),
+    ("top_fraction", (0.3,), ((0.306,),), _WHOLE),
+    ("soft_best_of_poisson", (8.0, 2.0), ((9.0, 2.0), (8.0, 2.04)), _WHOLE),
+    ("exponential_race", (8, 2.0), ((9, 2.0), (8, 2.04)), _WHOLE),
+    ("exponential_tilt", (3.0,), ((3.06,),), _WHOLE),
+    ("chi_squared_tilt", (1.0,), ((1.02,),), _WHOLE),
 )
 
 # The same laws by other processes.

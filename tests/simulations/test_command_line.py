@@ -7,7 +7,7 @@ import pytest
 
 import bon_theory as bt
 from simulations.__main__ import main
-from simulations.experiments import theory_checks
+from simulations.experiments import theory_checks, theory_problems
 
 ONE = ["check", "--quick", "--only", "chi_squared_tilt(0.1) on distinct"]
 
@@ -23,7 +23,7 @@ def test_the_report_is_printed_and_saved(tmp_path, capsys):
 
 
 def test_a_wrong_theory_is_exit_status_1(tmp_path, capsys, monkeypatch):
-    exact: Any = theory_checks._exact  # pyright does not see the methods of a jitted function
+    exact: Any = theory_problems._exact  # pyright does not see the methods of a jitted function
     right = bt.chi_squared_tilt
     monkeypatch.setattr(bt, "chi_squared_tilt", lambda policy, b: right(policy, 1.05 * b))
     exact.clear_cache()

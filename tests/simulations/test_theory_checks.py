@@ -9,19 +9,22 @@ import pytest
 
 import bon_theory as bt
 from simulations.checks import required_trials
-from simulations.experiments import theory_checks
-from simulations.experiments.theory_checks import DEFAULT, PROBLEMS, Case, Config, run
+from simulations.experiments import theory_problems
+from simulations.experiments.theory_checks import DEFAULT, Case, Config, run
+from simulations.experiments.theory_problems import PROBLEMS
 from tests.oracles import tilts
 
-# One of each kind: ties and a random number of candidates, a race over a continuum, rejection.
+# One of each kind: ties and a random number of candidates, a race over a continuum, blocks of a
+# sequence, rejection.
 FEW = (
     Case("tied rewards", "best_of_poisson", (4.0,), ((5.0,),)),
     Case("uniform reward", "soft_best_of_n", (3, 0.2), ((4, 0.2),)),
+    Case("Markov sequence, blockwise", "best_of_n", (4,), ((5,), (3,))),
     Case("distinct rewards", "chi_squared_tilt", (0.1,), ((0.11,),)),
 )
 
 
-def test_the_matrix_covers_every_selection_on_ties_and_on_a_continuum():
+def test_the_matrix_covers_every_selection_on_ties_a_continuum_and_sequences():
     selections = {
         "best_of_n",
         "worst_of_n",
@@ -35,11 +38,15 @@ def test_the_matrix_covers_every_selection_on_ties_and_on_a_continuum():
         "chi_squared_tilt",
     }
     covered = {(case.selection, case.problem) for case in DEFAULT.cases}
-    for problem in ("distinct rewards", "tied rewards"):
+    for problem in ("distinct rewards", "tied rewards", "Markov sequence, whole"):
         assert {(selection, problem) for selection in selections} <= covered
     # The exact race over a continuum is not in the package: it wants a discrete reference.
     continuous = {(selection, "uniform reward") for selection in selections - {"exponential_race"}}
     assert continuous <= covered
+    kept = {f"{kind} sequence, {how}" for kind in ("i.i.d.", "Markov")
+            for how in ("symbolwise", "blockwise", "whole")}  # fmt: skip
+    for selection in ("best_of_n", "soft_best_of_n"):
+        assert {(selection, problem) for problem in kept} <= covered
     assert {problem for _, problem in covered} == set(PROBLEMS)
     assert all(case.planted for case in DEFAULT.cases)
     assert len({case.name for case in DEFAULT.cases}) == len(DEFAULT.cases)
@@ -52,7 +59,7 @@ def test_right_laws_pass_and_planted_ones_are_rejected():
     assert results.missed == ()
     assert seen == [case.name for case in FEW]
     assert len(results.report.checks) == 4 * len(FEW)
-    assert results.report.threshold == pytest.approx(1e-6 / 12)
+    assert results.report.threshold == pytest.approx(1e-6 / 16)
     again = run(Config(FEW), jax.random.key(1))
     assert [o.simulation.reward for o in again.outcomes] == [
         o.simulation.reward for o in results.outcomes
@@ -61,7 +68,7 @@ def test_right_laws_pass_and_planted_ones_are_rejected():
 
 def test_a_wrong_theory_fails(monkeypatch):
     """The theory of n + 1 in place of n, through the whole pipeline."""
-    exact: Any = theory_checks._exact  # pyright does not see the methods of a jitted function
+    exact: Any = theory_problems._exact  # pyright does not see the methods of a jitted function
     right = bt.best_of_n
     case = Case("tied rewards", "best_of_n", (8,), ((9,),))
     monkeypatch.setattr(bt, "best_of_n", lambda reference, n: right(reference, n + 1))
@@ -72,8 +79,18 @@ def test_a_wrong_theory_fails(monkeypatch):
     assert f"{case.name}: law" in [check.name for check in results.report.rejected]
 
 
+def test_a_wrong_theory_of_sequences_fails(monkeypatch):
+    """Blocks of two taken for blocks of three."""
+    name = "Markov sequence, blockwise"
+    wrong = replace(PROBLEMS[name], block_length=2)  # pyright: ignore[reportArgumentType]
+    exact = wrong.exact  # pyright: ignore[reportAttributeAccessIssue]
+    monkeypatch.setattr(type(wrong), "exact", lambda self, *given: exact(*given))
+    results = run(Config((FEW[2],)), jax.random.key(2))
+    assert next(check.name.partition(": ")[2] for check in results.report.rejected) == "law"
+
+
 def test_a_missed_plant_fails_the_results():
-    results = run(Config(FEW[2:]), jax.random.key(3))
+    results = run(Config(FEW[3:]), jax.random.key(3))
     (outcome,) = results.outcomes
     unnoticed = replace(outcome.planted[0], p_value=1e-3)
     blunt = replace(results, outcomes=(replace(outcome, planted=(unnoticed,)),))
@@ -84,7 +101,7 @@ def test_a_missed_plant_fails_the_results():
 
 
 def test_samples_are_as_large_as_the_planted_law_needs():
-    case, config = FEW[2], Config(FEW[2:], min_trials=1)
+    case, config = FEW[3], Config(FEW[3:], min_trials=1)
     (outcome,) = run(config, jax.random.key(3)).outcomes
     probs, rewards = (0.3, 0.1, 0.25, 0.15, 0.2), (0.2, 1.0, 0.0, 0.7, 0.5)
     wrong, law = (
@@ -97,7 +114,7 @@ def test_samples_are_as_large_as_the_planted_law_needs():
 
 
 def test_a_plant_too_close_to_see_is_refused():
-    case = replace(FEW[2], planted=((0.1001,),))
+    case = replace(FEW[3], planted=((0.1001,),))
     with pytest.raises(ValueError, match="more than max_trials 8000000: choose parameters"):
         run(Config((case,)), jax.random.key(3))
 

@@ -1,0 +1,240 @@
+"""References twice: as something to draw from, and as an exact law of `bon_theory`.
+
+Rewards are distinct, tied or continuous; sequences have independent or Markov symbols and are kept
+symbol by symbol, in blocks, or whole.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from types import MappingProxyType
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpy.typing import NDArray
+
+import bon_theory as bt
+from bon_theory import sequence
+from simulations import samplers
+from simulations.processes import Sampler
+from simulations.references import (
+    Reference,
+    discrete_reference,
+    exponential_reward,
+    gaussian_reward,
+    uniform_reward,
+)
+from simulations.sequences import blockwise, markov_chain
+
+_BINS = 16
+_NODES = 321  # per bin: laws over bins to 1e-12
+
+Exact = tuple[NDArray[np.float64], Array, Array]
+"""Probabilities of the histogram's cells ``[R, C]``, mean rewards and win rates ``[R]``."""
+
+
+class Problem(Protocol):
+    """What is selected from."""
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """Of the reward, if it has any."""
+        ...
+
+    def sampler(self, process: str, parameters: tuple[float, ...]) -> Sampler:
+        """The process of that name."""
+        ...
+
+    def exact(self, selection: str, rows: Array) -> Exact:
+        """The exact theory of the selection of that name, per row of parameters ``[R, P]``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Rewards:
+    """One candidate is one outcome.
+
+    Attributes:
+        reference: what the process draws from.
+        policy: the same law for the exact theory; a function, since it is built on first use.
+        groups: probability masses of the policy's outcomes (or nodes) to those of the histogram.
+        bounds: of the reward, or None.
+    """
+
+    reference: Reference
+    policy: Callable[[], bt.Policy]
+    groups: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    bounds: tuple[float, float] | None
+
+    def sampler(self, process: str, parameters: tuple[float, ...]) -> Sampler:
+        """See :class:`Problem`."""
+        return getattr(samplers, process)(self.reference, *parameters)
+
+    def exact(self, selection: str, rows: Array) -> Exact:
+        """See :class:`Problem`."""
+        masses, rewards, win_rates = _exact(self.policy(), rows, selection)
+        return self.groups(np.asarray(masses)), rewards, win_rates
+
+
+@partial(jax.jit, static_argnames="selection")
+def _exact(reference: bt.Policy, rows: Array, selection: str) -> tuple[Array, Array, Array]:
+    """Probabilities ``[R, K]``, mean rewards and win rates ``[R]``, per row of parameters."""
+    select: Callable[..., bt.Policy] = getattr(bt, selection)
+
+    def at(parameters: Array) -> tuple[Array, Array, Array]:
+        policy = select(reference, *parameters)
+        return policy.probs, bt.expected_reward(policy), bt.win_rate(policy, reference)
+
+    return jax.vmap(at)(rows)
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """One candidate is a block of symbols; a cell of the histogram is a whole sequence.
+
+    Attributes:
+        initial: probabilities of the first symbol.
+        transition: of the next symbol, given the one before (row); None for independent symbols.
+        levels: rewards of the symbols.
+        length: number of symbols.
+        block_length: symbols that are kept at a time; None for all.
+    """
+
+    initial: tuple[float, ...]
+    transition: tuple[tuple[float, ...], ...] | None
+    levels: tuple[int, ...]
+    length: int
+    block_length: int | None
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Of the total reward."""
+        return self.length * min(self.levels), self.length * max(self.levels)
+
+    def sampler(self, process: str, parameters: tuple[float, ...]) -> Sampler:
+        """See :class:`Problem`."""
+        rows = self.transition or (self.initial,) * len(self.initial)
+        chain = markov_chain(self.initial, rows, self.levels)
+        select, size = getattr(samplers, process), self.block_length
+        return blockwise(chain, self.length, select, *parameters, block_length=size, by="words")
+
+    def exact(self, selection: str, rows: Array) -> Exact:
+        """See :class:`Problem`."""
+        words = np.array(list(itertools.product(range(len(self.levels)), repeat=self.length)))
+        moves = np.array(self.transition or (self.initial,) * len(self.initial))
+        chances = np.array(self.initial)[words[:, 0]]
+        chances = chances * moves[words[:, :-1], words[:, 1:]].prod(axis=1)
+        levels = np.array(self.levels)
+        drawn = bt.Policy.from_probs(chances, levels[words].sum(axis=1, dtype=float))
+        gains = levels - levels.min()
+        laws, rewards, win_rates = _exact_words(self._law(), rows, drawn, words, gains, selection)
+        return np.asarray(laws), rewards, win_rates
+
+    def _law(self) -> sequence.SequenceLaw:
+        initial, levels = jnp.asarray(self.initial), jnp.asarray(self.levels, float)
+        if self.transition is None:
+            symbol = bt.Policy.from_probs(initial, levels)
+            return sequence.SequenceLaw.independent(
+                symbol, self.length, block_length=self.block_length
+            )
+        chain = sequence.MarkovChain.from_probs(initial, jnp.asarray(self.transition), levels)
+        return sequence.SequenceLaw.markov(chain, self.length, block_length=self.block_length)
+
+
+@partial(jax.jit, static_argnames="selection")
+def _exact_words(
+    reference: sequence.SequenceLaw,
+    rows: Array,
+    drawn: bt.Policy,
+    words: Array,
+    gains: Array,
+    selection: str,
+) -> tuple[Array, Array, Array]:
+    """Probabilities of the words ``[R, W]``, mean rewards and win rates ``[R]``, per row."""
+
+    def at(parameters: Array) -> tuple[Array, Array, Array]:
+        law = reference.select(getattr(bt, selection), *parameters)
+        policy = drawn.with_log_ratio(_log_ratio(law, reference, words, gains))
+        return policy.probs, sequence.expected_reward(law), bt.win_rate(policy, drawn)
+
+    return jax.vmap(at)(rows)
+
+
+def _log_ratio(
+    law: sequence.SequenceLaw, reference: sequence.SequenceLaw, words: Array, gains: Array
+) -> Array:
+    """log P/π of every word ``[W]``: a sum over blocks of what their start, reward and end give."""
+    log_ratio, place = jnp.zeros(words.shape[0]), 0
+    for ours, theirs in zip(law.stretches, reference.stretches, strict=True):
+        possible = theirs.log_joint > -jnp.inf
+        table = jnp.where(possible, ours.log_joint - theirs.log_joint, 0)  # [1, S, N, E]
+        size = (table.shape[2] - 1) // (law.lattice.num_levels - 1)
+        for _ in range(ours.count):
+            block = words[:, place : place + size]
+            start = words[:, place - 1] if place else jnp.int64(-1)
+            start = start if table.shape[1] > 1 else jnp.int64(0)
+            end = block[:, -1] if table.shape[3] > 1 else jnp.int64(0)
+            log_ratio += table[0, start, jnp.sum(gains[block], axis=1), end]
+            place += size
+    return log_ratio
+
+
+def _discrete(probs: tuple[float, ...], rewards: tuple[float, ...]) -> Rewards:
+    return Rewards(
+        discrete_reference(probs, rewards),
+        cache(lambda: bt.Policy.from_probs(jnp.asarray(probs), jnp.asarray(rewards))),
+        lambda masses: masses,
+        (min(rewards), max(rewards)),
+    )
+
+
+def _continuous(
+    reference: Reference,
+    quantile: Callable[[Array], Array],
+    bounds: tuple[float, float] | None = None,
+) -> Rewards:
+    """Quadrature panels are the bins of the histogram, so their masses are the nodes' sums."""
+
+    def policy() -> bt.Policy:
+        # Nodes crowd at the breaks until their ranks round to the same number; the running maximum
+        # keeps the rounding of the quantile function from undoing their order.
+        return bt.Policy.from_quantile(
+            lambda u: jax.lax.cummax(quantile(u)),
+            num_nodes=_NODES,
+            breaks=tuple(k / _BINS for k in range(1, _BINS)),
+        )
+
+    return Rewards(
+        reference,
+        cache(policy),
+        lambda masses: masses.reshape(-1, _BINS, _NODES).sum(axis=2),
+        bounds,
+    )
+
+
+_SYMBOLS = (0.25, 0.45, 0.3)
+_MOVES = ((0.5, 0.4, 0.1), (0.25, 0.6, 0.15), (0.1, 0.0, 0.9))  # one move is impossible
+_LEVELS = (0, 3, 1)
+_LENGTH = 4
+_KEPT = {"symbolwise": 1, "blockwise": 3, "whole": None}  # blocks of 3 and of what is left, 1
+
+PROBLEMS: MappingProxyType[str, Problem] = MappingProxyType(
+    {
+        "distinct rewards": _discrete((0.3, 0.1, 0.25, 0.15, 0.2), (0.2, 1.0, 0.0, 0.7, 0.5)),
+        "tied rewards": _discrete((0.3, 0.1, 0.25, 0.15, 0.2), (0.0, 1.0, 0.5, 1.0, 0.0)),
+        "uniform reward": _continuous(uniform_reward(_BINS), lambda u: u, (0.0, 1.0)),
+        "Gaussian reward": _continuous(gaussian_reward(_BINS), jax.scipy.special.ndtri),
+        "exponential reward": _continuous(exponential_reward(_BINS), lambda u: -jnp.log1p(-u)),
+    }
+    | {
+        f"{kind} sequence, {kept}": Sequences(_SYMBOLS, moves, _LEVELS, _LENGTH, size)
+        for kind, moves in (("i.i.d.", None), ("Markov", _MOVES))
+        for kept, size in _KEPT.items()
+    }
+)

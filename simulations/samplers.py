@@ -19,6 +19,7 @@ from jax import Array
 from scipy import optimize, stats
 
 from simulations.arguments import positive, whole_number
+from simulations.pessimism import PessimisticRejection, accept_chi_squared
 from simulations.processes import CandidateCount, RankRace, Rejection, Score, ScoredRace
 from simulations.references import ContinuousReference, DiscreteReference, Reference
 from simulations.variates import exponential, gumbel, unit_interval
@@ -144,8 +145,8 @@ def exponential_tilt(reference: Ordered, temperature: float) -> Rejection:
 def chi_squared_tilt(reference: Ordered, strength: float) -> Rejection:
     """Draw until one is accepted, with probability (r − ν)₊/(r_max − ν), E_π(r − ν)₊ = β.
 
-    The rejection step of InferenceTimePessimism (Huang et al., Algorithm 1) with its normaliser ν
-    computed rather than estimated from a first set of draws, that is, in the limit of many draws.
+    Candidates and acceptance are simulated; the rule is given ν and r_max, computed from the
+    reference. :func:`inference_time_pessimism` has to estimate ν, as whoever runs it does.
     """
     strength = positive("strength", strength)
     rewards, weights = reference.reward_grid()
@@ -156,7 +157,29 @@ def chi_squared_tilt(reference: Ordered, strength: float) -> Rejection:
     bracket = (rewards.min() - strength - 1, rewards.max())
     nu = optimize.root_scalar(excess, bracket=bracket, xtol=1e-13).root
     _check_acceptance(strength / (float(reference.max_reward) - nu), reference)
-    return Rejection(reference.unordered(), jnp.float32(nu), _accept_chi_squared)
+    return Rejection(reference.unordered(), jnp.float32(nu), accept_chi_squared)
+
+
+def inference_time_pessimism(reference: Ordered, n: int, strength: float) -> PessimisticRejection:
+    """The χ² rule with its normaliser estimated from n draws, and fresh draws until one is kept.
+
+    Tends to :func:`chi_squared_tilt` for many draws; the rule is given r_max only.
+
+    Example:
+        >>> import jax
+        >>> from simulations.engine import simulate
+        >>> from simulations.references import discrete_reference
+        >>> coin = discrete_reference([0.5, 0.5], [0.0, 1.0])
+        >>> race = inference_time_pessimism(coin, 1, 0.25)  # one draw r: keeps what is above r − β
+        >>> counts = simulate(jax.random.key(0), race, num_trials=10_000).counts
+        >>> round(float(counts[0]) / 10_000, 2)  # after a 0, 1 is kept with odds of 1.25 to 0.25
+        0.08
+    """
+    strength = positive("strength", strength)
+    if not float(reference.max_reward) < math.inf:
+        raise ValueError("reference must have a largest reward, got none: use a bounded reward")
+    draws = whole_number("n", n, at_most=2**31 - 1, remedy="draws are counted")
+    return PessimisticRejection(reference.unordered(), jnp.int32(draws), jnp.float32(strength))
 
 
 # Scores and acceptance rules: (reference, words, noise, parameter).
@@ -197,13 +220,6 @@ def _accept_tilt(reference: Reference, words: Array, noise: Array, parameter: Ar
     # e^{(r − r_max)/λ} is the chance that an Exp(1) variable exceeds (r_max − r)/λ.
     highest = jnp.asarray(reference.max_reward, jnp.float32)
     return exponential(noise) >= (highest - reference.reward(words)) * parameter
-
-
-def _accept_chi_squared(
-    reference: Reference, words: Array, noise: Array, parameter: Array
-) -> Array:
-    span = jnp.asarray(reference.max_reward, jnp.float32) - parameter
-    return unit_interval(noise) * span <= reference.reward(words) - parameter
 
 
 # Construction.

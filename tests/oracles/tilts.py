@@ -1,5 +1,6 @@
 """Laws that need no candidates: the reference reweighted by a function of the reward."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,6 +32,27 @@ def chi_squared_tilt(probs: Sequence[Any], rewards: Sequence[Any], strength: Any
             middle = (low + high) / 2
             low, high = (middle, high) if mp.fsum(unnormalized(middle)) > 1 else (low, middle)
         return normalized(unnormalized(low))
+
+
+def estimated_chi_squared_tilt(
+    probs: Sequence[Any], rewards: Sequence[Any], strength: Any, n: int
+) -> Law:
+    """Average the χ² tilt of ν̂ over all πⁿ samples that ν̂ might be estimated from.
+
+    ν̂ is the tilt's own ν with the sample's shares in place of π: found among the sums over the k
+    highest rewards, of which the right one has ν̂ between the k-th reward and the next.
+    """
+    with mp.workdps(DIGITS):
+        p, r, beta = normalized(probs), exact(rewards), mp.mpf(strength)
+        law = [mp.mpf(0)] * len(p)
+        for sample in itertools.product(range(len(p)), repeat=n):
+            drawn = sorted((r[j] for j in sample), reverse=True)
+            tops = [(mp.fsum(drawn[:k]) - n * beta) / k for k in range(1, n + 1)]
+            nu = max(tops)  # Σ_{top k} (r − ν) ≤ Σ (r − ν)₊ for every k, with equality for one
+            chance = mp.fprod(p[j] for j in sample)
+            tilt = normalized([a * max(b - nu, 0) for a, b in zip(p, r, strict=True)])
+            law = [a + chance * b for a, b in zip(law, tilt, strict=True)]
+        return law
 
 
 def top_fraction(probs: Sequence[Any], rewards: Sequence[Any], fraction: Any) -> Law:

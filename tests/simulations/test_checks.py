@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import special, stats
+from scipy import linalg, special, stats
 
 from simulations.checks import (
     Check,
@@ -19,6 +19,7 @@ from simulations.checks import (
     required_trials,
 )
 from simulations.estimate import Estimate
+from tests.oracles import discrete
 
 # Laws with ample, tiny and no probability: it is in the tiny cells that the χ² approximation fails.
 LAWS = {
@@ -86,26 +87,58 @@ def test_the_chi_squared_approximation_would_exceed_its_level():
     assert not any(_histogram_tail(statistic, law.size) <= level for statistic in statistics)
 
 
+def is_an_alarm(counts, law, values, rate: float) -> bool:
+    """Whether a report of four checks, all of a right theory, rejects any."""
+    estimate, mean = Estimate.from_counts(counts, values), float(law @ values)
+    report = Family(("law", "cdf", "mean", "z"), false_alarm=rate).judge(
+        [
+            check_histogram("law", counts, law),
+            check_distribution("cdf", counts, np.cumsum(law)),
+            check_mean("mean", estimate, mean, bounds=(0.0, float(values.max()))),
+            check_mean("z", estimate, mean),
+        ]
+    )
+    return not report.passed
+
+
 def test_false_alarms_of_whole_reports():
     """Simulated at a family-wise rate of 1e-2, where it can be measured; the bound must hold."""
     law, trials, repeats, rate = np.array([0.5, 0.3, 0.15, 0.05]), 10_000, 4000, 1e-2
     values = np.array([0.0, 0.5, 1.0, 3.0])
-    family = Family(("law", "cdf", "mean", "z"), false_alarm=rate)
-    alarms = 0
-    for counts in np.random.default_rng(1).multinomial(trials, law, repeats):
-        estimate = Estimate.from_counts(counts, values)
-        report = family.judge(
-            [
-                check_histogram("law", counts, law),
-                check_distribution("cdf", counts, np.cumsum(law)),
-                check_mean("mean", estimate, float(law @ values), bounds=(0.0, 3.0)),
-                check_mean("z", estimate, float(law @ values)),
-            ]
-        )
-        alarms += not report.passed
+    samples = np.random.default_rng(1).multinomial(trials, law, repeats)
+    alarms = sum(is_an_alarm(counts, law, values, rate) for counts in samples)
     # False-alarm rate of this test 1e-6; not vacuous, since the z-test uses its whole share.
     assert alarms <= stats.binom.isf(1e-6, repeats, rate)
     assert alarms >= stats.binom.ppf(1e-6, repeats, rate / 4)
+
+
+def rate_of_alarms(rate: float, repeats: int = 4000) -> Estimate:
+    """How often a report at ``rate`` alarms, by importance sampling: looked for where it happens.
+
+    Samples come from wrong laws all around the right one, each where reports begin to alarm, and
+    count with their likelihood ratio, in which the multinomial coefficients cancel.
+    """
+    law, values, trials = np.array([0.5, 0.3, 0.2]), np.array([0.0, 0.5, 1.0]), 20_000
+    angles = np.linspace(0, 2 * np.pi, 60, endpoint=False)
+    circle = np.stack([np.cos(angles), np.sin(angles)])
+    root = np.sqrt(law)[:, None]
+    away = linalg.null_space(root.T) @ circle * math.sqrt(2 * 15.5 / trials)  # S·KL = 15.5
+    wrong = root * (root + away)
+    rng = np.random.default_rng(7)
+    samples = rng.multinomial(trials, wrong.T[rng.integers(angles.size, size=repeats)])
+    log_ratios = np.logaddexp.reduce(samples @ np.log(wrong / law[:, None]), axis=1)
+    alarms = np.array([is_an_alarm(counts, law, values, rate) for counts in samples])
+    return Estimate.from_values(alarms * np.exp(math.log(angles.size) - log_ratios))
+
+
+def test_false_alarms_of_whole_reports_at_one_in_a_million():
+    """The rate that reports really use; five standard errors, so 1e-6 of this test itself."""
+    found, looser = rate_of_alarms(1e-6), rate_of_alarms(1e-5)
+    assert found.std_error < 0.1 * found.mean
+    assert found.mean + 5 * found.std_error < 1e-6
+    assert found.mean > 1e-6 / 8  # the z-test alone uses its whole quarter
+    # A report that alarmed ten times as often would have been noticed.
+    assert looser.mean - 5 * looser.std_error > 1e-6
 
 
 def test_the_z_test_holds_its_level_both_ways():
@@ -134,6 +167,23 @@ def test_required_trials_detect_with_the_stated_power(seed, num_outcomes, shift)
     samples = rng.multinomial(trials, planted, repeats)
     missed = sum(check_histogram("c", counts, law).p_value > threshold for counts in samples)
     assert missed <= stats.binom.isf(1e-8, repeats, miss)
+
+
+THREE = [0.5, 0.3, 0.2], [0.0, 0.5, 1.0]
+STATED = {
+    "n + 1": (discrete.best_of_n(*THREE, 8), discrete.best_of_n(*THREE, 9)),
+    "1.02 λ": (discrete.soft_best_of_n(*THREE, 4, 0.4), discrete.soft_best_of_n(*THREE, 4, 0.408)),
+    "1 % of an atom": (THREE[0], [0.5 * 1.01, 0.3 * 0.99, 0.2 * 0.99]),
+}
+
+
+@pytest.mark.parametrize(("law", "planted"), STATED.values(), ids=STATED)
+def test_what_is_stated_is_detected_999_times_in_1000(law, planted):
+    law, planted, repeats, level = np.array(law, float), np.array(planted, float), 4000, 1e-6 / 200
+    trials = required_trials(law, planted, false_alarm=level, miss=1e-3)
+    samples = np.random.default_rng(4).multinomial(trials, planted, repeats)
+    missed = sum(check_histogram("c", counts, law).p_value > level for counts in samples)
+    assert missed <= stats.binom.isf(1e-6, repeats, 1e-3)  # 16 of 4000
 
 
 def test_required_trials_are_not_wasteful():

@@ -133,7 +133,7 @@ CONTINUOUS = {
         rank_law(lambda u: np.maximum(0, u - 0.5) ** 2 / 0.25),
     ),
 }
-NUM_CHECKS = len(DISCRETE) + len(CONTINUOUS) + 10
+NUM_CHECKS = len(DISCRETE) + len(CONTINUOUS) + 13
 
 
 def assert_law(seed: int, sampler: Sampler, law: np.ndarray, trials: int = TRIALS) -> None:
@@ -162,6 +162,20 @@ def test_many_outcomes_use_the_same_process():
     below = np.array([probs[rewards < r].sum() for r in rewards])
     exact = probs * (upto**4 - below**4) / (upto - below)
     assert_law(3, samplers.best_of_n(discrete_reference(probs, rewards), 4), exact)
+
+
+def test_the_chi_squared_rule_with_an_estimated_normaliser():
+    """n = 4 draws are few: what is kept differs from the tilt of the true ν, and it shows."""
+    reference, strength = discrete_reference(PROBS, REWARDS), 0.3
+    few = samplers.inference_time_pessimism(reference, 4, strength)
+    estimated = np.array(tilts.estimated_chi_squared_tilt(PROBS, REWARDS, strength, 4), float)
+    limit = np.array(tilts.chi_squared_tilt(PROBS, REWARDS, strength), float)
+    counts = simulate(jax.random.key(9), few, num_trials=TRIALS).counts
+    level = FALSE_ALARM / NUM_CHECKS
+    assert check_histogram("n = 4", counts, estimated).p_value > level
+    assert check_histogram("known", counts, limit).p_value < level
+    assert required_trials(limit, estimated, false_alarm=level, miss=1e-3) < TRIALS
+    assert_law(10, samplers.inference_time_pessimism(reference, 2000, strength), limit, 40_000)
 
 
 def test_an_impossible_outcome_is_never_drawn():
@@ -302,6 +316,8 @@ def bad(value: Any) -> Any:
         (partial(samplers.exponential_tilt, GAUSSIAN, 1.0), "use a bounded reward"),
         (partial(samplers.exponential_tilt, UNIFORM, 1e-6), "raise the temperature"),
         (partial(samplers.chi_squared_tilt, EXPONENTIAL, 1.0), "use a bounded reward"),
+        (partial(samplers.inference_time_pessimism, GAUSSIAN, 5, 1.0), "use a bounded reward"),
+        (partial(samplers.inference_time_pessimism, UNIFORM, 0, 1.0), "n must be a whole number"),
         (partial(uniform_reward, 33), "num_outcomes must be a power of two"),
         (partial(discrete_reference, [0.5, 0.5], [1.0]), "must both be"),
         (partial(discrete_reference, [0.5, 0.4], [1.0, 2.0]), "sum to 1"),

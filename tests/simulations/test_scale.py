@@ -66,9 +66,18 @@ def runs_here() -> list[Simulation]:
 
 
 def test_eight_devices_give_the_same_result():
-    process = start(RUNS, XLA_FLAGS="--xla_force_host_platform_device_count=8")
+    """All of them, three, and four in a square."""
+    meshes = """
+import numpy as np
+for devices in (jax.devices()[:3], np.reshape(jax.devices()[:4], (2, 2))):
+    mesh = jax.sharding.Mesh(devices, ("a", "b")[: np.ndim(devices)])
+    out = simulate(jax.random.key(3), sampler, num_trials=20_011, chunk_size=700, mesh=mesh)
+    print(json.dumps([out.counts.tolist(), *dataclasses.astuple(out.reward)]))
+"""
+    process = start(RUNS + meshes, XLA_FLAGS="--xla_force_host_platform_device_count=8")
     assert jax.device_count() == 1
-    assert_same_as_here(process, runs_here())
+    soft, optimal = runs_here()
+    assert_same_as_here(process, [soft, optimal, optimal, optimal])
 
 
 def test_two_processes_give_the_same_result(tmp_path):

@@ -131,6 +131,8 @@ def accumulate(
         OSError: when a checkpoint cannot be written; the previous one is intact.
     """
     plan = schedule or Schedule()
+    if not isinstance(plan.mesh, Mesh | None):
+        raise ValueError(f"mesh must be a jax.sharding.Mesh, got {plan.mesh!r}: jax.make_mesh")
     flat = Mesh(np.ravel(jax.devices() if plan.mesh is None else plan.mesh.devices), (_AXIS,))
     chunk_size = plan.chunk_size
     if chunk_size is None:

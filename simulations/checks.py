@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
+from simulations.arguments import counts_of, probabilities
 from simulations.estimate import Estimate
 
 _POOL_BELOW = 5.0  # cells that expect fewer counts carry little power and cost a degree of freedom
@@ -144,11 +145,8 @@ def check_histogram(name: str, counts: ArrayLike, law: ArrayLike) -> Check:
         >>> check_histogram("coin", [70, 30], [0.5, 0.5]).p_value
         0.0060...
     """
-    observed, probs = np.asarray(counts, np.float64), _law("law", law)
-    if observed.shape != probs.shape:
-        raise ValueError(f"counts must have the law's shape {probs.shape}, got {observed.shape}")
-    if not (np.all(observed >= 0) and np.all(observed % 1 == 0) and observed.sum() >= 1):
-        raise ValueError(f"counts must be whole, nonnegative and not all 0, got {observed}")
+    probs = probabilities("law", law)
+    observed = counts_of(counts, probs, "law")
     total = int(observed.sum())
     cells = _cells(probs, total)
     observed, probs = np.bincount(cells, observed), np.bincount(cells, probs)
@@ -208,7 +206,8 @@ def check_distribution(name: str, counts: ArrayLike, cdf: ArrayLike) -> Check:
         cdf: ``[K]`` exact probability up to the upper edge of each cell; the last is 1.
 
     Raises:
-        ValueError: for shapes that differ, or a cdf that decreases or does not end at 1.
+        ValueError: for shapes that differ, negative or fractional counts, or a cdf that decreases
+            or does not end at 1.
 
     Source:
         Massart, The tight constant in the Dvoretzky–Kiefer–Wolfowitz inequality (1990).
@@ -218,10 +217,8 @@ def check_distribution(name: str, counts: ArrayLike, cdf: ArrayLike) -> Check:
         0.00067...
     """
     upto = np.asarray(cdf, np.float64)
-    _law("differences of cdf", np.diff(upto, prepend=0.0))
-    observed = np.asarray(counts)
-    if observed.shape != upto.shape:
-        raise ValueError(f"counts must have the cdf's shape {upto.shape}, got {observed.shape}")
+    probabilities("differences of cdf", np.diff(upto, prepend=0.0))
+    observed = counts_of(counts, upto, "cdf")
     total = int(observed.sum())
     distance = float(np.max(np.abs(np.cumsum(observed) / total - upto)))
     return Check(name, distance, min(1.0, 2 * math.exp(-2 * total * distance**2)), total)
@@ -253,7 +250,7 @@ def required_trials(
         >>> required_trials([0.5, 0.5], [0.51, 0.49], false_alarm=1e-8, miss=1e-3)
         274579
     """
-    null, planted = _law("law", law), _law("alternative", alternative)
+    null, planted = probabilities("law", law), probabilities("alternative", alternative)
     if null.shape != planted.shape:
         raise ValueError(f"alternative must have the shape {null.shape}, got {planted.shape}")
     if not (0 < false_alarm < 1 and 0 < miss < 1):
@@ -321,13 +318,3 @@ def _cells(probs: NDArray, trials: float) -> NDArray[np.intp]:
 
 def _relative_entropy(sample: NDArray, law: NDArray) -> float:
     return max(0.0, float(special.rel_entr(sample, law).sum()))
-
-
-def _law(name: str, value: ArrayLike | Sequence[float]) -> NDArray[np.float64]:
-    law = np.asarray(value, np.float64)
-    if law.ndim != 1 or not (np.all(law >= 0) and abs(law.sum() - 1) <= 1e-9):
-        raise ValueError(
-            f"{name} must be [K] nonnegative numbers that sum to one within 1e-9, got shape "
-            f"{law.shape} with sum {law.sum()!r} and smallest {law.min(initial=0)}"
-        )
-    return law / law.sum()

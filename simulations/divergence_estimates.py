@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from simulations.arguments import counts_of, probabilities
 from simulations.estimate import Estimate
 
 Array = NDArray[np.float64]
@@ -56,9 +57,9 @@ def divergence_from_counts(counts: ArrayLike, law: ArrayLike, name: str = "kl") 
             Σ(p − q)²/q, ``"squared_hellinger"`` for Σ(√p − √q)².
 
     Raises:
-        ValueError: for shapes that differ, an unknown name, or a divergence that is infinite on
-            this sample: an outcome seen that Q excludes, or, for ``"reverse_kl"``, one unseen that
-            Q has.
+        ValueError: for inadmissible counts or law, an unknown name, or a divergence that is
+            infinite on this sample: an outcome seen that Q excludes, or, for ``"reverse_kl"``, one
+            unseen that Q has.
 
     Source:
         Miller, Note on the bias of information estimates (1955); Paninski, Estimation of entropy
@@ -69,9 +70,8 @@ def divergence_from_counts(counts: ArrayLike, law: ArrayLike, name: str = "kl") 
         >>> round(estimate.mean, 4), round(estimate.std_error, 4)  # exact: 0.0201
         (0.0201, 0.002)
     """
-    observed, q = np.asarray(counts, np.float64), np.asarray(law, np.float64)
-    if observed.shape != q.shape or observed.ndim != 1:
-        raise ValueError(f"counts and law must both be [K], got {observed.shape} and {q.shape}")
+    q = probabilities("law", law)
+    observed = counts_of(counts, q, "law")
     if name not in DIVERGENCES:
         raise ValueError(f"name must be one of {', '.join(DIVERGENCES)}, got {name!r}")
     if np.any(observed[q == 0] > 0) or (name == "reverse_kl" and np.any(observed[q > 0] == 0)):

@@ -77,7 +77,8 @@ def conditional_law(
         schedule: chunks, devices, checkpoint, progress.
 
     Raises:
-        ValueError: for more than 256 outcomes, inadmissible n or λ, and as ``accumulate`` does.
+        ValueError: for a continuous reference, more than 256 outcomes, inadmissible n or λ, and as
+            ``accumulate`` does.
 
     Example:
         >>> import jax
@@ -87,6 +88,11 @@ def conditional_law(
         >>> round(result.law[1].mean, 2), bool(result.variance_ratios[1] > 8)
         (0.71, True)
     """
+    if not isinstance(reference, DiscreteReference):
+        raise ValueError(
+            f"reference must be discrete, got {type(reference).__name__}: conditional "
+            "probabilities are of outcomes"
+        )
     if reference.num_outcomes > _LARGEST_LAW:
         raise ValueError(
             f"reference must have at most {_LARGEST_LAW} outcomes, got {reference.num_outcomes}: "

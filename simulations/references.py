@@ -23,11 +23,13 @@ from jax import Array
 from numpy.typing import ArrayLike, NDArray
 
 from simulations.alias import AliasTable, alias_table
+from simulations.arguments import whole_number
 from simulations.estimate import Estimate
 from simulations.random_bits import high_product
 from simulations.variates import exponential_quantile, gaussian_quantile, unit_interval
 
 _WORDS = 2**32
+_MOST_BINS, _BINS = 2**20, "bins of the rank are leading bits of a word"
 _COMPARE_ALL = 32  # up to here K comparisons fuse into the draw and beat any table
 
 
@@ -151,8 +153,8 @@ def discrete_reference(probs: ArrayLike, rewards: ArrayLike) -> DiscreteReferenc
         raise ValueError(f"probs and rewards must both be [K], got {p.shape} and {r.shape}")
     if not (np.all(p >= 0) and abs(p.sum() - 1) <= 1e-6):
         raise ValueError(f"probs must be nonnegative and sum to 1, got {p}: normalise them first")
-    if not np.all(np.isfinite(r)):
-        raise ValueError(f"rewards must be finite, got {r}")
+    if not np.all(np.abs(r) <= np.finfo(np.float32).max):
+        raise ValueError(f"rewards must be finite, in float32, got {r}: scale them down")
 
     # Whole numbers of words per outcome; what rounds to none of the 2³² words cannot be drawn.
     order = np.argsort(r, kind="stable")
@@ -191,8 +193,11 @@ class ContinuousReference:
 
     def __post_init__(self) -> None:
         """Check that the bins are a power of two."""
-        if self.num_outcomes < 2 or self.num_outcomes & (self.num_outcomes - 1):
-            raise ValueError(f"num_outcomes must be a power of two ≥ 2, got {self.num_outcomes}")
+        size = whole_number(
+            "num_outcomes", self.num_outcomes, at_least=2, at_most=_MOST_BINS, remedy=_BINS
+        )
+        if size & (size - 1):
+            raise ValueError(f"num_outcomes must be a power of two, got {size}: {_BINS}")
 
     def description(self) -> dict[str, object]:
         """What tells checkpoints apart: the quantile function by its values, whatever its name.

@@ -1,7 +1,8 @@
 """The selections as real processes, under the names of the laws they are to be checked against.
 
 Each function draws candidates from a reference, scores them and selects, by one of the three
-processes of :mod:`simulations.processes`; the formulas under test are not used.
+processes of :mod:`simulations.processes`; the formulas under test are not used. What is drawn from
+may also be the blocks of a sequence, see :mod:`simulations.sequences`.
 
 What is not exact: probabilities are multiples of 2⁻³² (see ``DiscreteReference.drawn_probs``); soft
 scores and acceptance probabilities are float32, which moves log-weights by about 2⁻²⁴·max(1, r/λ).
@@ -73,6 +74,8 @@ def exponential_clocks(reference: Ordered, n: int, temperature: float) -> Scored
         ValueError: where rewards that can be drawn span more than 80 λ.
     """
     temperature = positive("temperature", temperature)
+    if not isinstance(reference, Ordered):
+        raise ValueError("reference must be one of rewards, got blocks: use soft_best_of_n")
     lowest, highest = (float(reference.reward(jnp.uint32([word]))[0]) for word in (0, 2**32 - 1))
     smallest = (highest - lowest) / _LARGEST_LOG_WAIT
     if temperature < smallest:

@@ -31,6 +31,7 @@ from simulations.variates import unit_interval
 
 _MOST_OUTCOMES = 2**20
 _LONGEST = 2**20
+_LARGEST_TOTAL = 2**24  # up to here float32 knows whole numbers
 _ROUNDING = 1e-6  # of sums of probabilities
 
 
@@ -80,15 +81,18 @@ def markov_chain(initial: ArrayLike, transition: ArrayLike, levels: ArrayLike) -
         >>> markov_chain([0.5, 0.5], [[0.5, 0.5]] * 2, [0, 1]).reward_law(3)
         array([0.125, 0.375, 0.375, 0.125])
     """
-    whole = np.asarray(levels)
+    whole = np.asarray(levels, float)
     first, rows = np.asarray(initial, float), np.asarray(transition, float)
     if whole.ndim != 1 or first.shape != whole.shape or rows.shape != whole.shape * 2:
         raise ValueError(
             "initial [K], transition [K, K] and levels [K] must agree, got shapes "
             f"{first.shape}, {rows.shape}, {whole.shape}"
         )
-    if not np.array_equal(whole, np.round(whole)):
-        raise ValueError(f"levels must be whole numbers, got {whole}: choose a smaller unit")
+    if not (np.array_equal(whole, np.round(whole)) and np.all(np.abs(whole) <= _LARGEST_TOTAL)):
+        raise ValueError(
+            f"levels must be whole numbers, at most {_LARGEST_TOTAL} from 0, got {whole}: "
+            "choose another unit"
+        )
     laws = np.vstack([rows, first])
     sums = laws.sum(axis=1, keepdims=True)
     if not (np.all(laws >= 0) and np.all(np.abs(sums - 1) < _ROUNDING)):
@@ -342,6 +346,11 @@ def blockwise(
             f"by={by!r} must have at most {_MOST_OUTCOMES} outcomes, got {length} symbols of "
             f"levels {levels}: "
             + ("count by='rewards'" if by == "words" else "choose a larger unit for the levels")
+        )
+    if length * int(np.abs(levels).max()) > _LARGEST_TOTAL:
+        raise ValueError(
+            f"total rewards must be at most {_LARGEST_TOTAL} from 0, got {length} symbols of "
+            f"levels {levels}: choose a larger unit, or take the lowest level as 0"
         )
     rows = np.asarray(chain.rows)
     same_start = jnp.array(size == length or np.all(rows == rows[0]))

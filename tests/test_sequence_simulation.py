@@ -72,6 +72,7 @@ def test_long_independent_blocks_follow_the_exact_reward():
     ("change", "message"),
     [
         ({"levels": [0.5, 1, 2]}, "whole numbers"),
+        ({"levels": [0, np.inf, 2]}, "whole numbers"),
         ({"initial": [0.5, 0.9, -0.4]}, "nonnegative and sum to 1"),
         ({"transition": [[0.5, 0.5, 0.5]] * 3}, "nonnegative and sum to 1"),
         ({"transition": [[np.nan] * 3] * 3}, "nonnegative and sum to 1"),
@@ -94,6 +95,8 @@ def test_a_chain_that_is_none_is_refused(change: dict, message: str):
         ((4, samplers.soft_best_of_n, 3, 0.0), {}, "temperature must be"),
         ((4, samplers.best_of_n, 3), {"by": "letters"}, "by must be 'words' or 'rewards'"),
         ((100, samplers.best_of_n, 3), {"by": "words"}, "at most 1048576 .*: count by='rew"),
+        ((2**20, samplers.best_of_n, 3), {}, "must have at most 1048576 .*: choose a larger unit"),
+        ((4, samplers.exponential_clocks, 3, 1.0), {}, "got blocks: use soft_best_of_n"),
         ((4, samplers.chi_squared_tilt, 1.0), {"block_length": 2}, "block_length=None, or a race"),
     ],
 )

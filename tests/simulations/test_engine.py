@@ -97,6 +97,7 @@ def test_many_candidates_find_the_rare_outcome():
         ({"num_trials": "a"}, "num_trials must be a whole number .*, got 'a'"),
         ({"num_trials": True}, "num_trials must be a whole number .*, got True"),
         ({"num_trials": 10, "chunk_size": -1}, "chunk_size must be a whole number"),
+        ({"num_trials": 10, "mesh": jax.devices()}, r"mesh must be a jax\.sharding\.Mesh, got \["),
     ],
 )
 def test_bad_input(arguments, message):

@@ -177,7 +177,10 @@ def test_unseen_outcomes():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (([1, 2], [1.0]), r"must both be \[K\], got \(2,\) and \(1,\)"),
+        (([1, 2], [1.0]), r"counts must have the law's shape \(1,\), got \(2,\)"),
+        (([-1, 2], [0.5, 0.5]), r"counts must be whole, nonnegative and not all 0, got \[-1"),
+        (([0, 0], [0.5, 0.5]), "not all 0"),
+        (([1, 2], [0.5, 0.6]), "law must be .* sum to one"),
         (([1, 2], [0.5, 0.5], "tv"), "name must be one of kl, .*, got 'tv'"),
         (([1, 2], [1.0, 0.0]), "kl is infinite on these counts"),
         (([3, 0], [0.5, 0.5], "reverse_kl"), "reverse_kl is infinite on these counts"),

@@ -12,63 +12,60 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+import numpy as np
+from jax import Array
 
 from simulations.accumulate import Schedule, accumulate, moments
+from simulations.engine import Simulation
 from simulations.estimate import Estimate
-from simulations.processes import RankRace, Running, Sampler, ScoredRace, materialised
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Means over trials after 1, …, N candidates.
-
-    Attributes:
-        reward: N estimates of the expected reward.
-        win_rate: N estimates of the chance to beat a fresh draw, ties counting half.
-    """
-
-    reward: tuple[Estimate, ...]
-    win_rate: tuple[Estimate, ...]
+from simulations.processes import Race, Sampler
+from simulations.records import EveryN
 
 
 def all_n(
     key: Array,
-    sampler: RankRace | ScoredRace,
+    sampler: Race,
     *,
     num_trials: int,
     schedule: Schedule | None = None,
-) -> Curve:
-    """Expected reward and win rate for every number of candidates up to the sampler's n.
+) -> tuple[Simulation, ...]:
+    """The simulations of n = 1, …, N candidates in one pass: item n − 1 is that of n.
+
+    Each is what ``simulate`` would give for its n with the same key, counts bit for bit; all of
+    them together cost two to three times the last alone, see :mod:`simulations.records`.
 
     Args:
         key: typed threefry key; consumed.
-        sampler: ``best_of_n``, ``soft_best_of_n``, … with the largest n; its number of candidates
-            must be fixed, and a race by rank one for the highest.
+        sampler: ``best_of_n``, ``soft_best_of_n``, … with the largest number of candidates, N,
+            which must be fixed. There are N·K counters, whatever the number of trials.
         num_trials: S.
         schedule: chunks, devices, checkpoint, progress.
 
     Raises:
-        ValueError: for a random number of candidates or worst-of-n, besides what ``accumulate``
-            raises.
+        ValueError: for a random number of candidates, besides what ``accumulate`` raises.
 
     Example:
         >>> import jax
         >>> from simulations.references import uniform_reward
         >>> from simulations.samplers import best_of_n
         >>> curve = all_n(jax.random.key(0), best_of_n(uniform_reward(), 4), num_trials=10_000)
-        >>> [round(each.mean, 2) for each in curve.reward]  # n/(n + 1)
+        >>> [round(each.reward.mean, 2) for each in curve]  # n/(n + 1)
         [0.5, 0.66, 0.75, 0.8]
     """
-    if sampler.count.thresholds.size or getattr(sampler, "lowest", False):
+    if not isinstance(sampler, Race) or sampler.count.thresholds.size:
         raise ValueError(
-            f"sampler must keep the best of a fixed number of candidates, got {sampler}: "
-            "for others simulate one n after another, with one key"
+            f"sampler must be a race among a fixed number of candidates, got {sampler}: "
+            "for others simulate one parameter after another, with one key"
         )
-    largest = int(sampler.count.minimum)
-    totals = accumulate(key, _AllN(sampler, largest), num_trials=num_trials, schedule=schedule)
-    averages = totals.averages
-    return Curve(averages[:largest], averages[largest:])
+    largest, reference = int(sampler.count.minimum), sampler.reference
+    totals = accumulate(key, EveryN(sampler, largest), num_trials=num_trials, schedule=schedule)
+    counts = totals.counts.reshape(largest, reference.num_outcomes)
+    columns = np.split(np.arange(len(totals.averages)), largest)
+    averages = [tuple(totals.averages[column] for column in part) for part in columns]
+    return tuple(
+        Simulation(each, *reference.summarise(each, values))
+        for each, values in zip(counts, averages, strict=True)
+    )
 
 
 @dataclass(frozen=True)
@@ -126,45 +123,6 @@ def compare(
         for other, difference in zip(rewards[1:], differences, strict=True)
     )
     return Comparison(rewards, differences, tuple(ratios))
-
-
-@partial(jax.tree_util.register_dataclass, data_fields=["sampler"], meta_fields=["largest"])
-@dataclass(frozen=True)
-class _AllN:
-    """The tally of reward and rank of the running winner after every draw."""
-
-    sampler: RankRace | ScoredRace
-    largest: int
-    num_counts = 0
-
-    @property
-    def typical_draws(self) -> int:
-        return self.largest
-
-    def __call__(self, key: Array, trials: Array, valid: Array) -> tuple[Array, Array]:
-        number = jnp.sum(valid.astype(jnp.float32))
-
-        def record(best: Running, pair: Array) -> Array:
-            """Number, means and Σ(x − mean)², ``[3, 2]``, from sums of distances to one value."""
-            read = partial(self.sampler.reference.reward_and_rank, best[1])
-            values = materialised(read, pair)
-            gaps = jnp.where(valid, values - values[:, :1], jnp.float32(0))
-            mean = jnp.sum(gaps, axis=1) / jnp.maximum(number, 1)
-            squares = jnp.sum(jnp.square(gaps), axis=1) - number * jnp.square(mean)
-            size = jnp.broadcast_to(number, mean.shape)
-            return jnp.stack([size, values[:, 0] + mean, jnp.maximum(squares, 0)])
-
-        def step(pair: Array, state: tuple[Running, Array]) -> tuple[Running, Array]:
-            after, later = self.sampler.two_draws(key, trials, state[0], pair)
-            rows = jnp.stack([record(after, pair), record(later, pair)])
-            return later, state[1].at[pair].set(rows)
-
-        pairs = (self.largest + 1) // 2
-        start = self.sampler.nothing(trials), jnp.zeros((pairs, 2, 3, 2), jnp.float32)
-        rows = lax.fori_loop(jnp.uint32(0), jnp.uint32(pairs), step, start)[1]
-        table = rows.reshape(2 * pairs, 3, 2)[: self.largest]  # [N, moment, quantity]
-        by_quantity = table.transpose(1, 2, 0).reshape(3, 2 * self.largest, 1)
-        return jnp.zeros(0, jnp.int32), by_quantity
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["samplers"], meta_fields=[])

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import partial
 from typing import Protocol
 
 import jax
@@ -32,9 +32,6 @@ from simulations.references import Reference
 
 _BLOCK = 16  # candidates per step of a loop; more only lengthen compilation
 _NO_DRAW = 2**32 - 1  # no candidate has this counter; it decides how many there are
-
-Running = tuple[Array, Array]
-"""Score and word of the running winners, ``[S]`` each."""
 
 Score = Callable[[Reference, Array, Array, Array], Array]
 """``(reference, words, noise, parameter) -> score`` (or whether to accept), elementwise."""
@@ -99,22 +96,6 @@ class RankRace:
     count: CandidateCount
     lowest: bool = False
 
-    def nothing(self, trials: Array) -> Running:
-        """The running winners before the first draw: score and word."""
-        return jnp.zeros_like(trials), jnp.zeros_like(trials)
-
-    def two_draws(
-        self, key: Array, trials: Array, best: Running, pair: Array
-    ) -> tuple[Running, Running]:
-        """The running winners after draw 2·pair and after the next."""
-
-        def highest(upto: int) -> Array:
-            words = threefry_words(key, trials, jnp.broadcast_to(pair, trials.shape))
-            return reduce(jnp.maximum, words[:upto], best[1])
-
-        after, later = (materialised(partial(highest, upto), pair) for upto in (1, 2))
-        return (after, after), (later, later)
-
     @property
     def typical_draws(self) -> int:
         """About how many candidates a trial has."""
@@ -122,22 +103,27 @@ class RankRace:
 
     def __call__(self, key: Array, trials: Array) -> Array:
         """The winners' words, uint32, one per trial index."""
-        counts, pairs = self.count.draw(key, trials), max(1, self.count.block // 2)
+        return _finish(self, key, trials)
 
-        def step(block: Array, best: Array) -> Array:
-            for offset in range(pairs):
-                pair = block * jnp.uint32(pairs) + jnp.uint32(offset)
-                words = threefry_words(key, trials, jnp.broadcast_to(pair, trials.shape))
-                for parity, word in enumerate(words):
-                    drawn = jnp.uint32(2) * pair + jnp.uint32(parity) < counts
-                    word = ~word if self.lowest else word
-                    best = jnp.maximum(best, jnp.where(drawn, word, jnp.uint32(0)))
-            return best
+    def after_each(
+        self, key: Array, trials: Array, counts: Array, block: Array, best: Array
+    ) -> list[Array]:
+        """The highest word after each draw of a block, from the highest before; 0 at the start."""
+        pairs, states = max(1, self.count.block // 2), [best]
+        for offset in range(pairs):
+            pair = block * jnp.uint32(pairs) + jnp.uint32(offset)
+            words = threefry_words(key, trials, jnp.broadcast_to(pair, trials.shape))
+            for parity, word in enumerate(words):
+                drawn = jnp.uint32(2) * pair + jnp.uint32(parity) < counts
+                word = ~word if self.lowest else word
+                states.append(jnp.maximum(states[-1], jnp.where(drawn, word, jnp.uint32(0))))
+        return states[1:]
 
-        best = lax.fori_loop(jnp.uint32(0), self.count.steps(counts), step, jnp.zeros_like(trials))
+    def words(self, key: Array, trials: Array, best: Array) -> Array:
+        """The winners' words, from the highest ones."""
         best = ~best if self.lowest else best
         # Which of the tied outcomes a candidate is: a function of (trial, word) under another key.
-        lots, _ = threefry_words(derived_key(key), trials, best)
+        lots, _ = threefry_words(derived_key(key), jnp.broadcast_to(trials, best.shape), best)
         return self.reference.spread_ties(best, lots)
 
 
@@ -162,27 +148,6 @@ class ScoredRace:
     parameter: Array
     score: Score
 
-    def nothing(self, trials: Array) -> Running:
-        """The running winners before the first draw: score and word."""
-        return jnp.full(trials.shape, -jnp.inf, jnp.float32), jnp.zeros_like(trials)
-
-    def two_draws(
-        self, key: Array, trials: Array, best: Running, pair: Array
-    ) -> tuple[Running, Running]:
-        """The running winners after draw 2·pair and after the next."""
-
-        def score(draw: Array) -> Array:
-            return self.score(self.reference, *draw_words(key, trials, draw), self.parameter)
-
-        states = [best]
-        for parity in range(2):
-            draw = jnp.uint32(2) * pair + jnp.uint32(parity)
-            rival = materialised(partial(score, draw), pair)
-            word = materialised(lambda draw=draw: draw_words(key, trials, draw)[0], pair)
-            old, winner = states[-1]
-            states.append((jnp.maximum(old, rival), jnp.where(rival > old, word, winner)))
-        return states[1], states[2]
-
     @property
     def typical_draws(self) -> int:
         """About how many candidates a trial has."""
@@ -190,25 +155,46 @@ class ScoredRace:
 
     def __call__(self, key: Array, trials: Array) -> Array:
         """The winners' words, uint32, one per trial index."""
-        counts = self.count.draw(key, trials)
-        steps = self.count.steps(counts)
+        return _finish(self, key, trials)
+
+    def after_each(
+        self, key: Array, trials: Array, counts: Array, block: Array, winner: Array
+    ) -> list[Array]:
+        """The winning draw after each draw of a block, from the one before; 0 at the start."""
 
         def score(draws: Array) -> Array:
             words, noise = draw_words(key, trials, draws)
             return self.score(self.reference, words, noise, self.parameter)
 
-        def step(block: Array, winner: Array) -> Array:
-            draws = _draws(block, self.count.block)
-            scores = materialised(lambda: score(draws[:, None]), block)
-            best = score(winner)
-            for draw, rival in zip(draws, scores, strict=True):
-                better = (rival > best) & (draw < counts)
-                best = jnp.where(better, rival, best)
-                winner = jnp.where(better, draw, winner)
-            return winner
+        draws = _draws(block, self.count.block)
+        scores = materialised(lambda: score(draws[:, None]), block)
+        best, states = score(winner), []
+        for draw, rival in zip(draws, scores, strict=True):
+            better = (rival > best) & (draw < counts)
+            best = jnp.where(better, rival, best)
+            winner = jnp.where(better, draw, winner)
+            states.append(winner)
+        return states
 
-        winner = lax.fori_loop(jnp.uint32(0), steps, step, jnp.zeros_like(trials))
+    def words(self, key: Array, trials: Array, winner: Array) -> Array:
+        """The winners' words, from their draws."""
         return draw_words(key, trials, winner)[0]
+
+
+Race = RankRace | ScoredRace
+
+
+def _finish(race: Race, key: Array, trials: Array) -> Array:
+    """The winners' words, uint32, one per trial index."""
+    counts = race.count.draw(key, trials)
+
+    def step(block: Array, state: Array) -> Array:
+        return race.after_each(key, trials, counts, block, state)[-1]
+
+    steps = race.count.steps(counts)
+    return race.words(
+        key, trials, lax.fori_loop(jnp.uint32(0), steps, step, jnp.zeros_like(trials))
+    )
 
 
 @partial(

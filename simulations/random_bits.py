@@ -4,6 +4,8 @@ Every trial reads its own counters, so a count depends on the seed and on nothin
 chunk size, the order of the chunks or the device that runs them.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -38,6 +40,7 @@ def key_words(key: Array) -> Array:
     return jax.random.key_data(key)
 
 
+@partial(jax.jit, inline=True)  # traced once, which takes longer than to compile it
 def threefry_words(words: Array, trial: Array, draw: Array) -> tuple[Array, Array]:
     """Two independent random words for each counter (trial, draw): threefry2x32, 20 rounds.
 

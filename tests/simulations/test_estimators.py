@@ -1,16 +1,19 @@
 """Conditional laws, curves from one stream and divergences from counts, against exact values."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
 
 from simulations import samplers
+from simulations.accumulate import Schedule
 from simulations.checks import check_mean
 from simulations.curves import all_n, compare
 from simulations.divergence_estimates import DIVERGENCES, divergence_from_counts
 from simulations.engine import simulate
 from simulations.rao_blackwell import conditional_law
+from simulations.records import position
 from simulations.references import discrete_reference, gaussian_reward, uniform_reward
 from tests.oracles import discrete
 
@@ -74,10 +77,10 @@ def test_too_many_outcomes_for_conditional_probabilities():
 
 def test_all_n_are_the_exact_curve():
     curve = all_n(jax.random.key(1), samplers.best_of_n(uniform_reward(), 33), num_trials=50_000)
-    assert len(curve.win_rate) == 33
+    assert len(curve) == 33
     for n in (1, 2, 7, 32, 33):
-        assert_mean(curve.win_rate[n - 1], n / (n + 1))
-    variance = [each.variance for each in curve.win_rate]
+        assert_mean(curve[n - 1].win_rate, n / (n + 1))
+    variance = [each.win_rate.variance for each in curve]
     np.testing.assert_allclose(
         variance, [n / (n + 1) ** 2 / (n + 2) for n in range(1, 34)], rtol=0.05
     )
@@ -87,30 +90,53 @@ def test_all_n_are_the_exact_curve():
     "select",
     [
         lambda n: samplers.best_of_n(gaussian_reward(), n),
+        lambda n: samplers.worst_of_n(TIED, n),
         lambda n: samplers.soft_best_of_n(TIED, n, 0.4),
         lambda n: samplers.best_of_n(TIED, n, shared=True),
     ],
-    ids=["by rank", "soft", "shared"],
+    ids=["by rank", "worst", "soft", "shared"],
 )
 def test_a_curve_is_the_simulations_of_each_n_with_the_same_key(select):
     """Not only in law: the winner among n is the running winner after n draws."""
     key, trials = jax.random.key(4), 2000
     curve = all_n(key, select(19), num_trials=trials)
-    for n in (1, 2, 19):
-        out = simulate(key, select(n), num_trials=trials)
-        for ours, theirs in ((curve.reward, out.reward), (curve.win_rate, out.win_rate)):
-            assert ours[n - 1].mean == pytest.approx(theirs.mean, abs=2e-6)
-            assert ours[n - 1].std_error == pytest.approx(theirs.std_error, rel=1e-3)
+    for n in (1, 2, *range(9, 20)):
+        ours, theirs = curve[n - 1], simulate(key, select(n), num_trials=trials)
+        np.testing.assert_array_equal(ours.counts, theirs.counts)
+        for one, other in ((ours.reward, theirs.reward), (ours.win_rate, theirs.win_rate)):
+            assert one.mean == pytest.approx(other.mean, abs=2e-6)
+            assert one.std_error == pytest.approx(other.std_error, rel=1e-5)
+
+
+def test_a_curve_does_not_depend_on_the_chunks():
+    race = samplers.best_of_n(uniform_reward(4), 21)
+    curves = [
+        all_n(jax.random.key(4), race, num_trials=2001, schedule=Schedule(chunk_size=size))
+        for size in (2**16, 700)
+    ]
+    for one, other in zip(*curves, strict=True):
+        np.testing.assert_array_equal(one.counts, other.counts)
+        assert one.reward.mean == pytest.approx(other.reward.mean, rel=1e-6)
+        assert one.reward.std_error == pytest.approx(other.reward.std_error, rel=1e-5)
 
 
 @pytest.mark.parametrize(
     "sampler",
-    [samplers.worst_of_n(TIED, 4), samplers.best_of_poisson(TIED, 4.0)],
-    ids=["worst", "random number"],
+    [samplers.best_of_poisson(TIED, 4.0), samplers.top_fraction(TIED, 0.5)],
+    ids=["random number", "rejection"],
 )
-def test_curves_that_are_not_running_maxima_are_refused(sampler):
-    with pytest.raises(ValueError, match="best of a fixed number of candidates"):
+def test_curves_that_are_not_of_a_fixed_race_are_refused(sampler):
+    with pytest.raises(ValueError, match="must be a race among a fixed number of candidates"):
         all_n(jax.random.key(0), sampler, num_trials=10)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.03, 0.5, 1.0])
+def test_set_flags_are_found_once_each(share):
+    """Those are the trials that are drawn again."""
+    flags = np.random.default_rng(0).random(512) < share
+    index = jnp.arange(flags.sum(), dtype=jnp.uint32)
+    places = np.asarray(position(jnp.asarray(flags), index))
+    assert sorted(places) == np.flatnonzero(flags).tolist()
 
 
 def test_common_candidates_sharpen_differences():

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bon_theory.arguments import Numbers, require_batches, scalar
-from bon_theory.numerics import log1p_quotient, log_expm1_quotient
+from bon_theory.numerics import log1p_quotient, log_expm1_quotient, one_program
 from bon_theory.policy import Policy, aligned
 from bon_theory.quadrature import absolute_sum
 
@@ -58,7 +58,11 @@ def log_ratio(policy: Policy, reference: Policy) -> jax.Array:
         )
     require_batches("policy", policy.batch_shape, reference.batch_shape)
     policy, reference = aligned(policy, reference)
-    p, q = policy.log_probs, reference.log_probs
+    return _log_ratio(policy.log_probs, reference.log_probs)
+
+
+@one_program
+def _log_ratio(p: jax.Array, q: jax.Array) -> jax.Array:
     both_zero = (p == -jnp.inf) & (q == -jnp.inf)
     p_zero, q_zero = p == -jnp.inf, q == -jnp.inf
     finite = jnp.where(p_zero, 0, p) - jnp.where(q_zero, 0, q)
@@ -290,6 +294,7 @@ def f_divergence(
     return jnp.sum(jnp.where(outside, missing, inside), axis=-1)
 
 
+@one_program
 def _terms(policy: Policy, reference: Policy) -> tuple[jax.Array, jax.Array, jax.Array]:
     ell = log_ratio(policy, reference)
     laws = aligned(policy, reference)
@@ -303,6 +308,7 @@ def _absent(policy: Policy, like: jax.Array) -> jax.Array:
     return jnp.broadcast_to(policy.log_probs == -jnp.inf, like.shape)
 
 
+@one_program
 def _kl_term(ell: jax.Array, p: jax.Array, q: jax.Array) -> jax.Array:
     """P ℓ - P + Q = Q (ℓ e^ℓ - e^ℓ + 1) >= 0, without cancellation for small ℓ; 0 log 0 = 0."""
     small = jnp.abs(ell) < 0.2

@@ -11,6 +11,7 @@ tails: where :math:`F` is small it is the logarithm itself, and where :math:`1 -
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -24,10 +25,15 @@ __all__ = [
     "log_diff_exp",
     "log_expm1_quotient",
     "log_mean_power",
+    "one_program",
     "safe_log",
 ]
 
+one_program = functools.partial(jax.jit, inline=True)
+"""Decorates what, called outside a ``jit``, compiles as a whole and not operation by operation."""
 
+
+@one_program
 def safe_log(x: jax.Array) -> jax.Array:
     r""":math:`\log x` with :math:`\log 0 = -\infty` and derivative 0 there (double ``where``)."""
     positive = x > 0
@@ -38,6 +44,7 @@ def safe_log(x: jax.Array) -> jax.Array:
     )
 
 
+@one_program
 def log1mexp(x: jax.Array) -> jax.Array:
     r""":math:`\log(1 - e^{x})` for :math:`x \le 0`: the logarithm of the complementary probability.
 
@@ -51,6 +58,7 @@ def log1mexp(x: jax.Array) -> jax.Array:
     return jnp.where(near_zero, small, jnp.log1p(-jnp.exp(jnp.where(near_zero, -1, x))))
 
 
+@one_program
 def log_diff_exp(a: jax.Array, b: jax.Array) -> jax.Array:
     r""":math:`\log(e^{a} - e^{b})` for :math:`a \ge b`; :math:`-\infty` where they are equal."""
     distinct = a > b
@@ -59,6 +67,7 @@ def log_diff_exp(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.where(distinct, safe_a + log1mexp(difference), -jnp.inf)
 
 
+@one_program
 def log_expm1_quotient(x: jax.Array) -> jax.Array:
     r""":math:`\log\frac{1 - e^{-x}}{x}` for real :math:`x`; 0 at :math:`x = 0`, where it is smooth.
 
@@ -78,6 +87,7 @@ _NOTHING = -1e30  # stands for log 0 where an infinity would spoil a gradient
 _BLOCK = 16
 
 
+@functools.partial(one_program, static_argnames="reverse")
 def cumulative_log_sum(x: jax.Array, *, reverse: bool = False) -> jax.Array:
     r""":math:`\log \sum_{j \le i} e^{x_j}` along the last axis (:math:`j \ge i` if ``reverse``).
 
@@ -107,6 +117,7 @@ def _cumulative_log_sum(x: jax.Array) -> jax.Array:
     return within.reshape(*x.shape[:-1], blocks * width)[..., :size]
 
 
+@one_program
 def log1p_quotient(x: jax.Array) -> jax.Array:
     r""":math:`\log(1 + x)/x` for :math:`x > -1`; 1 at :math:`x = 0`, where it is smooth."""
     small = jnp.abs(x) < 1e-3
@@ -115,6 +126,7 @@ def log1p_quotient(x: jax.Array) -> jax.Array:
     return jnp.where(small, series, jnp.log1p(safe) / safe)
 
 
+@one_program
 def log_mean_power(n: jax.Array, log_a: jax.Array, log_b: jax.Array) -> jax.Array:
     r""":math:`\log\frac{b^n - a^n}{b - a}` for :math:`0 \le a \le b \le 1`, from the logarithms.
 

@@ -23,7 +23,7 @@ from bon_theory.arguments import (
     require,
     reward_array,
 )
-from bon_theory.numerics import safe_log
+from bon_theory.numerics import one_program, safe_log
 from bon_theory.quadrature import log_odds_nodes
 from bon_theory.reward_cdf import reward_log_cdf
 
@@ -130,9 +130,7 @@ class Policy:
             ),
             probs,
         )
-        total = jnp.sum(probs, axis=-1, keepdims=True)
-        admissible = jnp.all(probs >= 0, axis=-1, keepdims=True) & (jnp.abs(total - 1) <= tolerance)
-        return _discrete(jnp.where(admissible, safe_log(probs / total), jnp.nan), rewards)
+        return _discrete(_log_normalised(probs, tolerance), rewards)
 
     @staticmethod
     def from_logits(logits: Numbers, rewards: Numbers) -> Policy:
@@ -327,10 +325,10 @@ class Policy:
         log_probs = self.log_probs + log_ratio
         rewards = jnp.broadcast_to(self.rewards, log_probs.shape)
         if log_cdf is None:
-            log_cdf_below, log_cdf = reward_log_cdf(log_probs, rewards, self.continuous)
-        elif log_cdf_below is None:
-            log_cdf_below = log_cdf
-        return Policy(log_probs, rewards, log_cdf_below, log_cdf, self.continuous)
+            below, at = reward_log_cdf(log_probs, rewards, self.continuous)
+        else:
+            below, at = log_cdf if log_cdf_below is None else log_cdf_below, log_cdf
+        return Policy(log_probs, rewards, below, at, self.continuous)
 
 
 def require_policy(name: str, value: Policy) -> None:
@@ -350,6 +348,13 @@ def aligned(*policies: Policy, ndim: int = 0) -> tuple[Policy, ...]:
         return leaf.reshape((1,) * (ndim - leaf.ndim) + leaf.shape)
 
     return tuple(jax.tree.map(expand, policy) for policy in policies)
+
+
+@one_program
+def _log_normalised(probs: jax.Array, tolerance: float) -> jax.Array:
+    total = jnp.sum(probs, axis=-1, keepdims=True)
+    admissible = jnp.all(probs >= 0, axis=-1, keepdims=True) & (jnp.abs(total - 1) <= tolerance)
+    return jnp.where(admissible, safe_log(probs / total), jnp.nan)
 
 
 def _discrete(log_probs: jax.Array, rewards: Numbers) -> Policy:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
-from bon_theory.numerics import cumulative_log_sum, log1mexp, safe_log
+from bon_theory.numerics import cumulative_log_sum, log1mexp, one_program, safe_log
 from bon_theory.quadrature import running_sum
 
 __all__ = ["reward_log_cdf"]
 
 
+@functools.partial(one_program, static_argnames="continuous")
 def reward_log_cdf(
     log_probs: jax.Array, rewards: jax.Array, continuous: bool = False
 ) -> tuple[jax.Array, jax.Array]:

@@ -21,6 +21,7 @@ from bon_theory.alignment.pairs import (
 )
 from bon_theory.arguments import Numbers, positive, scalar
 from bon_theory.divergences import log_ratio
+from bon_theory.numerics import one_program
 from bon_theory.performance import expected_value
 from bon_theory.policy import Policy
 from bon_theory.selection import best_of_n
@@ -221,6 +222,7 @@ def _pair_mean(
     return per_law(mean, (policy, reference), {"n": count} | parameters, output="()")
 
 
+@one_program
 def _times(weights: jax.Array, values: jax.Array) -> jax.Array:
     """The product, in which a weight of 0 silences an infinite value."""
     heard = weights != 0
@@ -231,6 +233,7 @@ def _ipo(policy: Policy, reference: Policy, n: jax.Array, margin: jax.Array) -> 
     return (_margins(policy, reference) - margin) ** 2
 
 
+@one_program
 def _margins(policy: Policy, reference: Policy) -> jax.Array:
     """The log ratio at the best (axis 0) less that at the worst (axis 1), ``[K, K]``.
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bon_theory.arguments import Numbers, is_concrete, require, require_batches, scalar
-from bon_theory.numerics import safe_log
+from bon_theory.numerics import one_program, safe_log
 from bon_theory.policy import Policy, aligned
 from bon_theory.selection import best_of_n, worst_of_n
 
@@ -165,6 +165,7 @@ def discrete_pair_law(reference: Policy, n: jax.Array) -> PairLaw:
 _NEVER = -1e30  # stands for log 0 where an infinity would spoil a gradient
 
 
+@one_program
 def _log_pair_probs(reference: Policy, n: jax.Array) -> jax.Array:
     """The logarithm of the joint law ``[K, K]`` of an unbatched reference."""
     probs, rewards = reference.probs, reference.rewards

@@ -23,13 +23,14 @@ import jax
 import jax.numpy as jnp
 
 from bon_theory.alignment.pairs import PairLaw
-from bon_theory.numerics import log1p_quotient
+from bon_theory.numerics import log1p_quotient, one_program
 
 __all__ = ["log_ratio_between", "minimising_log_ratio"]
 
 _MOST_STEPS = 1000
 
 
+@one_program
 def minimising_log_ratio(law: PairLaw, margin: jax.Array, sft_weight: jax.Array) -> jax.Array:
     """The minimiser's log ratio ``[K]`` on the outcomes of ``law``, normalised."""
     mass = jnp.exp(law.log_mass)
@@ -64,6 +65,7 @@ def minimising_log_ratio(law: PairLaw, margin: jax.Array, sft_weight: jax.Array)
     return _normalised(jax.lax.custom_root(residual, guess, newton, tangent), law)
 
 
+@one_program
 def log_ratio_between(
     law: PairLaw, partner_mean: jax.Array, margin: jax.Array, sft_weight: jax.Array
 ) -> jax.Array:

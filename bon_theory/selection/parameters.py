@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bon_theory.arguments import Numbers, require_batches, scalar
+from bon_theory.numerics import one_program
 from bon_theory.policy import Policy, aligned, require_policy
 
 __all__ = [
@@ -98,12 +99,14 @@ def _from_centre(gaps: jax.Array, above: jax.Array) -> jax.Array:
     )
 
 
+@one_program
 def counts_as_zero(reference: Policy, temperature: jax.Array) -> jax.Array:
     """Whether the temperature is 0, or so small that derivatives in it could overflow."""
     extent = -jnp.min(rewards_below_top(reference), axis=-1, keepdims=True)
     return temperature <= jax.lax.stop_gradient(extent) * jnp.finfo(reference.dtype).eps ** 2
 
 
+@one_program
 def rewards_below_top(reference: Policy) -> jax.Array:
     """The rewards less the highest possible one; 0 for outcomes of probability zero."""
     possible = reference.log_probs > -jnp.inf

@@ -13,6 +13,7 @@ from bon_theory.distortion import (
     WinRateOptimal,
     WorstOfN,
 )
+from bon_theory.numerics import one_program
 from bon_theory.policy import Policy
 from bon_theory.selection.parameters import Real, aligned_parameters, float_limits
 
@@ -156,6 +157,7 @@ def top_fraction(reference: Policy, fraction: Numbers) -> Policy:
     return policy
 
 
+@one_program
 def _distort(reference: Policy, distortion: Distortion) -> Policy:
     """F_policy = H∘F, atom by atom."""
     log_ratio = distortion.log_ratio(reference.log_cdf_below, reference.log_cdf)

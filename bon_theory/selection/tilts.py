@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bon_theory.arguments import Numbers, require
-from bon_theory.numerics import safe_log
+from bon_theory.numerics import one_program, safe_log
 from bon_theory.policy import Policy
 from bon_theory.selection.parameters import (
     Real,
@@ -44,12 +44,7 @@ def exponential_tilt(reference: Policy, temperature: Numbers) -> Policy:
     reference, lam = aligned_parameters(
         reference, temperature=Real(temperature, at_least=0, finite=False)
     )
-    below_top, is_hard = rewards_below_top(reference), counts_as_zero(reference, lam)
-    at_top = jnp.where(below_top == 0, 0, -jnp.inf)
-    exponent = jnp.where(is_hard, at_top, below_top / jnp.where(is_hard, 1, lam))
-    log_probs, shape = reference.log_probs, exponent.shape
-    log_normaliser = jax.nn.logsumexp(log_probs + exponent, axis=-1, keepdims=True)
-    policy = reference.with_log_ratio(jnp.broadcast_to(exponent - log_normaliser, shape))
+    policy = _gibbs(reference, lam)
     if reference.continuous:
         require(
             lambda: np.asarray(policy.probs)[..., -1] < 1e-9,
@@ -88,6 +83,20 @@ def chi_squared_tilt(reference: Policy, strength: Numbers) -> Policy:
     """
     least = float(float_limits(reference).tiny)
     reference, beta = aligned_parameters(reference, strength=Real(strength, at_least=least))
+    return _clipped_linear(reference, beta)
+
+
+@one_program
+def _gibbs(reference: Policy, lam: jax.Array) -> Policy:
+    below_top, is_hard = rewards_below_top(reference), counts_as_zero(reference, lam)
+    at_top = jnp.where(below_top == 0, 0, -jnp.inf)
+    exponent = jnp.where(is_hard, at_top, below_top / jnp.where(is_hard, 1, lam))
+    log_normaliser = jax.nn.logsumexp(reference.log_probs + exponent, axis=-1, keepdims=True)
+    return reference.with_log_ratio(jnp.broadcast_to(exponent - log_normaliser, exponent.shape))
+
+
+@one_program
+def _clipped_linear(reference: Policy, beta: jax.Array) -> Policy:
     shape = jnp.broadcast_shapes(beta.shape, reference.rewards.shape)
     rewards = jnp.broadcast_to(rewards_below_top(reference), shape)
     probs = jnp.broadcast_to(reference.probs, shape)

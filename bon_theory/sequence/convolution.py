@@ -16,7 +16,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from bon_theory.numerics import safe_log
+from bon_theory.numerics import one_program, safe_log
 
 __all__ = ["log_convolution_power", "log_convolve", "log_sum"]
 
@@ -70,6 +70,7 @@ def log_convolution_power(a: jax.Array, exponent: int) -> jax.Array:
     return power
 
 
+@functools.partial(one_program, static_argnames="axis")
 def log_sum(x: jax.Array, axis: int) -> jax.Array:
     r""":math:`\log \sum e^x` along an axis; the gradient is finite where all terms are ``-inf``."""
     top = jax.lax.stop_gradient(jnp.max(x, axis=axis, keepdims=True))

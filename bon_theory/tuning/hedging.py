@@ -48,6 +48,7 @@ from bon_theory.arguments import (
     scalar,
     static_number,
 )
+from bon_theory.numerics import one_program
 from bon_theory.performance import expected_value
 from bon_theory.policy import Policy, require_policy
 from bon_theory.selection import best_of_poisson
@@ -58,7 +59,8 @@ from bon_theory.tuning.solve import RESOLVED, outcome_values, unresolved
 __all__ = ["Hedge", "hedge_mean_extra_draws", "hedge_n", "hedge_temperature"]
 
 _STEP = 0.2  # in log n
-_TEMPERATURES = 129
+_TEMPERATURES = 136
+_AT_ONCE = 8  # points of a grid; it has a multiple of them, so that none is left over
 _MAXIMA = 8  # so many of the highest are compared
 
 
@@ -176,7 +178,7 @@ def hedge_temperature(reference: Policy, true_reward: Numbers, *, n: Numbers) ->
 
     [K], HedgeTune for soft best-of-n. Tuning :math:`\lambda` is not covered by its theorem: soft
     best-of-n is not ordered by likelihood ratio in :math:`\lambda`, so that there may be several
-    local maxima. One that is narrower than a step of the grid, a 128th of it, can be missed: that
+    local maxima. One that is narrower than a step of the grid, a 135th of it, can be missed: that
     takes probabilities or gaps between rewards that differ by many powers of ten.
     """
     require_policy("reference", reference)
@@ -214,12 +216,14 @@ def _cooled(reference: Policy, x: jax.Array, end: jax.Array) -> jax.Array:
     return jnp.where(x == end, 0, 10 * _scale(reference) / jnp.expm1(x))
 
 
+@one_program
 def _deviation(reference: Policy) -> jax.Array:
     """The mean absolute deviation of the reward, a scale that heavy tails leave finite."""
     mean = jnp.sum(reference.probs * reference.rewards, axis=-1, keepdims=True)
     return jnp.sum(reference.probs * jnp.abs(reference.rewards - mean), axis=-1)
 
 
+@one_program
 def _scale(reference: Policy) -> jax.Array:
     """The range R of the proxy, or 1 where all its rewards are equal."""
     range_ = knobs.reward_range(reference)
@@ -239,7 +243,8 @@ _TILT = _Dial("temperature", "n", _cooled, knobs.TILT_TEMPERATURE.law)
 
 
 def _steps(end: float) -> np.ndarray:
-    return np.linspace(0.0, end, 2 + math.ceil(end / _STEP))
+    blocks = math.ceil((2 + end / _STEP) / _AT_ONCE)
+    return np.linspace(0.0, end, _AT_ONCE * blocks)
 
 
 def _hedge(
@@ -280,7 +285,7 @@ def _search(
         x = bracketed_root(lambda x: -with_slope(x)[1], *ends).x
         return x, *with_slope(x)
 
-    tried, slopes, errors = jax.lax.map(with_slope, grid, batch_size=8)
+    tried, slopes, errors = jax.lax.map(with_slope, grid, batch_size=_AT_ONCE)
     x, value, slope, error = jax.lax.map(top, _brackets(grid, tried, slopes))
     # What is colder than an unresolved temperature is not resolved either.
     ends = (table[np.array([0, -1])] for table in (grid, tried, slopes, jax.lax.cummax(errors)))

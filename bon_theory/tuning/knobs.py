@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from bon_theory.divergences import kl_divergence
+from bon_theory.numerics import one_program
 from bon_theory.performance import expected_reward, win_rate
 from bon_theory.policy import Policy
 from bon_theory.selection import best_of_n, exponential_tilt, soft_best_of_n
@@ -90,6 +91,7 @@ class Knob:
     attained: bool
 
 
+@one_program
 def reward_range(reference: Policy) -> jax.Array:
     """The range R of the rewards that have probability, a scale for temperatures."""
     possible = reference.log_probs > -jnp.inf
@@ -97,6 +99,7 @@ def reward_range(reference: Policy) -> jax.Array:
     return top - jnp.min(jnp.where(possible, reference.rewards, jnp.inf), axis=-1)
 
 
+@one_program
 def coldest(reference: Policy) -> jax.Array:
     r"""A temperature below which nothing changes, or nothing is resolved.
 

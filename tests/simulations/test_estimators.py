@@ -8,7 +8,7 @@ from scipy import stats
 
 from simulations import samplers
 from simulations.accumulate import Schedule
-from simulations.checks import check_mean
+from simulations.checks import check_histogram, check_mean
 from simulations.curves import all_n, compare
 from simulations.divergence_estimates import DIVERGENCES, divergence_from_counts
 from simulations.engine import simulate
@@ -106,6 +106,16 @@ def test_a_curve_is_the_simulations_of_each_n_with_the_same_key(select):
         for one, other in ((ours.reward, theirs.reward), (ours.win_rate, theirs.win_rate)):
             assert one.mean == pytest.approx(other.mean, abs=2e-6)
             assert one.std_error == pytest.approx(other.std_error, rel=1e-5)
+
+
+def test_the_counts_of_a_curve_follow_the_exact_laws_and_no_others():
+    race, schedule = samplers.worst_of_n(TIED, 19), Schedule(chunk_size=2048)
+    curve = all_n(jax.random.key(5), race, num_trials=60_000, schedule=schedule)
+    for n in (1, 2, 9, 19):
+        law, wrong = (np.array(discrete.worst_of_n(PROBS, REWARDS, m), float) for m in (n, n + 1))
+        assert curve[n - 1].num_trials == 60_000
+        assert check_histogram(f"n = {n}", curve[n - 1].counts, law).p_value > LEVEL
+        assert n > 9 or check_histogram("n + 1", curve[n - 1].counts, wrong).p_value < LEVEL
 
 
 def test_a_curve_does_not_depend_on_the_chunks():

@@ -20,11 +20,9 @@ from figures.output import FigureData, FigureFiles, command_line, float64, write
 from figures.style import (
     BOUND,
     COLORS,
-    DOUBLE_COLUMN,
     label,
-    new_figure,
-    panel_titles,
     shades,
+    side_by_side,
     styled,
     whole_ticks,
 )
@@ -117,14 +115,12 @@ def _gain(reference: bt.Policy, hard: jax.Array, n: jax.Array) -> jax.Array:
 @styled
 def draw(data: FigureData) -> Figure:
     """Three panels side by side."""
-    figure = new_figure(DOUBLE_COLUMN, 2.5)
-    axes = figure.subplots(1, 3)
-    _draw_temperatures(axes[0], data)
-    _draw_advantage(axes[1], data)
-    _draw_crossings(axes[2], data)
-    titles = ("what spends a KL budget", "softness at equal KL", "draws that softness needs")
-    panel_titles(dict(zip(axes, titles, strict=True)))
-    return figure
+    panels = {
+        "what spends a KL budget": _draw_temperatures,
+        "softness at equal KL": _draw_advantage,
+        "draws that softness needs": _draw_crossings,
+    }
+    return side_by_side(2.5, data, panels)
 
 
 def _draw_temperatures(ax: Axes, data: FigureData) -> None:

@@ -20,11 +20,9 @@ from figures.output import FigureData, FigureFiles, command_line, float64, write
 from figures.style import (
     BOUND,
     COLORS,
-    DOUBLE_COLUMN,
     label,
-    new_figure,
-    panel_titles,
     shades,
+    side_by_side,
     styled,
 )
 
@@ -133,12 +131,11 @@ def _overoptimization(noise: bt.Noise, n: np.ndarray) -> dict[str, np.ndarray]:
 @styled
 def draw(data: FigureData) -> Figure:
     """Two panels side by side."""
-    figure = new_figure(DOUBLE_COLUMN, 2.7)
-    left, right = figure.subplots(1, 2)
-    _draw_hedging(left, data)
-    _draw_overoptimization(right, data)
-    panel_titles({left: "hedging, toy true reward", right: "over-optimisation by best-of-n"})
-    return figure
+    panels = {
+        "hedging, toy true reward": _draw_hedging,
+        "over-optimisation by best-of-n": _draw_overoptimization,
+    }
+    return side_by_side(2.7, data, panels)
 
 
 def _draw_hedging(ax: Axes, data: FigureData) -> None:

@@ -19,11 +19,9 @@ from figures.output import FigureData, FigureFiles, Table, command_line, float64
 from figures.style import (
     BOUND,
     COLORS,
-    DOUBLE_COLUMN,
     label,
-    new_figure,
-    panel_titles,
     shades,
+    side_by_side,
     styled,
 )
 
@@ -149,14 +147,12 @@ def _tilts(coin: bt.Policy, temperatures: np.ndarray) -> Table:
 @styled
 def draw(data: FigureData) -> Figure:
     """Three panels."""
-    figure = new_figure(DOUBLE_COLUMN, 2.6)
-    axes = figure.subplots(1, 3)
-    _draw_draws(axes[0], data)
-    _draw_transition(axes[1], data)
-    _draw_cost(axes[2], data)
-    titles = ("draws needed", "phase transition", "reward at equal cost")
-    panel_titles(dict(zip(axes, titles, strict=True)))
-    return figure
+    panels = {
+        "draws needed": _draw_draws,
+        "phase transition": _draw_transition,
+        "reward at equal cost": _draw_cost,
+    }
+    return side_by_side(2.6, data, panels)
 
 
 def _draw_draws(ax: Axes, data: FigureData) -> None:

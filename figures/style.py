@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any, ParamSpec, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 import matplotlib
 import numpy as np
@@ -23,11 +23,13 @@ __all__ = [
     "panel_titles",
     "settings",
     "shades",
+    "side_by_side",
     "styled",
     "whole_ticks",
 ]
 
 P = ParamSpec("P")
+Data = TypeVar("Data")
 
 SINGLE_COLUMN, DOUBLE_COLUMN = 3.3, 6.75  # inches
 
@@ -112,6 +114,18 @@ def panel_titles(titles: Mapping[Axes, str]) -> None:
     """(a), (b), … and a title above each panel, flush left."""
     for letter, (ax, title) in zip("abcdefgh", titles.items(), strict=False):
         ax.set_title(f"({letter}) {title}", loc="left")
+
+
+def side_by_side(
+    height: float, data: Data, panels: Mapping[str, Callable[[Axes, Data], None]]
+) -> Figure:
+    """A figure two columns wide with one panel per title, each drawn from ``data``."""
+    figure = new_figure(DOUBLE_COLUMN, height)
+    axes = figure.subplots(1, len(panels))
+    for ax, draw_panel in zip(axes, panels.values(), strict=True):
+        draw_panel(ax, data)
+    panel_titles(dict(zip(axes, panels, strict=True)))
+    return figure
 
 
 def label(ax: Axes, text: str, xy: tuple[float, float], *, color: Any, **options: Any) -> None:

@@ -19,11 +19,9 @@ from figures.output import FigureData, FigureFiles, command_line, float64, write
 from figures.style import (
     BOUND,
     COLORS,
-    DOUBLE_COLUMN,
     label,
-    new_figure,
-    panel_titles,
     shades,
+    side_by_side,
     styled,
     whole_ticks,
 )
@@ -109,19 +107,12 @@ def _top_atom_estimate(atom: jax.Array) -> jax.Array:
 @styled
 def draw(data: FigureData) -> Figure:
     """Divergence over n; its gap and the win rates over the number of outcomes."""
-    figure = new_figure(DOUBLE_COLUMN, 2.55)
-    over_n, gap, win_rates = figure.subplots(1, 3)
-    _draw_over_n(over_n, data)
-    _draw_gap(gap, data)
-    _draw_win_rates(win_rates, data)
-    panel_titles(
-        {
-            over_n: "KL divergence (nats)",
-            gap: f"formula − exact, n = {N}",
-            win_rates: f"win rate, n = {N}",
-        }
-    )
-    return figure
+    panels = {
+        "KL divergence (nats)": _draw_over_n,
+        f"formula − exact, n = {N}": _draw_gap,
+        f"win rate, n = {N}": _draw_win_rates,
+    }
+    return side_by_side(2.55, data, panels)
 
 
 def _draw_over_n(ax: Axes, data: FigureData) -> None:

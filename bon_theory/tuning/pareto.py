@@ -18,9 +18,8 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from bon_theory.arguments import Numbers, require, require_batches, scalar
+from bon_theory.arguments import Numbers, require, require_batches, scalar, whole_number
 from bon_theory.divergences import kl_divergence, log_ratio
 from bon_theory.performance import expected_value
 from bon_theory.policy import Policy, aligned, require_policy
@@ -126,8 +125,9 @@ def choose_n_and_temperature(
         objective: ``"reward"``, or ``"win_rate"`` against the reference.
 
     Raises:
-        ValueError: ``kl`` is negative, ``max_n`` is not a positive integer, ``objective`` is
-            neither, or the nodes of a continuous reference are too coarse for a temperature tried.
+        ValueError: ``kl`` is negative, ``max_n`` is not a whole number of at least 1,
+            ``objective`` is neither, or the nodes of a continuous reference are too coarse for a
+            temperature tried.
 
     Example:
         >>> import bon_theory as bt
@@ -139,13 +139,12 @@ def choose_n_and_temperature(
 
     Derived here (docs/bounds.md for the order in the temperature).
     """
-    if isinstance(max_n, bool) or not isinstance(max_n, int | np.integer) or max_n < 1:
-        raise ValueError(f"max_n must be a positive integer, got {max_n!r}: the draws you can pay.")
+    max_n = whole_number("max_n", max_n)
     values = _values(reference, objective)
     budget = scalar("kl", kl, reference.dtype, at_least=0)
     require_batches("kl", budget.shape, reference.batch_shape)
     budget = jnp.broadcast_to(budget, jnp.broadcast_shapes(budget.shape, reference.batch_shape))
-    choice, resolved = _choose(reference, budget, values, int(max_n))
+    choice, resolved = _choose(reference, budget, values, max_n)
     require(lambda: resolved, lambda: unresolved("temperature", reference), resolved)
     return SoftChoice(*(jnp.where(resolved, field, jnp.nan) for field in choice))
 

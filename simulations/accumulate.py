@@ -31,10 +31,11 @@ from simulations.estimate import Estimate, merge_moments
 from simulations.random_bits import key_words
 
 _MAX_TRIALS = 2**32 - 1  # a trial is one 32-bit counter word
-_CHUNK = 2**16
-_DRAWS_IN_CHUNK = 2**26  # a hundredth of a second; steps of some seconds cannot be interrupted
+_CHUNK = 2**15
+_DRAWS_IN_CHUNK = 2**24
+_DRAWS_IN_STEP = 2**30  # per device: a second or two, which nothing can interrupt
 _TILE = 256  # trials whose moments are summed in float32; the rest is float64
-_ROUNDS = 16  # chunks per device and step
+_ROUNDS = 64  # chunks per device and step at most, after which devices wait for each other
 _AXIS = "trials"
 # AVX-512 doubles the rate of integer arithmetic; XLA takes half of it unless told. No effect on
 # other machines, nor on any result.
@@ -99,7 +100,7 @@ class Schedule:
 
     Attributes:
         chunk_size: trials in flight at a time on a device, rounded up to a multiple of 256; by
-            default 2¹⁶ (2²⁰ on an accelerator), fewer where trials have thousands of candidates.
+            default 2¹⁵ (2²⁰ on an accelerator), fewer where trials have thousands of candidates.
         mesh: devices to use, in any arrangement; all by default.
         checkpoint: file to go on from if it is there, and to keep up to date. A finished run's
             file answers at once, and is where a longer run starts. Written by the first process.
@@ -134,10 +135,10 @@ def accumulate(
     if not isinstance(plan.mesh, Mesh | None):
         raise ValueError(f"mesh must be a jax.sharding.Mesh, got {plan.mesh!r}: jax.make_mesh")
     flat = Mesh(np.ravel(jax.devices() if plan.mesh is None else plan.mesh.devices), (_AXIS,))
-    chunk_size = plan.chunk_size
+    chunk_size, draws = plan.chunk_size, tally.typical_draws
     if chunk_size is None:
-        largest = _CHUNK if flat.devices[0].platform == "cpu" else 16 * _CHUNK
-        chunk_size = max(largest // 64, min(largest, _DRAWS_IN_CHUNK // tally.typical_draws))
+        largest = _CHUNK if flat.devices[0].platform == "cpu" else 32 * _CHUNK
+        chunk_size = max(largest // 64, min(largest, _DRAWS_IN_CHUNK // draws))
     num_trials = whole_number(
         "num_trials", num_trials, at_most=_MAX_TRIALS, remedy="merge runs of several keys for more"
     )
@@ -147,6 +148,7 @@ def accumulate(
     # Plain arrays: every process has the same, and the mesh may be of any devices.
     words, tally = jax.tree.map(np.asarray, (key_words(key), tally))
     size = -(-min(chunk_size, num_trials) // _TILE) * _TILE
+    rounds = max(1, min(_ROUNDS, _DRAWS_IN_STEP // (size * draws)))
 
     file = None if plan.checkpoint is None else Path(plan.checkpoint)
     identity = {} if file is None else {"key": words.tolist(), "tally": checkpoints.describe(tally)}
@@ -158,7 +160,7 @@ def accumulate(
         )
     written = time.monotonic()
     while (done := totals.num_trials) < num_trials:
-        step = min(_ROUNDS * size * flat.size, num_trials - done)
+        step = min(rounds * size * flat.size, num_trials - done)
         counts, parts = _step(
             words, tally, np.uint32(done), np.uint32(step), mesh=flat, chunk_size=size
         )

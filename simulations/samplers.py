@@ -17,7 +17,7 @@ import math
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from scipy import optimize, stats
+from scipy import special
 
 from simulations.arguments import positive, whole_number
 from simulations.pessimism import PessimisticRejection, accept_chi_squared
@@ -111,7 +111,7 @@ def win_rate_optimal(reference: Ordered, strength: float) -> RankRace | ScoredRa
     """Best of N candidates, N ~ Poisson(c) given N ≥ 1, which is the win-rate-optimal policy."""
     strength = positive("strength", strength)
     sizes = np.arange(1, _poisson_range(strength))
-    cdf = (stats.poisson.cdf(sizes, strength) - math.exp(-strength)) / -math.expm1(-strength)
+    cdf = (special.pdtr(sizes, strength) - math.exp(-strength)) / -math.expm1(-strength)
     return _by_reward(reference, _random_count(cdf))
 
 
@@ -152,13 +152,9 @@ def chi_squared_tilt(reference: Ordered, strength: float) -> Rejection:
     reference. :func:`inference_time_pessimism` has to estimate ν, as whoever runs it does.
     """
     strength = positive("strength", strength)
-    rewards, weights = reference.reward_grid()
-
-    def excess(nu: float) -> float:
-        return float(weights @ np.maximum(rewards - nu, 0)) - strength
-
-    bracket = (rewards.min() - strength - 1, rewards.max())
-    nu = optimize.root_scalar(excess, bracket=bracket, xtol=1e-13).root
+    rewards, weights = (values[::-1] for values in reference.reward_grid())
+    # E(r − ν)₊ ≥ E(r − ν) over the k highest rewards, with equality where these are the r > ν.
+    nu = float(np.max((np.cumsum(weights * rewards) - strength) / np.cumsum(weights)))
     _check_acceptance(strength / (float(reference.max_reward) - nu), reference)
     return Rejection(reference.unordered(), jnp.float32(nu), accept_chi_squared)
 
@@ -252,7 +248,7 @@ def _fixed(n: int) -> CandidateCount:
 def _one_plus_poisson(mean_extra_draws: float) -> CandidateCount:
     mean_extra_draws = positive("mean_extra_draws", mean_extra_draws)
     return _random_count(
-        stats.poisson.cdf(np.arange(_poisson_range(mean_extra_draws)), mean_extra_draws)
+        special.pdtr(np.arange(_poisson_range(mean_extra_draws)), mean_extra_draws)
     )
 
 

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 
+from simulations import accumulate
 from simulations import checkpoint as checkpoints
 from simulations.engine import Simulation, simulate
 from simulations.references import discrete_reference, uniform_reward
@@ -131,7 +132,7 @@ def test_a_killed_run_loses_nothing_and_counts_nothing_twice(tmp_path):
     process.send_signal(signal.SIGKILL)
     process.communicate()
     done = int(checkpoints.load(file)[1]["num_trials"])
-    assert 5 * 4096 <= done < 50_000_000
+    assert 5 * 16_384 <= done < 50_000_000
 
     sampler, total = best_of_n(uniform_reward(), 7), done + 12_345
     resumed = simulate(jax.random.key(5), sampler, num_trials=total, checkpoint=file)
@@ -156,8 +157,32 @@ def test_progress_reaches_the_end():
     simulate(
         jax.random.key(1),
         soft_best_of_n(THREE, 5, 0.3),
-        num_trials=20_000,
+        num_trials=70_000,
         chunk_size=256,
         progress=lambda done, total: seen.append((done, total)),
     )
-    assert seen == [(4096 * k, 20_000) for k in range(1, 5)] + [(20_000, 20_000)]
+    assert seen == [(16_384 * k, 70_000) for k in range(1, 5)] + [(70_000, 70_000)]
+
+
+def test_steps_of_many_candidates_are_short(monkeypatch):
+    """Nothing can interrupt a step, so it has few trials where trials have many candidates."""
+    monkeypatch.setattr(accumulate, "_DRAWS_IN_STEP", 2**13)
+    seen: list[int] = []
+    simulate(
+        jax.random.key(1),
+        soft_best_of_n(THREE, 16, 0.3),
+        num_trials=1500,
+        chunk_size=256,
+        progress=lambda done, _: seen.append(done),
+    )
+    assert seen == [512, 1024, 1500]
+
+
+def test_the_engine_is_light():
+    """What SciPy's statistics take in memory, a seventh of the whole, is for checks only."""
+    process = start("""
+        import sys
+        import simulations.curves, simulations.engine, simulations.samplers
+        print([name for name in ("scipy.stats", "scipy.optimize") if name in sys.modules])
+    """)
+    assert process.communicate(timeout=60)[0] == "[]\n"

@@ -26,6 +26,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks import measure
 from benchmarks.monte_carlo_peers import PEERS, Work
@@ -38,10 +39,10 @@ from simulations.samplers import best_of_n, soft_best_of_n
 SENTENCE = (
     "per second on 2 cores, best-of-16 draws 600 M (K = 16), 450 M (K = 256) and "
     "2,000 M (uniform or Gaussian reward) candidates, soft best-of-16 450 M; averaged conditional "
-    "probabilities reach 1e-4 on every atom in a tenth of the time; all n to 1024 cost at most 3 "
-    "times the largest where selection is soft, and are as fast as a third of 2,000 M where it is "
-    "not; 10⁹ draws need at most 300 MB beside JAX itself; processor time is linear in trials; of "
-    "two processes each takes at most 1/1.5 of one alone"
+    "probabilities reach 1e-4 on every atom in a tenth of the time; the simulations of all n to "
+    "1024 cost at most 3 times the largest n alone; 10⁹ draws need at most 300 MB beside the "
+    "interpreter, JAX included; time is linear in trials; two processes are 1.8 times as fast as "
+    "one, each on one core"
 )
 ROOT = Path(__file__).parents[1]
 N = 16
@@ -156,18 +157,21 @@ def conditional(quick: bool, n: int) -> dict[str, float]:
 def every_n(quick: bool) -> dict[str, dict[str, float]]:
     """Processor time of one pass for n = 1, …, 1024 over that of n = 1024 alone."""
     largest, results = (64, {}) if quick else (1024, {})
-    for name in ("best, uniform reward", "best, Gaussian reward", "soft, Gaussian reward"):
-        race = sampler(works()[name], largest)
+    for name, work in works().items():
+        race = sampler(work, largest)
         trials = 2**18 if name.startswith("best") else 2**16
-
-        def cost(run: Callable[[], Any]) -> float:
-            run()
-            start = time.process_time()
-            run()
-            return time.process_time() - start
-
-        whole = cost(lambda race=race, s=trials: all_n(jax.random.key(0), race, num_trials=s))
-        alone = cost(lambda race=race, s=trials: simulate(jax.random.key(0), race, num_trials=s))
+        runs = {
+            "whole": lambda race=race, s=trials: all_n(jax.random.key(0), race, num_trials=s),
+            "alone": lambda race=race, s=trials: simulate(jax.random.key(0), race, num_trials=s),
+        }
+        costs: dict[str, list[float]] = {which: [] for which in runs}
+        for turn in range(2 if quick else 6):
+            for which, run in runs.items():
+                start = time.process_time()
+                run()
+                if turn:  # the first compiles
+                    costs[which].append(time.process_time() - start)
+        whole, alone = (statistics.median(costs[which]) for which in runs)
         results[name] = {
             "ratio": whole / alone,
             "million_per_processor_second": largest * trials / whole / 1e6,
@@ -230,37 +234,51 @@ def memory() -> dict[str, float]:
     )
 
 
-def processes(quick: bool) -> dict[str, float]:
-    """Processor time of one process over that of the slower of two, each held to one core."""
+def processes(quick: bool) -> dict[str, Any]:
+    """One process on one core against two, which share the trials or know nothing of each other.
+
+    The latter do twice the work: how much faster that is than one after the other is what the
+    machine has to give.
+    """
     trials = 2**22 if quick else 2**24
     program = """
-        import json, os, sys, time
+        import json, os, statistics, time
         os.sched_setaffinity(0, {{{index} % os.cpu_count()}})
         import jax
-        if {count} > 1:
+        if {together}:
             jax.config.update("jax_cpu_collectives_implementation", "gloo")
-            jax.distributed.initialize("127.0.0.1:{port}", {count}, {index})
+            jax.distributed.initialize("127.0.0.1:{port}", 2, {index})
         from simulations.engine import simulate
         from simulations.references import gaussian_reward
         from simulations.samplers import soft_best_of_n
         race = soft_best_of_n(gaussian_reward(), 16, 1.0)
         run = lambda: simulate(jax.random.key(0), race, num_trials={trials})
         run()
-        times = []
-        for _ in range(5):
-            start = time.process_time()
+        walls, processors = [], []
+        for _ in range(9):
+            wall, processor = time.perf_counter(), time.process_time()
             run()
-            times.append(time.process_time() - start)
-        print(json.dumps(min(times)))
+            walls.append(time.perf_counter() - wall)
+            processors.append(time.process_time() - processor)
+        print(json.dumps([statistics.median(walls), statistics.median(processors)]))
     """
-    seconds = {}
-    for count in (1, 2):
-        started = [
-            in_process(program.format(index=i, count=count, port=29_871, trials=trials))
-            for i in range(count)
-        ]
-        seconds[count] = max(last_line(process) for process in started)
-    return {"one_s": seconds[1], "two_s": seconds[2], "ratio": seconds[1] / seconds[2]}
+
+    def seconds(count: int, together: bool) -> NDArray[np.float64]:
+        """Wall and processor time of the slower process."""
+        form = {"together": together, "port": 29_871, "trials": trials}
+        started = [in_process(program.format(index=i, **form)) for i in range(count)]
+        return np.max([last_line(process) for process in started], axis=0)
+
+    one, two, apart = seconds(1, False), seconds(2, True), seconds(2, False)
+    return {
+        name: {
+            "one_s": one[k],
+            "two_s": two[k],
+            "ratio": one[k] / two[k],
+            "ratio_of_two_apart": 2 * one[k] / apart[k],
+        }
+        for k, name in enumerate(("wall", "processor"))
+    }
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
@@ -282,7 +300,6 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
             "memory": memory(),
             "processes": processes(chosen.quick),
         }
-    cores = os.cpu_count() or 1
     holds = {
         f"{name}: {wanted} M draws/s": results["rates"][name]["ours"]["million_per_second"]
         >= wanted
@@ -291,16 +308,12 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     for name, row in results["conditional"].items():
         holds[f"conditional probabilities, {name}: 10 times"] = row["ratio_given_others"] >= 10
     for name, row in results["every_n"].items():
-        if name.startswith("soft"):
-            holds[f"all n, {name}: 3 times"] = row["ratio"] <= 3
-        else:
-            holds[f"all n, {name}: 2,000/3 M draws/s"] = (
-                row["million_per_processor_second"] * cores >= WANTED[name] / 3
-            )
+        holds[f"all n, {name}: 3 times"] = row["ratio"] <= 3
     if not chosen.quick:
-        holds["300 MB"] = results["memory"]["over_jax_mb"] <= 300
+        holds["300 MB"] = results["memory"]["over_interpreter_mb"] <= 300
         holds["linear"] = results["linearity"]["r_squared"] > 0.999
-        holds["two processes: 1.5 times"] = results["processes"]["ratio"] >= 1.5
+        for clock, row in results["processes"].items():
+            holds[f"two processes, {clock} time: 1.8 times"] = row["ratio"] >= 1.8
     return measure.publish("monte_carlo", SENTENCE, holds, results, chosen)
 
 

@@ -142,7 +142,7 @@ def tuning_rows(results: Path) -> Iterator[tuple[str, str]]:
 
 
 def monte_carlo_rows(results: Path) -> Iterator[tuple[str, str]]:
-    """Best-of-16 simulated, in draws per second of all cores, beside other programs."""
+    """Best-of-16 in draws per second beside other programs; all n, memory, processes."""
     document = load(results, "monte_carlo")
     if document is None:
         yield "simulated candidate draws per second", "not measured yet"
@@ -151,6 +151,19 @@ def monte_carlo_rows(results: Path) -> Iterator[tuple[str, str]]:
     for work, methods in document["results"]["rates"].items():
         values = [f"{name} {row['million_per_second']:,.0f} M" for name, row in methods.items()]
         yield f"best-of-16, {work}: draws/s on {cores} cores", "; ".join(values)
+    ratios = (f"{work} {row['ratio']:.1f}" for work, row in document["results"]["every_n"].items())
+    yield "simulations of all n to 1024 in one pass, over n = 1024 alone", "; ".join(ratios)
+    memory = document["results"]["memory"]
+    yield (
+        "memory of 10⁹ draws",
+        f"{memory['over_interpreter_mb']:.0f} MB over the interpreter, {memory['over_jax_mb']:.0f} "
+        "MB over JAX once imported",
+    )
+    wall = document["results"]["processes"]["wall"]
+    yield (
+        "two processes over one, each on one core",
+        f"{wall['ratio']:.2f} times; two that share nothing {wall['ratio_of_two_apart']:.2f}",
+    )
 
 
 def filled(page: str, content: str) -> str:

@@ -12,7 +12,6 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from simulations.accumulate import Schedule, accumulate, moments
@@ -59,12 +58,11 @@ def all_n(
         )
     largest, reference = int(sampler.count.minimum), sampler.reference
     totals = accumulate(key, EveryN(sampler, largest), num_trials=num_trials, schedule=schedule)
-    counts = totals.counts.reshape(largest, reference.num_outcomes)
-    columns = np.split(np.arange(len(totals.averages)), largest)
-    averages = [tuple(totals.averages[column] for column in part) for part in columns]
+    counts, averages = totals.counts.reshape(largest, -1), totals.averages
+    size = len(averages) // largest
     return tuple(
-        Simulation(each, *reference.summarise(each, values))
-        for each, values in zip(counts, averages, strict=True)
+        Simulation(each, *reference.summarise(each, averages[k * size : (k + 1) * size]))
+        for k, each in enumerate(counts)
     )
 
 

@@ -35,7 +35,8 @@ _CHUNK = 2**15
 _DRAWS_IN_CHUNK = 2**24
 _DRAWS_IN_STEP = 2**30  # per device: a second or two, which nothing can interrupt
 _TILE = 256  # trials whose moments are summed in float32; the rest is float64
-_ROUNDS = 64  # chunks per device and step at most, after which devices wait for each other
+_ROUNDS = 256  # chunks per device and step at most; processes meet after a step, for some 10 ms
+_MOMENTS_IN_STEP = 2**21  # per device
 _AXIS = "trials"
 # AVX-512 doubles the rate of integer arithmetic; XLA takes half of it unless told. No effect on
 # other machines, nor on any result.
@@ -148,11 +149,13 @@ def accumulate(
     # Plain arrays: every process has the same, and the mesh may be of any devices.
     words, tally = jax.tree.map(np.asarray, (key_words(key), tally))
     size = -(-min(chunk_size, num_trials) // _TILE) * _TILE
-    rounds = max(1, min(_ROUNDS, _DRAWS_IN_STEP // (size * draws)))
+    parts, room = _moments_of_chunk(tally, size)
+    rounds = max(1, min(room, _DRAWS_IN_STEP // (size * draws)))
 
     file = None if plan.checkpoint is None else Path(plan.checkpoint)
     identity = {} if file is None else {"key": words.tolist(), "tally": checkpoints.describe(tally)}
-    totals = _resume(file, identity, tally)
+    nothing = Totals(np.zeros(tally.num_counts, np.int64), np.zeros(parts.shape[:2]), 0)
+    totals = _resume(file, identity, nothing)
     if totals.num_trials > num_trials:
         raise ValueError(
             f"num_trials must be at least the {totals.num_trials} that {file} already holds, got "
@@ -198,15 +201,17 @@ def _add(totals: Totals, counts: Array, parts: Array, num_trials: int) -> Totals
     )
 
 
-def _resume(checkpoint: Path | None, identity: dict[str, Any], tally: Tally) -> Totals:
+def _moments_of_chunk(tally: Tally, chunk_size: int) -> tuple[jax.ShapeDtypeStruct, int]:
+    """The shape of a chunk's moments, and the number of chunks that a step has room for."""
+    kinds = ((2,), jnp.uint32), ((chunk_size,), jnp.uint32), ((chunk_size,), jnp.bool_)
+    arguments = (jax.ShapeDtypeStruct(*kind) for kind in kinds)
+    parts = jax.eval_shape(type(tally).__call__, tally, *arguments)[1]
+    return parts, max(1, min(_ROUNDS, _MOMENTS_IN_STEP // max(1, parts.size)))
+
+
+def _resume(checkpoint: Path | None, identity: dict[str, Any], nothing: Totals) -> Totals:
     """The totals of the checkpoint if there is one, else of no trials."""
-    index = jnp.zeros(_TILE, jnp.uint32)
-    parts = jax.eval_shape(type(tally).__call__, tally, index[:2], index, index == 0)[1]
-    arrays = {
-        "num_trials": np.array(0),
-        "counts": np.zeros(tally.num_counts, np.int64),
-        "moments": np.zeros(parts.shape[:2]),
-    }
+    arrays = {f.name: np.asarray(getattr(nothing, f.name)) for f in dataclasses.fields(nothing)}
     if checkpoint is not None and jax.process_index() == 0 and checkpoint.exists():
         arrays = checkpoints.load(checkpoint, identity)[1]
     if checkpoint is not None and jax.process_count() > 1:  # the file is the first process's
@@ -248,16 +253,13 @@ def _device_step(
     stride = jnp.uint32(num_devices * chunk_size)
     own = lax.axis_index(_AXIS).astype(jnp.uint32) * jnp.uint32(chunk_size)
 
-    def chunk(index: Array) -> tuple[Array, Array]:
-        places = own + index * stride + jnp.arange(chunk_size, dtype=jnp.uint32)
-        return tally(words, first + places, places < num_trials)
-
     def add(index: Array, totals: tuple[Array, Array]) -> tuple[Array, Array]:
-        counts, parts = chunk(index)
+        places = own + index * stride + jnp.arange(chunk_size, dtype=jnp.uint32)
+        counts, parts = tally(words, first + places, places < num_trials)
         return totals[0] + counts, totals[1].at[index].set(parts)
 
-    counts, parts = jax.eval_shape(chunk, jnp.uint32(0))
-    start = (jnp.zeros(counts.shape, jnp.int32), jnp.zeros((_ROUNDS, *parts.shape), jnp.float32))
+    parts, room = _moments_of_chunk(tally, chunk_size)
+    start = jnp.zeros(tally.num_counts, jnp.int32), jnp.zeros((room, *parts.shape), jnp.float32)
     rounds = (jnp.maximum(num_trials, own) - own + stride - jnp.uint32(1)) // stride
     counts, parts = lax.fori_loop(jnp.uint32(0), rounds, add, start)
     # Every process gets everything, [3, V, T], in the order of trials.

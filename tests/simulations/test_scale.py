@@ -132,7 +132,7 @@ def test_a_killed_run_loses_nothing_and_counts_nothing_twice(tmp_path):
     process.send_signal(signal.SIGKILL)
     process.communicate()
     done = int(checkpoints.load(file)[1]["num_trials"])
-    assert 5 * 16_384 <= done < 50_000_000
+    assert 5 * 65_536 <= done < 50_000_000
 
     sampler, total = best_of_n(uniform_reward(), 7), done + 12_345
     resumed = simulate(jax.random.key(5), sampler, num_trials=total, checkpoint=file)
@@ -157,11 +157,11 @@ def test_progress_reaches_the_end():
     simulate(
         jax.random.key(1),
         soft_best_of_n(THREE, 5, 0.3),
-        num_trials=70_000,
+        num_trials=270_000,
         chunk_size=256,
         progress=lambda done, total: seen.append((done, total)),
     )
-    assert seen == [(16_384 * k, 70_000) for k in range(1, 5)] + [(70_000, 70_000)]
+    assert seen == [(65_536 * k, 270_000) for k in range(1, 5)] + [(270_000, 270_000)]
 
 
 def test_steps_of_many_candidates_are_short(monkeypatch):

@@ -26,7 +26,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks import measure
 from benchmarks.monte_carlo_peers import PEERS, Work
@@ -263,11 +262,11 @@ def processes(quick: bool) -> dict[str, Any]:
         print(json.dumps([statistics.median(walls), statistics.median(processors)]))
     """
 
-    def seconds(count: int, together: bool) -> NDArray[np.float64]:
+    def seconds(count: int, together: bool) -> list[float]:
         """Wall and processor time of the slower process."""
         form = {"together": together, "port": 29_871, "trials": trials}
         started = [in_process(program.format(index=i, **form)) for i in range(count)]
-        return np.max([last_line(process) for process in started], axis=0)
+        return [max(both) for both in zip(*map(last_line, started), strict=True)]
 
     one, two, apart = seconds(1, False), seconds(2, True), seconds(2, False)
     return {

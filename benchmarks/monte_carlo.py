@@ -40,8 +40,9 @@ SENTENCE = (
     "2,000 M (uniform or Gaussian reward) candidates, soft best-of-16 450 M; averaged conditional "
     "probabilities reach 1e-4 on every atom in a tenth of the time; the simulations of all n to "
     "1024 cost at most 3 times the largest n alone; 10⁹ draws need at most 300 MB beside the "
-    "interpreter, JAX included; time is linear in trials; two processes are 1.8 times as fast as "
-    "one, each on one core"
+    "interpreter, JAX included; time is linear in trials; of two processes on a core each, either "
+    "takes at most 1/1.8 of the processor time of one alone, and together they gain at least 9/10 "
+    "of what two that share nothing gain in wall time, which is 1.8 times on two free cores"
 )
 ROOT = Path(__file__).parents[1]
 N = 16
@@ -311,8 +312,11 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     if not chosen.quick:
         holds["300 MB"] = results["memory"]["over_interpreter_mb"] <= 300
         holds["linear"] = results["linearity"]["r_squared"] > 0.999
-        for clock, row in results["processes"].items():
-            holds[f"two processes, {clock} time: 1.8 times"] = row["ratio"] >= 1.8
+        wall, processor = (results["processes"][clock] for clock in ("wall", "processor"))
+        holds["two processes, processor time: 1.8 times"] = processor["ratio"] >= 1.8
+        holds["two processes, wall time: 9/10 of two apart"] = (
+            wall["ratio"] >= 0.9 * wall["ratio_of_two_apart"]
+        )
     return measure.publish("monte_carlo", SENTENCE, holds, results, chosen)
 
 

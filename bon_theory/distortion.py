@@ -48,7 +48,6 @@ def _width(log_a: jax.Array, log_b: jax.Array) -> jax.Array:
     return jnp.where(both, 0, -jnp.exp(log_b) * jnp.expm1(jnp.where(both, 0, log_a - log_b)))
 
 
-@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class BestOfN:
     r"""The maximum of :math:`n` draws: :math:`H(u) = u^n` ([G] §2, [B] Lemma 1)."""
@@ -62,7 +61,6 @@ class BestOfN:
         return self.n * log_u
 
 
-@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class WorstOfN:
     r"""The minimum of :math:`n` draws: :math:`H(u) = 1 - (1-u)^n`."""
@@ -76,7 +74,6 @@ class WorstOfN:
         return log1mexp(self.n * log1mexp(log_u))
 
 
-@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class BestOfPoisson:
     r"""The best of :math:`1 + \mathrm{Poisson}(\mu)` draws: :math:`H(u) = u e^{\mu(u-1)}` ([K])."""
@@ -94,7 +91,6 @@ class BestOfPoisson:
         return log_u + self.mean_extra_draws * jnp.expm1(log_u)
 
 
-@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class WinRateOptimal:
     r"""The best win rate at its KL: :math:`H(u) = \frac{e^{cu} - 1}{e^c - 1}` ([G] Theorem 1).
@@ -122,7 +118,6 @@ class WinRateOptimal:
         return jnp.where(log_upper < from_below, from_above, jnp.minimum(from_below, 0))
 
 
-@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TopFraction:
     r"""The law conditioned on its top fraction: :math:`H(u) = \max(0, 1 - (1-u)/q)`."""

@@ -8,16 +8,15 @@ Outcomes have the whole numbers of words that they were given, so the law drawn 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from numpy.typing import ArrayLike, NDArray
 
 from simulations.estimate import Estimate
+from simulations.pytree import pytree
 
 _BITS = 32
 
@@ -38,8 +37,7 @@ class Summary(Protocol):
     def reward_grid(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
 
 
-@partial(
-    jax.tree_util.register_dataclass,
+@pytree(
     data_fields=["splits", "rewards", "ranks", "outcomes", "source"],
     meta_fields=[],
 )

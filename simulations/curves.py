@@ -8,9 +8,7 @@ curve move together, and differences are known far better than from separate run
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -18,6 +16,7 @@ from simulations.accumulate import Schedule, accumulate, moments
 from simulations.engine import Simulation
 from simulations.estimate import Estimate
 from simulations.processes import Race, Sampler
+from simulations.pytree import pytree
 from simulations.records import EveryN
 
 
@@ -123,7 +122,7 @@ def compare(
     return Comparison(rewards, differences, tuple(ratios))
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["samplers"], meta_fields=[])
+@pytree(data_fields=["samplers"], meta_fields=[])
 @dataclass(frozen=True)
 class _Pairs:
     """The tally of each sampler's reward, and of its distance from the first's."""

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -16,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from simulations.accumulate import Progress, Schedule, accumulate, moments
 from simulations.estimate import Estimate
 from simulations.processes import Sampler
+from simulations.pytree import pytree
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Simulation:
         return Estimate.from_counts(self.counts, values)
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["sampler"], meta_fields=[])
+@pytree(data_fields=["sampler"], meta_fields=[])
 @dataclass(frozen=True)
 class Picks:
     """The tally of picked outcomes, and of what their reference wants averaged."""

@@ -9,13 +9,12 @@ tilt of ν̂, averaged over the first draws: another law than the tilt of ν, by
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from simulations.processes import Rejection, draw_words, materialised
+from simulations.pytree import pytree
 from simulations.random_bits import derived_key
 from simulations.references import Reference
 from simulations.variates import unit_interval
@@ -29,9 +28,7 @@ def accept_chi_squared(reference: Reference, words: Array, noise: Array, nu: Arr
     return unit_interval(noise) * span <= reference.reward(words) - nu
 
 
-@partial(
-    jax.tree_util.register_dataclass, data_fields=["reference", "n", "strength"], meta_fields=[]
-)
+@pytree(data_fields=["reference", "n", "strength"], meta_fields=[])
 @dataclass(frozen=True)
 class PessimisticRejection:
     """n draws for the normaliser, then fresh ones until one is accepted.

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
 import jax
@@ -27,6 +26,7 @@ from jax import Array, lax
 from numpy.typing import NDArray
 
 from simulations.estimate import Estimate
+from simulations.pytree import pytree
 from simulations.random_bits import derived_key, threefry_words
 from simulations.references import Reference
 
@@ -37,8 +37,7 @@ Score = Callable[[Reference, Array, Array, Array], Array]
 """``(reference, words, noise, parameter) -> score`` (or whether to accept), elementwise."""
 
 
-@partial(
-    jax.tree_util.register_dataclass,
+@pytree(
     data_fields=["minimum", "thresholds"],
     meta_fields=["block"],
 )
@@ -74,8 +73,7 @@ class CandidateCount:
         return (jnp.max(counts) + jnp.uint32(self.block - 1)) // jnp.uint32(self.block)
 
 
-@partial(
-    jax.tree_util.register_dataclass,
+@pytree(
     data_fields=["reference", "count"],
     meta_fields=["lowest"],
 )
@@ -127,8 +125,7 @@ class RankRace:
         return self.reference.spread_ties(best, lots)
 
 
-@partial(
-    jax.tree_util.register_dataclass,
+@pytree(
     data_fields=["reference", "count", "parameter"],
     meta_fields=["score"],
 )
@@ -197,8 +194,7 @@ def _finish(race: Race, key: Array, trials: Array) -> Array:
     )
 
 
-@partial(
-    jax.tree_util.register_dataclass,
+@pytree(
     data_fields=["reference", "parameter"],
     meta_fields=["accept"],
 )

@@ -14,10 +14,9 @@ variance is no theorem; it is smaller by orders of magnitude where no single can
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import reduce
 from typing import Literal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 from simulations.accumulate import Schedule, accumulate, moments
 from simulations.estimate import Estimate
 from simulations.processes import ScoredRace, draw_words, materialised
+from simulations.pytree import pytree
 from simulations.references import DiscreteReference, Reference
 from simulations.samplers import best_of_n, soft_best_of_n
 
@@ -131,8 +131,7 @@ def _variance_ratio(conditional: Estimate) -> float:
     return single / conditional.variance if conditional.variance > 0 else float("inf")
 
 
-@partial(
-    jax.tree_util.register_dataclass,
+@pytree(
     data_fields=["reference", "n", "scores", "rewards"],
     meta_fields=["hard"],
 )
@@ -201,8 +200,7 @@ class _Conditional:
         return lax.fori_loop(jnp.uint32(0), steps, step, start)
 
 
-@partial(
-    jax.tree_util.register_dataclass,
+@pytree(
     data_fields=["reference", "n", "scores", "rewards", "probs", "inverse_temperature"],
     meta_fields=[],
 )

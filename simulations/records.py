@@ -9,13 +9,13 @@ same words whenever it is asked), and nothing but records is looked up and added
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial, reduce
+from functools import reduce
 
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from simulations.processes import Race, materialised
+from simulations.pytree import pytree
 
 _TILE = 512  # trials that are drawn again at a time
 _FLAGS = 32  # in a word
@@ -27,7 +27,7 @@ Totals = tuple[Array, Array]
 """Histograms, ``[B, K]`` int32; Σ(x − c) and Σ(x − c)² about centres c, ``[B, 2, V]`` float32."""
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["race"], meta_fields=["largest"])
+@pytree(data_fields=["race"], meta_fields=["largest"])
 @dataclass(frozen=True)
 class EveryN:
     """The tally of outcomes, and of what the reference wants averaged, after every draw.

@@ -14,9 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -25,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from simulations.alias import AliasTable, alias_table
 from simulations.arguments import whole_number
 from simulations.estimate import Estimate
+from simulations.pytree import pytree
 from simulations.random_bits import high_product
 from simulations.variates import exponential_quantile, gaussian_quantile, unit_interval
 
@@ -33,8 +32,7 @@ _MOST_BINS, _BINS = 2**20, "bins of the rank are leading bits of a word"
 _COMPARE_ALL = 32  # up to here K comparisons fuse into the draw and beat any table
 
 
-@partial(
-    jax.tree_util.register_dataclass,
+@pytree(
     data_fields=["thresholds", "rewards", "level_thresholds", "outcomes"],
     meta_fields=["num_outcomes"],
 )
@@ -171,8 +169,7 @@ def discrete_reference(probs: ArrayLike, rewards: ArrayLike) -> DiscreteReferenc
     )
 
 
-@partial(
-    jax.tree_util.register_dataclass,
+@pytree(
     data_fields=[],
     meta_fields=["quantile", "max_reward", "num_outcomes"],
 )

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
@@ -26,6 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from simulations.arguments import whole_number
 from simulations.estimate import Estimate
+from simulations.pytree import pytree
 from simulations.random_bits import derived_key, threefry_words
 from simulations.variates import unit_interval
 
@@ -35,7 +35,7 @@ _LARGEST_TOTAL = 2**24  # up to here float32 knows whole numbers
 _ROUNDING = 1e-6  # of sums of probabilities
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["rows", "levels"], meta_fields=[])
+@pytree(data_fields=["rows", "levels"], meta_fields=[])
 @dataclass(frozen=True)
 class Chain:
     """A Markov reference whose symbols earn whole numbers; made by :func:`markov_chain`.
@@ -104,8 +104,7 @@ def markov_chain(initial: ArrayLike, transition: ArrayLike, levels: ArrayLike) -
     return Chain(jnp.asarray(sums, jnp.float32), jnp.asarray(whole, jnp.int32))
 
 
-@partial(
-    jax.tree_util.register_dataclass,
+@pytree(
     data_fields=["chain", "key", "trials", "starts", "same_start"],
     meta_fields=["size"],
 )
@@ -183,8 +182,7 @@ class Block:
         return np.arange(law.size, dtype=np.float64) + lowest, law
 
 
-@partial(
-    jax.tree_util.register_dataclass,
+@pytree(
     data_fields=["chain"],
     meta_fields=["length", "by", "num_outcomes"],
 )
@@ -246,8 +244,7 @@ class SequenceOutcomes:
         return totals
 
 
-@partial(
-    jax.tree_util.register_dataclass,
+@pytree(
     data_fields=["reference", "rules"],
     meta_fields=["block_length"],
 )

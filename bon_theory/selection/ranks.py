@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
+import jax
 import numpy as np
 
 from bon_theory.arguments import Numbers, require
@@ -42,7 +46,7 @@ def best_of_n(reference: Policy, n: Numbers) -> Policy:
     [G] §2; [B] Lemma 1.
     """
     reference, count = aligned_parameters(reference, n=Real(n, at_least=1))
-    return _distort(reference, BestOfN(count))
+    return _distort(BestOfN, reference, count)
 
 
 def worst_of_n(reference: Policy, n: Numbers) -> Policy:
@@ -61,7 +65,7 @@ def worst_of_n(reference: Policy, n: Numbers) -> Policy:
     The losing side of [G]'s contrastive pairs, §4.
     """
     reference, count = aligned_parameters(reference, n=Real(n, at_least=1))
-    return _distort(reference, WorstOfN(count))
+    return _distort(WorstOfN, reference, count)
 
 
 def best_of_poisson(reference: Policy, mean_extra_draws: Numbers) -> Policy:
@@ -87,7 +91,7 @@ def best_of_poisson(reference: Policy, mean_extra_draws: Numbers) -> Policy:
     reference, mu = aligned_parameters(
         reference, mean_extra_draws=Real(mean_extra_draws, at_least=0)
     )
-    return _distort(reference, BestOfPoisson(mu))
+    return _distort(BestOfPoisson, reference, mu)
 
 
 def win_rate_optimal(reference: Policy, strength: Numbers) -> Policy:
@@ -116,7 +120,7 @@ def win_rate_optimal(reference: Policy, strength: Numbers) -> Policy:
     [G] Theorem 1; the mixture over the number of draws is derived here.
     """
     reference, c = aligned_parameters(reference, strength=Real(strength, at_least=0))
-    return _distort(reference, WinRateOptimal(c))
+    return _distort(WinRateOptimal, reference, c)
 
 
 def top_fraction(reference: Policy, fraction: Numbers) -> Policy:
@@ -144,7 +148,7 @@ def top_fraction(reference: Policy, fraction: Numbers) -> Policy:
     """
     least = float(float_limits(reference).tiny)
     reference, q = aligned_parameters(reference, fraction=Real(fraction, at_least=least, at_most=1))
-    policy = _distort(reference, TopFraction(q))
+    policy = _distort(TopFraction, reference, q)
     if reference.continuous:
         require(
             lambda: np.abs(np.asarray(policy.probs).sum(-1) - 1) < 1e-6,
@@ -157,9 +161,12 @@ def top_fraction(reference: Policy, fraction: Numbers) -> Policy:
     return policy
 
 
-@one_program
-def _distort(reference: Policy, distortion: Distortion) -> Policy:
+@functools.partial(one_program, static_argnames="distort")
+def _distort(
+    distort: Callable[[jax.Array], Distortion], reference: Policy, parameter: jax.Array
+) -> Policy:
     """F_policy = H∘F, atom by atom."""
+    distortion = distort(parameter)
     log_ratio = distortion.log_ratio(reference.log_cdf_below, reference.log_cdf)
     log_cdf = distortion.log_cdf(reference.log_cdf)
     below = log_cdf if reference.continuous else distortion.log_cdf(reference.log_cdf_below)

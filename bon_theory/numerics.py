@@ -102,7 +102,7 @@ def cumulative_log_sum(x: jax.Array, *, reverse: bool = False) -> jax.Array:
 
 def _cumulative_log_sum(x: jax.Array) -> jax.Array:
     size = x.shape[-1]
-    width = min(size, _BLOCK)
+    width = max(1, min(size, _BLOCK))
     blocks = -(-size // width)
     padding = [(0, 0)] * (x.ndim - 1) + [(0, blocks * width - size)]
     rows = jnp.pad(x, padding, constant_values=_NOTHING).reshape(*x.shape[:-1], blocks, 1, width)

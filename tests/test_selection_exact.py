@@ -161,6 +161,13 @@ def test_temperature_limits_are_the_hard_rule_and_the_reference() -> None:
         np.testing.assert_allclose(at_infinity, reference, rtol=1e-13, atol=1e-13)
 
 
+@pytest.mark.parametrize("temperature", [0.0, 0.5, math.inf])
+def test_a_single_outcome_is_always_selected(temperature: float) -> None:
+    only = bt.Policy.from_probs([1.0], [0.7])
+    for select in (bt.soft_best_of_n, bt.exponential_race, bt.soft_best_of_poisson):
+        assert select(only, 3.0, temperature).log_probs.tolist() == pytest.approx([0], abs=1e-14)
+
+
 @pytest.mark.parametrize(
     ("dtype", "placeholder", "accuracy"), [(np.float64, -1e16, 1e-15), (np.float32, -1e4, 1e-6)]
 )

@@ -91,7 +91,7 @@ def race_log_weights(reference: Policy, temperature: jax.Array) -> tuple[jax.Arr
 
 def _from_centre(gaps: jax.Array, above: jax.Array) -> jax.Array:
     """Signed sums ``[..., K]`` of the ``gaps [..., K - 1]`` between the centre and each reward."""
-    nothing = jnp.zeros_like(gaps[..., :1])
+    nothing = jnp.zeros((*gaps.shape[:-1], 1), gaps.dtype)
     upwards = jnp.cumsum(jnp.where(above, gaps, 0), axis=-1)
     downwards = jnp.cumsum(jnp.where(above, 0, gaps)[..., ::-1], axis=-1)[..., ::-1]
     return jnp.concatenate([nothing, upwards], axis=-1) - jnp.concatenate(

@@ -17,6 +17,8 @@ FLOORS = [
     "reward_cdf",
     "policy",
     "distortion",
+    "race_lattice",
+    "race_derivative",
     "race",
     "uniform_race",
     "selection",

@@ -68,8 +68,9 @@ def soft_best_of_n(
         [0.261558, 0.337852, 0.40059]
 
     [V] Lemma 1 for the expectation; the integral is derived here (:mod:`bon_theory.race`). Costs
-    ``O(K S)`` with ``S`` about four nodes per unit of :math:`\log w`, in constant memory; a tiny
-    temperature that separates all K rewards therefore costs ``O(K²)``.
+    ``O(K S)`` at every temperature, in constant memory: ``S`` is the number of nodes, at least four
+    per unit of :math:`\log t`, over the 40 units or so in which an outcome is neither sure to wait
+    nor sure to have rung. ``vmap`` takes laws of more than 256 outcomes one at a time.
     Differentiable once.
     """
     reference, count, lam = aligned_parameters(

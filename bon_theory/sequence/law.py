@@ -221,9 +221,7 @@ class SequenceLaw:
         Each block is drawn from the reference given what was kept before it, and selected by its
         own reward; with ``look_ahead`` by its reward plus the value of the state in which it ends
         (:func:`bon_theory.sequence.look_ahead`). Soft best-of-n on thousands of levels takes under
-        a second while their range is below about :math:`10^3\lambda`, seconds at
-        :math:`10^4\lambda` and a minute or more beyond :math:`10^5\lambda`, the longest for n
-        between 1 and 2.
+        a second at any temperature and number of draws.
 
         Args:
             selection: any of the library's, such as ``bt.soft_best_of_n``.

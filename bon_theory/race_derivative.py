@@ -34,7 +34,8 @@ def join(by_probs: jax.Array, by_weights: jax.Array, by_parameter: jax.Array) ->
 
 def split(vector: jax.Array, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The three parts of a vector."""
-    return *vector[:-1].reshape(2, *shape), vector[-1]
+    by_probs, by_weights = vector[:-1].reshape(2, *shape)
+    return by_probs, by_weights, vector[-1]
 
 
 class _Total(NamedTuple):

@@ -13,9 +13,10 @@ from bon_theory.sequence.large_deviations import (
     necessary_log_n,
 )
 from bon_theory.sequence.lattice import Lattice
-from bon_theory.sequence.law import SequenceLaw, Stretch
+from bon_theory.sequence.law import SequenceLaw
 from bon_theory.sequence.look_ahead import look_ahead, optimum
 from bon_theory.sequence.markov import MarkovChain
+from bon_theory.sequence.stretch import Stretch
 
 __all__ = [
     "Lattice",

@@ -17,7 +17,7 @@ import numpy as np
 
 from bon_theory.arguments import Numbers, require_batches, scalar
 from bon_theory.numerics import log1p_quotient, log_expm1_quotient, one_program
-from bon_theory.policy import Policy, aligned
+from bon_theory.policy import Policy, aligned, require_policy
 from bon_theory.quadrature import absolute_sum
 
 __all__ = [
@@ -50,6 +50,8 @@ def log_ratio(policy: Policy, reference: Policy) -> jax.Array:
 
     Standard.
     """
+    require_policy("policy", policy)
+    require_policy("reference", reference)
     if policy.num_outcomes != reference.num_outcomes or policy.continuous != reference.continuous:
         raise ValueError(
             "policy and reference must be laws on the same outcomes, got "
@@ -118,6 +120,7 @@ def renyi_divergence(policy: Policy, reference: Policy, order: Numbers) -> jax.A
 
     [M] for best-of-n: :math:`[\alpha\log n - \log(\alpha(n-1)+1)]/(\alpha-1)`.
     """
+    require_policy("policy", policy)
     alpha = scalar("order", order, policy.dtype, at_least=0, finite=False)[..., None]
     batches = jnp.broadcast_shapes(policy.batch_shape, reference.batch_shape)
     require_batches("order", alpha.shape[:-1], batches)
@@ -294,7 +297,6 @@ def f_divergence(
     return jnp.sum(jnp.where(outside, missing, inside), axis=-1)
 
 
-@one_program
 def _terms(policy: Policy, reference: Policy) -> tuple[jax.Array, jax.Array, jax.Array]:
     ell = log_ratio(policy, reference)
     laws = aligned(policy, reference)

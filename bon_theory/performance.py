@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bon_theory.arguments import Numbers, float_array, require, require_batches
-from bon_theory.policy import Policy, aligned
+from bon_theory.policy import Policy, aligned, require_policy
 
 __all__ = ["expected_reward", "expected_value", "win_rate"]
 
@@ -18,7 +18,7 @@ def expected_reward(policy: Policy) -> jax.Array:
     r""":math:`E_P\,r = \sum_y P(y)\, r(y)`, one number per batch element.
 
     Raises:
-        ValueError: never; the policy's constructor has checked everything.
+        ValueError: ``policy`` is not a :class:`Policy`.
 
     Example:
         >>> import bon_theory as bt
@@ -28,6 +28,7 @@ def expected_reward(policy: Policy) -> jax.Array:
 
     [V] §3; [Gao].
     """
+    require_policy("policy", policy)
     return jnp.sum(policy.probs * policy.rewards, axis=-1)
 
 
@@ -48,6 +49,7 @@ def expected_value(policy: Policy, values: Numbers) -> jax.Array:
 
     Standard; the proxy/true setting is [Gao], [K].
     """
+    require_policy("policy", policy)
     values = float_array("values", values)
     if values.shape[-1] != policy.num_outcomes:
         raise ValueError(
@@ -97,6 +99,8 @@ def win_rate(
             f"ties must be 'half', 'win' or 'loss', got {ties!r}: choose how a tie counts."
         )
     share = shares[ties]
+    require_policy("policy", policy)
+    require_policy("opponent", opponent)
     if policy.num_outcomes != opponent.num_outcomes or policy.continuous != opponent.continuous:
         raise ValueError(
             f"policy and opponent must be laws on the same outcomes, got {policy.num_outcomes} and "

@@ -8,8 +8,10 @@ outcome k at that node over its integral :math:`I_k` and q(k | s) the share of o
           dh_s = \partial_M h\, d\log M_s + \partial_n h\, dn, \qquad
           d\log M_s = \sum_k q(k|s)\,[d\log\pi_k - X_{sk}\,d\log w_k] .
 
-While k waits, p and q are a function of s times one of k; see :mod:`bon_theory.race_lattice`.
-Derived here.
+While k waits, p and q are a function of s times one of k; see :mod:`bon_theory.race_lattice`. Where
+M is near one, it is its complement that is differentiated, as :math:`\sum \pi\,d\log\pi = 0`:
+then :math:`\pi_k (e^{-X} - 1)/M` stands before :math:`d\log\pi_k`, and nothing cancels that a
+large n would magnify. Derived here.
 """
 
 from __future__ import annotations
@@ -50,6 +52,7 @@ class _Total(NamedTuple):
 
     def plus(self, log_terms: jax.Array, x: jax.Array) -> _Total:
         """The sum with further terms, over all axes."""
+        log_terms = jnp.where(x == 0, _LEAST, log_terms)
         log_scale = jnp.maximum(self.log_scale, jnp.max(log_terms))
         added = jnp.sum(jnp.exp(log_terms - log_scale) * x)
         return _Total(log_scale, self.value * jnp.exp(self.log_scale - log_scale) + added)
@@ -86,19 +89,28 @@ class Derivative:
         """The derivative along ``tangent``."""
         lattice = self.lattice
         d_log_probs, d_log_weights, d_parameter = split(tangent, self.log_ratio.shape)
+        log_rates = lattice.log_probs + lattice.log_weights
         by_probs = _from_each_on(lattice.log_probs, d_log_probs)
-        by_weights = _from_each_on(lattice.log_probs + lattice.log_weights, d_log_weights)
+        by_weights = _from_each_on(log_rates, d_log_weights)
+        by_lost_probs = _from_each_on(log_rates, d_log_probs)
+        rung = jnp.cumsum(jnp.sum(jnp.exp(lattice.log_probs) * d_log_probs, axis=1))
+        rung = jnp.concatenate([jnp.zeros(1, rung.dtype), rung])
 
         def visit(carry: Any, block: Block) -> Any:
             totals, waited = carry
 
             def over_outcomes(chunk: Any, d_log_m: jax.Array) -> jax.Array:
                 x, share, _ = self.kernels(block, chunk)
-                terms = _row(d_log_probs, chunk) - x * _row(d_log_weights, chunk)
-                return d_log_m + jnp.sum(share * terms, axis=2)
+                terms = self.moved(block, chunk, x, share) * _row(d_log_probs, chunk)
+                return d_log_m + jnp.sum(terms - share * x * _row(d_log_weights, chunk), axis=2)
 
-            d_log_m = _at(by_probs, block.past).times(-block.log_m)
-            d_log_m -= _at(by_weights, block.past).times(block.s - block.log_m)
+            log_x = block.s - block.log_m
+            lost = _at(by_lost_probs, block.past).times(log_x) + rung[block.first] * jnp.exp(
+                -block.log_m
+            )
+            kept = _at(by_probs, block.past).times(-block.log_m)
+            d_log_m = jnp.where(block.near_one, -lost, kept)
+            d_log_m -= _at(by_weights, block.past).times(log_x)
             d_log_m = lattice.over_chunks(block, over_outcomes, d_log_m)
             by_log_m, by_parameter = self.slopes(block)
             d_height = by_log_m * d_log_m + by_parameter * d_parameter
@@ -125,7 +137,7 @@ class Derivative:
         log_rates = lattice.log_probs + lattice.log_weights
 
         def visit(carry: Any, block: Block) -> Any:
-            to_log_probs, to_log_weights, to_parameter, waited, waited_x = carry
+            to_log_probs, to_log_weights, to_parameter, rung, waited, lost, waited_x = carry
 
             def over_outcomes(chunk: Any, to_height: jax.Array) -> jax.Array:
                 _, _, weights = self.kernels(block, chunk)
@@ -139,26 +151,37 @@ class Derivative:
 
             def over_nodes(chunk: Any, totals: Any) -> Any:
                 x, share, weights = self.kernels(block, chunk)
+                moved = self.moved(block, chunk, x, share)
+                shared = jnp.sum(moved * to_log_m[:, :, None], axis=(0, 1))
                 share *= to_log_m[:, :, None]
-                shared = jnp.sum(share, axis=(0, 1))
-                lost = jnp.sum(x * (share + weights * _row(received, chunk)), axis=(0, 1))
-                before = waited.times(lattice.log_probs[chunk])
+                slowed = jnp.sum(x * (share + weights * _row(received, chunk)), axis=(0, 1))
+                before = waited.times(lattice.log_probs[chunk]) - lost.times(log_rates[chunk])
                 before_x = -waited_x.times(log_rates[chunk])
                 return (
                     totals[0].at[chunk].set(block.resume(chunk, totals[0], before) + shared),
-                    totals[1].at[chunk].set(block.resume(chunk, totals[1], before_x) - lost),
+                    totals[1].at[chunk].set(block.resume(chunk, totals[1], before_x) - slowed),
                 )
 
             totals = lattice.over_chunks(block, over_nodes, (to_log_probs, to_log_weights))
             to_parameter += jnp.sum(to_height * by_parameter)
-            waited = waited.plus(-block.log_m, to_log_m)
-            return *totals, to_parameter, waited, waited_x.plus(block.s - block.log_m, to_log_m)
+            near = jnp.where(block.near_one, to_log_m, 0)
+            far = jnp.where(block.near_one, 0, to_log_m)
+            rung = rung.at[block.first].add(jnp.sum(near * jnp.exp(-jnp.maximum(block.log_m, -1))))
+            waited = waited.plus(-block.log_m, far)
+            log_x = block.s - block.log_m
+            lost, waited_x = lost.plus(log_x, near), waited_x.plus(log_x, to_log_m)
+            return *totals, to_parameter, rung, waited, lost, waited_x
 
         zeros, zero = jnp.zeros_like(received), _Total.zero(nothing)
-        carry, end = lattice.fold(visit, (zeros, zeros, jnp.zeros_like(nothing), zero, zero))
-        to_log_probs, to_log_weights, to_parameter, waited, waited_x = carry
+        rung = jnp.zeros(received.shape[0] + 1, received.dtype)
+        start = (zeros, zeros, jnp.zeros_like(nothing), rung, zero, zero, zero)
+        carry, end = lattice.fold(visit, start)
+        to_log_probs, to_log_weights, to_parameter, rung, waited, lost, waited_x = carry
+        to_the_end = waited.times(lattice.log_probs) - lost.times(log_rates)
+        to_log_probs = jnp.where(end.waits, to_the_end, to_log_probs)
+        after = jnp.cumsum(rung[::-1])[::-1][1:, None]  # at nodes where the chunk has rung
         return join(
-            jnp.where(end.waits, waited.times(lattice.log_probs), to_log_probs),
+            to_log_probs - jnp.exp(lattice.log_probs) * after,
             jnp.where(end.waits, -waited_x.times(log_rates), to_log_weights),
             to_parameter,
         )
@@ -176,6 +199,11 @@ class Derivative:
         log_weight += block.height[:, :, None]
         # A share is at most one; where M underflows nothing is left to be shared.
         return tile.x, jnp.exp(jnp.minimum(log_share, 0)), jnp.exp(log_weight - tile.x)
+
+    def moved(self, block: Block, chunk: Any, x: jax.Array, share: jax.Array) -> jax.Array:
+        """The derivative of log M in log π, ``[R, S, C]``, by way of its complement near one."""
+        probs = jnp.exp(_row(self.lattice.log_probs, chunk) - block.log_m[:, :, None])
+        return jnp.where(block.near_one[:, :, None], probs * jnp.expm1(-x), share)
 
     def slopes(self, block: Block) -> tuple[jax.Array, jax.Array]:
         """The partial derivatives of log g at the nodes, ``[R, S]`` each."""

@@ -16,6 +16,7 @@ the integrand is a pure exponential, whose sum is a geometric series that the ne
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -78,6 +79,11 @@ class Block(NamedTuple):
     log_waited: jax.Array  # log Σ e^{s - start} g over earlier nodes
     log_m: jax.Array  # [R, S] log M
     height: jax.Array  # [R, S] log(g(M) e^{s - start}) + log of the node's quadrature weight
+
+    @property
+    def near_one(self) -> jax.Array:
+        """Where M is had from its complement, ``[R, S]``."""
+        return self.log_m > -math.log(2)
 
     def resume(self, chunk: Any, total: jax.Array, waited: jax.Array) -> jax.Array:
         """A chunk's total over earlier nodes, ``[C]``: if it waited until now, ``waited``."""

@@ -119,3 +119,22 @@ def test_hundreds_of_impossible_outcomes_do_no_harm(possible: slice) -> None:
     expected = bt.soft_best_of_n(few, 16.0, 0.5).log_probs
     np.testing.assert_allclose(log_probs[possible], expected, rtol=1e-13, atol=1e-15)
     assert certificate < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("dtype", "n", "accuracy"),
+    [(np.float64, 1e13, 1e-12), (np.float64, 1e20, 1e-12), (np.float32, 1e7, 2e-6)],
+)
+@pytest.mark.parametrize("size", [3, K])
+def test_with_many_candidates_gradients_are_those_of_the_tilt(
+    size: int, dtype: Any, n: float, accuracy: float
+) -> None:
+    rng = np.random.default_rng(size)
+    logits, rewards = rng.normal(size=(2, size)).astype(dtype)
+
+    def reward(select: Any, logits: Any) -> Any:
+        return bt.expected_reward(select(bt.Policy.from_logits(logits, rewards)))
+
+    expected = jax.grad(lambda x: reward(lambda law: bt.exponential_tilt(law, 0.5), x))(logits)
+    slope = jax.jit(jax.grad(lambda x: reward(lambda law: bt.soft_best_of_n(law, n, 0.5), x)))
+    np.testing.assert_allclose(slope(logits), expected, atol=accuracy)

@@ -113,4 +113,8 @@ MODULES: dict[str, ModuleType] = {
         language_model,
     )
 }
-EVERY = pytest.mark.parametrize("name", MODULES)
+# Those whose data take ten seconds and more to compile.
+SLOW = {"bonbon", "bounds", "choosing", "sequences"}
+EVERY = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in MODULES]
+)

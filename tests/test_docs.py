@@ -59,7 +59,18 @@ def python_blocks(page: Path) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
 
 
-@pytest.mark.parametrize("page", [p for p in RUN if python_blocks(p)], ids=relative)
+# Those that compile for more than ten seconds.
+LONG = {"alignment.md", "choosing.md", "continuous-rewards.md", "sequences.md"}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=relative(page), marks=[pytest.mark.slow] * (page.name in LONG))
+        for page in RUN
+        if python_blocks(page)
+    ],
+)
 def test_the_python_of_a_page_runs_and_gives_what_it_promises(page: Path):
     names: dict[str, Any] = {}  # one namespace per page, as a reader would type it in
     for block in python_blocks(page):

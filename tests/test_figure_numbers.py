@@ -104,6 +104,7 @@ def test_families_keep_their_known_places() -> None:
     np.testing.assert_allclose(data("families")["win_rate_optimal"]["shortfall"], 0, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_bonbon_starts_at_ipo_best_of_n_and_ends_at_best_of_n() -> None:
     found = data("bonbon")
     sweep, by_n = found[f"bonbon_{bonbon.N}"], found["by_n"]
@@ -115,6 +116,7 @@ def test_bonbon_starts_at_ipo_best_of_n_and_ends_at_best_of_n() -> None:
     assert found["flow_ipo_best_of_n"]["win_rate"].max() > 0.96  # the flow overshoots
 
 
+@pytest.mark.slow
 def test_softness_pays_beyond_a_fifth_of_the_square() -> None:
     table = data("choosing")["crossings"]
     np.testing.assert_allclose(table["n"] / (table["hard"] ** 2 / 5), 1, atol=0.26)
@@ -176,6 +178,7 @@ def test_the_caption_follows_the_results() -> None:
     assert "7 parameters" in language_model.data(changed).caption
 
 
+@pytest.mark.slow
 def test_whole_sequences_need_exponentially_many_draws_and_blocks_do_not() -> None:
     table = data("sequences")["draws"]
 
@@ -190,6 +193,7 @@ def test_whole_sequences_need_exponentially_many_draws_and_blocks_do_not() -> No
     assert n(16, 64) < 4 * n(16, 16)
 
 
+@pytest.mark.slow
 def test_no_law_of_sequences_exceeds_the_tilts() -> None:
     def least_kl(reward: np.ndarray) -> np.ndarray:  # log 2 - entropy, of coins
         return np.log(2) + reward * np.log(reward) + (1 - reward) * np.log1p(-reward)

@@ -287,6 +287,7 @@ def large_law(size: int) -> tuple[np.ndarray, np.ndarray]:
     return probs / np.float32(probs.sum(dtype=np.float64)), rewards.astype(np.float32)
 
 
+@pytest.mark.slow
 def test_ten_million_outcomes() -> None:
     size, n = 10_000_000, 64
     probs, rewards = large_law(size)
@@ -304,6 +305,7 @@ def test_ten_million_outcomes() -> None:
     assert abs(kl - expected) <= SCALE["best_of_n, K = 10⁷, n = 64: KL (absolute)"]
 
 
+@pytest.mark.slow
 def test_a_million_soft_outcomes() -> None:
     """Equal outcomes on a grid: the law of the uniform reward, but for 1/K² = 1e-12."""
     size, n, temperature = 1_000_000, 64, 0.1

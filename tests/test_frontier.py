@@ -166,6 +166,7 @@ def test_a_few_more_draws_do_not_help_but_many_do():
     assert float(few.temperature) == 0.0
 
 
+@pytest.mark.slow
 def test_a_choice_is_differentiated_with_its_n_held():
     """Within the budget of draws, and where hard best-of-4 leaves some of the nats."""
     probs, rewards = (jnp.array(x) for x in TERNARY)

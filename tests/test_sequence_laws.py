@@ -145,6 +145,7 @@ def test_the_draws_of_symbols():
     assert float(sequence.n_for_kl_from_optimum(law, 0.1, 1.0)) == pytest.approx(2.990, abs=5e-4)
 
 
+@pytest.mark.slow
 def test_draws_at_the_ends():
     reference_kl = float(approach(BLOCKS, 1.0, 1.0))
     assert sequence.n_for_kl_from_optimum(BLOCKS, 1.01 * reference_kl, 1.0) == 1
@@ -171,6 +172,7 @@ DETOUR = sequence.SequenceLaw.markov(
 )
 
 
+@pytest.mark.slow
 def test_the_draws_of_blocks_that_pass_by_the_optimum():
     budget, temperature = 0.19655, 0.5
     n = float(sequence.n_for_kl_from_optimum(DETOUR, budget, temperature))

@@ -57,7 +57,7 @@ FUNCTIONALS = {
 GRADIENTS = {
     "best_of_n in logits": 1e-5,
     "best_of_n in n": 1e-6,
-    "soft_best_of_n in logits": 5e-4,  # terms of order n cancel
+    "soft_best_of_n in logits": 1e-5,
     "soft_best_of_n in n": 1e-6,
     "soft_best_of_n in temperature": 2e-3,
 }

@@ -123,7 +123,13 @@ def test_hundreds_of_impossible_outcomes_do_no_harm(possible: slice) -> None:
 
 @pytest.mark.parametrize(
     ("dtype", "n", "accuracy"),
-    [(np.float64, 1e13, 1e-12), (np.float64, 1e20, 1e-12), (np.float32, 1e7, 2e-6)],
+    [
+        (np.float64, 1e13, 1e-12),
+        (np.float64, 1e20, 1e-12),
+        (np.float64, 1e200, 1e-12),
+        (np.float32, 1e7, 2e-6),
+        (np.float32, 1e30, 2e-6),
+    ],
 )
 @pytest.mark.parametrize("size", [3, K])
 def test_with_many_candidates_gradients_are_those_of_the_tilt(

@@ -190,7 +190,9 @@ def _race(
     log_weights, is_hard = race_log_weights(reference, temperature)
     race = jnp.vectorize(log_ratio, signature="(k),(k),()->(k)")
     soft_ratio = race(reference.log_probs, log_weights, parameter[..., 0])
-    hard_ratio = hard(parameter).log_ratio(reference.log_cdf_below, reference.log_cdf)
+    # The derivative of the branch not taken must not overflow.
+    of_ranks = hard(jnp.where(is_hard, parameter, 1))
+    hard_ratio = of_ranks.log_ratio(reference.log_cdf_below, reference.log_cdf)
     # A loop over nodes cannot pass NaN on.
     unknown = jnp.isnan(parameter) | jnp.isnan(temperature)
     for array in (log_weights, reference.log_probs):

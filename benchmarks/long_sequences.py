@@ -23,7 +23,8 @@ from bon_theory import sequence
 SENTENCE = (
     "exact soft best-of-n over sequences of 512 symbols out of 16, in blocks of any length, i.i.d. "
     "or Markov, takes at most 1 s per (n, λ) after compilation, for n up to 1e15 and λ down to a "
-    "thousandth of a symbol's range of rewards, in float64 on 2 cores; so does the reference's law"
+    "thousandth of a symbol's range of rewards, in float64 on 2 cores; so does the reference's "
+    "law; real n below 2, which needs four times the nodes, takes at most 2 s"
 )
 LENGTH, NUM_SYMBOLS = 512, 16
 BLOCK_LENGTHS = (1, 16, 64, 512)
@@ -90,13 +91,18 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     lengths = tuple(b for b in BLOCK_LENGTHS if b <= length)
     rows = run(length, lengths, chosen.repeats)
     slowest = max(row["seconds"] for row in rows)
+    slowest_whole = max(row["seconds"] for row in rows if row["n"] >= 2)
     slowest_law = max(row["law_seconds"] for row in rows)
     finite = all(np.isfinite(row["kl"] + row["kl_from_optimum"]) for row in rows)
     return measure.publish(
         "long_sequences",
         SENTENCE,
-        {"a point within 1 s": slowest <= 1, "a law within 1 s": slowest_law <= 1}
-        | {"finite": finite},
+        {
+            "a point within 1 s": slowest_whole <= 1,
+            "real n below 2 within 2 s": slowest <= 2,
+            "a law within 1 s": slowest_law <= 1,
+            "finite": finite,
+        },
         {
             "length": length,
             "num_symbols": NUM_SYMBOLS,

@@ -200,6 +200,9 @@ def test_no_law_of_sequences_exceeds_the_tilts() -> None:
 
     cost, tilts = data("sequences")["cost"], data("sequences")["tilts"]
     np.testing.assert_allclose(tilts["kl"], least_kl(tilts["reward"]), rtol=1e-9, atol=1e-14)
-    assert np.all(cost["kl"] > least_kl(cost["reward"]))
+    # Laws of one coin are tilts; longer blocks waste some of the divergence.
+    one, floor = cost["length"] == 1, least_kl(cost["reward"])
+    np.testing.assert_allclose(cost["kl"][one], floor[one], rtol=1e-12)
+    assert np.all(cost["kl"][~one] > floor[~one] * (1 + 1e-9))
     transition = data("sequences")["transition"]
     assert np.all(transition["kl_from_optimum"] >= transition["limit"] - 1e-12)

@@ -332,11 +332,16 @@ class Policy:
 
 
 def require_policy(name: str, value: Policy) -> None:
-    """Raise ``ValueError`` unless ``value`` is a policy."""
+    """Raise ``ValueError`` unless ``value`` is a policy in a precision that is switched on."""
     if not isinstance(value, Policy):
         raise ValueError(
             f"{name} must be a Policy, got {type(value).__name__}: "
             "make one with Policy.from_probs, from_logits, from_samples or from_quantile."
+        )
+    if value.dtype != jax.dtypes.canonicalize_dtype(value.dtype):
+        raise ValueError(
+            f"{name} must be in a precision that is switched on, got {value.dtype} while "
+            "jax_enable_x64 is off: switch it on again, or make the policy anew in float32."
         )
 
 

@@ -357,6 +357,19 @@ def test_a_number_too_large_for_the_precision_is_refused() -> None:
         bt.best_of_n(law, 1e39)
 
 
+@pytest.mark.parametrize(
+    "use", [lambda law: bt.soft_best_of_n(law, 2.0, 0.5), lambda law: bt.kl_divergence(law, law)]
+)
+def test_a_law_in_a_precision_since_switched_off_is_refused(use: Callable[[Any], Any]) -> None:
+    with (
+        jax.enable_x64(False),
+        pytest.raises(
+            ValueError, match=r"must be in a precision .*float64.* jax_enable_x64 is off"
+        ),
+    ):
+        use(REFERENCE)
+
+
 def test_opponents_with_other_rewards_are_refused() -> None:
     one = bt.Policy.from_probs([0.5, 0.5], rewards=[0.0, 1.0])
     other = bt.Policy.from_probs([0.5, 0.5], rewards=[1.0, 0.0])

@@ -6,6 +6,7 @@ Temperatures from one at which all 600 outcomes race at once to one at which eac
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -76,6 +77,14 @@ def test_far_apart_they_are_ranked(name: str, n: float) -> None:
     assert log_error(np.asarray(soft), np.asarray(hard)) < 1e-12
 
 
+def test_tied_placeholders_are_selected_equally() -> None:
+    rng = np.random.default_rng(0)
+    rewards = np.concatenate([rng.random(300), rng.choice([-1e9, -2e9, -3e9], size=300)])
+    log_probs, _ = _selected(np.zeros(K), rewards, 8.5, 0.013)
+    for placeholder in (-1e9, -2e9, -3e9):
+        assert np.ptp(np.asarray(log_probs)[rewards == placeholder]) == 0
+
+
 def test_laws_of_many_outcomes_may_be_batched() -> None:
     ns, temperatures = np.asarray([1.5, 16.0]), np.asarray([0.25, 64.0])
     batch = [np.stack([LAWS[name][i] for name in LAWS][:2]) for i in (0, 1)]
@@ -84,30 +93,59 @@ def test_laws_of_many_outcomes_may_be_batched() -> None:
         np.testing.assert_allclose(row, law(name, n, temperature), rtol=1e-14, atol=1e-14)
 
 
+@pytest.mark.parametrize("temperature", [8 / 5, 8 / 6, 8 / 7])
+@pytest.mark.parametrize("n", [2.0, 16.0])
+def test_chunks_that_are_ringing_are_not_skipped(n: float, temperature: float) -> None:
+    """Two whole chunks, the last of which rings where a block of nodes ends, far above the rest."""
+    rewards = np.where(LEVELS < 64, 200.0 - LEVELS // 4, -LEVELS // 8)
+    log_probs, certificate = _selected(np.zeros(K), rewards, n, temperature)
+    expected = soft_many.log_law(np.full(K, -np.log(K)), rewards / temperature, n, step=1 / 8)
+    assert certificate < 1e-12
+    assert log_error(np.asarray(log_probs), expected) < 1e-12
+
+
 DIRECTION = RNG.normal(size=(2, K))
+WEIGHTS = RNG.normal(size=K) / K
+DIFFERENTIATED = {
+    "uneven": LAWS["uneven"],
+    # The highest two chunks have rung, and are seldom drawn, while M is still near one.
+    "a tiny best": (
+        _normalised(RNG.normal(size=K) - 41.0 * (LEVELS >= K - 64)),
+        RNG.permutation(LEVELS) / K + 32.0 * (LEVELS >= K - 64),
+    ),
+}
 
 
-@jax.jit
-def _kl(at: jax.Array) -> jax.Array:
-    """KL at (distance moved in logits and rewards, n, λ)."""
-    log_probs, rewards = LAWS["uneven"]
+def _functionals(at: Any, log_probs: Any, rewards: Any) -> jax.Array:
+    """KL and a sum over all log-ratios at (distance moved in logits and r/λ, log n, λ)."""
     reference = bt.Policy.from_logits(
-        log_probs + at[0] * DIRECTION[0], rewards + at[0] * DIRECTION[1]
+        log_probs + at[0] * DIRECTION[0], rewards + at[0] * at[2] * DIRECTION[1]
     )
-    return bt.kl_divergence(bt.soft_best_of_n(reference, at[1], at[2]), reference)
+    policy = bt.soft_best_of_n(reference, jnp.exp(at[1]), at[2])
+    return jnp.stack(
+        [bt.kl_divergence(policy, reference), bt.log_ratio(policy, reference) @ WEIGHTS]
+    )
 
 
-_slopes: Any = jax.jit(lambda at: (jax.grad(_kl)(at), jax.jacfwd(_kl)(at)))
+_values: Any = jax.jit(_functionals)
+_slopes: Any = jax.jit(lambda *at: (jax.jacrev(_functionals)(*at), jax.jacfwd(_functionals)(*at)))
 
 
-@pytest.mark.parametrize("temperature", [0.25, 16.0])
-def test_derivatives_among_many_are_those_of_differences(temperature: float) -> None:
-    at = np.asarray([0.0, 6.5, temperature])
-    backward, forward = map(np.asarray, _slopes(at))
-    np.testing.assert_allclose(forward, backward, rtol=1e-9)
-    steps = 1e-5 * np.eye(3)
-    differences = [float(_kl(at + step) - _kl(at - step)) / 2e-5 for step in steps]
-    np.testing.assert_allclose(backward, differences, rtol=1e-6, atol=1e-7)
+@pytest.mark.parametrize("temperature", [0.25, 0.64, 1.0, 16.0])
+@pytest.mark.parametrize("n", [1.5, 6.5, 1e3, 1e17, 1e20])
+@pytest.mark.parametrize("name", DIFFERENTIATED)
+def test_derivatives_among_many_are_those_of_differences(
+    name: str, n: float, temperature: float
+) -> None:
+    at = np.asarray([0.0, np.log(n), temperature])
+    law = DIFFERENTIATED[name]
+    backward, forward = map(np.asarray, _slopes(at, *law))
+    np.testing.assert_allclose(forward, backward, rtol=1e-9, atol=1e-12)
+    steps = 1e-5 * np.diag([1, 1, temperature])
+    differences = [
+        (_values(at + step, *law) - _values(at - step, *law)) / (2 * step.sum()) for step in steps
+    ]
+    np.testing.assert_allclose(backward, np.transpose(differences), rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("possible", [slice(0, 2), slice(K - 2, K), slice(300, 302)])
@@ -119,6 +157,18 @@ def test_hundreds_of_impossible_outcomes_do_no_harm(possible: slice) -> None:
     expected = bt.soft_best_of_n(few, 16.0, 0.5).log_probs
     np.testing.assert_allclose(log_probs[possible], expected, rtol=1e-13, atol=1e-15)
     assert certificate < 1e-12
+
+
+@jax.jit
+def _reward_slopes(logits: Any, rewards: Any, n: Any) -> Any:
+    """Derivatives of the expected reward in the logits, soft best-of-n's and the tilt's."""
+
+    def rewards_of_both(logits: Any) -> Any:
+        law = bt.Policy.from_logits(logits, rewards)
+        both = bt.soft_best_of_n(law, n, 0.5), bt.exponential_tilt(law, 0.5)
+        return jnp.stack([bt.expected_reward(policy) for policy in both])
+
+    return jax.jacrev(rewards_of_both)(logits)
 
 
 @pytest.mark.parametrize(
@@ -137,10 +187,5 @@ def test_with_many_candidates_gradients_are_those_of_the_tilt(
 ) -> None:
     rng = np.random.default_rng(size)
     logits, rewards = rng.normal(size=(2, size)).astype(dtype)
-
-    def reward(select: Any, logits: Any) -> Any:
-        return bt.expected_reward(select(bt.Policy.from_logits(logits, rewards)))
-
-    expected = jax.grad(lambda x: reward(lambda law: bt.exponential_tilt(law, 0.5), x))(logits)
-    slope = jax.jit(jax.grad(lambda x: reward(lambda law: bt.soft_best_of_n(law, n, 0.5), x)))
-    np.testing.assert_allclose(slope(logits), expected, atol=accuracy)
+    soft, tilt = _reward_slopes(logits, rewards, np.asarray(n, dtype))
+    np.testing.assert_allclose(soft, tilt, atol=accuracy)

@@ -76,10 +76,10 @@ def race_log_weights(reference: Policy, temperature: jax.Array) -> tuple[jax.Arr
     ascending = jnp.take_along_axis(rewards, order, axis=-1)
     gaps = jnp.diff(ascending, axis=-1) / positive
     cut = jnp.minimum(gaps, longest)
-    above = ascending[..., 1:] > centre
+    above, tied = ascending[..., 1:] > centre, ascending[..., 1:] == ascending[..., :-1]
     direct = (ascending - centre) / positive
     # Beyond a cut gap a position is the sum of gaps on the way from the centre.
-    bridged = _from_centre(cut, above)
+    bridged = _equal_where(tied, _from_centre(cut, above))
     is_cut = _from_centre((gaps > longest).astype(dtype), above) != 0
     log_weights = jnp.where(is_cut, bridged, direct)
     inverse = jnp.argsort(order, axis=-1)
@@ -97,6 +97,15 @@ def _from_centre(gaps: jax.Array, above: jax.Array) -> jax.Array:
     return jnp.concatenate([nothing, upwards], axis=-1) - jnp.concatenate(
         [downwards, nothing], axis=-1
     )
+
+
+def _equal_where(tied: jax.Array, x: jax.Array) -> jax.Array:
+    """``x [..., K]``, rounded alike where an entry is ``tied [..., K - 1]`` with the one before."""
+    tied = jnp.pad(tied, [(0, 0)] * (tied.ndim - 1) + [(1, 0)])
+    index = jnp.broadcast_to(jnp.arange(x.shape[-1]), x.shape)
+    first = jax.lax.cummax(jnp.where(tied, 0, index), axis=x.ndim - 1)
+    # The difference of such near numbers is exact; each keeps its own derivative.
+    return x + jax.lax.stop_gradient(jnp.take_along_axis(x, first, axis=-1) - x)
 
 
 @one_program

@@ -17,7 +17,7 @@ import numpy as np
 
 from bon_theory.arguments import Numbers, require_batches, scalar
 from bon_theory.numerics import log1p_quotient, log_expm1_quotient, one_program
-from bon_theory.policy import Policy, aligned, require_policy
+from bon_theory.policy import Policy, aligned, require_same_outcomes
 from bon_theory.quadrature import absolute_sum
 
 __all__ = [
@@ -50,15 +50,7 @@ def log_ratio(policy: Policy, reference: Policy) -> jax.Array:
 
     Standard.
     """
-    require_policy("policy", policy)
-    require_policy("reference", reference)
-    if policy.num_outcomes != reference.num_outcomes or policy.continuous != reference.continuous:
-        raise ValueError(
-            "policy and reference must be laws on the same outcomes, got "
-            f"{_describe(policy)} and {_describe(reference)}: "
-            "derive one from the other by a selection."
-        )
-    require_batches("policy", policy.batch_shape, reference.batch_shape)
+    require_same_outcomes(policy, "reference", reference)
     policy, reference = aligned(policy, reference)
     return _log_ratio(policy.log_probs, reference.log_probs)
 
@@ -120,7 +112,7 @@ def renyi_divergence(policy: Policy, reference: Policy, order: Numbers) -> jax.A
 
     [M] for best-of-n: :math:`[\alpha\log n - \log(\alpha(n-1)+1)]/(\alpha-1)`.
     """
-    require_policy("policy", policy)
+    require_same_outcomes(policy, "reference", reference)
     alpha = scalar("order", order, policy.dtype, at_least=0, finite=False)[..., None]
     batches = jnp.broadcast_shapes(policy.batch_shape, reference.batch_shape)
     require_batches("order", alpha.shape[:-1], batches)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bon_theory.arguments import Numbers, float_array, require, require_batches
-from bon_theory.policy import Policy, aligned, require_policy
+from bon_theory.policy import Policy, aligned, require_policy, require_same_outcomes
 
 __all__ = ["expected_reward", "expected_value", "win_rate"]
 
@@ -99,14 +99,7 @@ def win_rate(
             f"ties must be 'half', 'win' or 'loss', got {ties!r}: choose how a tie counts."
         )
     share = shares[ties]
-    require_policy("policy", policy)
-    require_policy("opponent", opponent)
-    if policy.num_outcomes != opponent.num_outcomes or policy.continuous != opponent.continuous:
-        raise ValueError(
-            f"policy and opponent must be laws on the same outcomes, got {policy.num_outcomes} and "
-            f"{opponent.num_outcomes}: derive one from the other by a selection."
-        )
-    require_batches("policy", policy.batch_shape, opponent.batch_shape)
+    require_same_outcomes(policy, "opponent", opponent)
     policy, opponent = aligned(policy, opponent)
     require(
         lambda: np.all(np.asarray(policy.rewards) == np.asarray(opponent.rewards)),

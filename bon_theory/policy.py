@@ -21,6 +21,7 @@ from bon_theory.arguments import (
     first_bad,
     float_array,
     require,
+    require_batches,
     reward_array,
 )
 from bon_theory.numerics import one_program, safe_log
@@ -343,6 +344,23 @@ def require_policy(name: str, value: Policy) -> None:
             f"{name} must be in a precision that is switched on, got {value.dtype} while "
             "jax_enable_x64 is off: switch it on again, or make the policy anew in float32."
         )
+
+
+def require_same_outcomes(policy: Policy, name: str, other: Policy) -> None:
+    """Raise ``ValueError`` unless ``policy`` and the ``other``, so named, can be compared."""
+    require_policy("policy", policy)
+    require_policy(name, other)
+    if policy.num_outcomes != other.num_outcomes or policy.continuous != other.continuous:
+        raise ValueError(
+            f"policy and {name} must be laws on the same outcomes, got {_describe(policy)} and "
+            f"{_describe(other)}: derive one from the other by a selection."
+        )
+    require_batches("policy", policy.batch_shape, other.batch_shape)
+
+
+def _describe(policy: Policy) -> str:
+    kind = "continuous nodes" if policy.continuous else "outcomes"
+    return f"{policy.num_outcomes} {kind}"
 
 
 def aligned(*policies: Policy, ndim: int = 0) -> tuple[Policy, ...]:

@@ -198,6 +198,28 @@ FUNCTIONALS: dict[str, tuple[Callable[[], Any], Words]] = {
             "jensen_shannon",
         )
     },
+    **{
+        f"no policy in {name}, argument {place}": (
+            lambda name=name, arguments=arguments: getattr(bt, name)(*arguments),
+            (which, "Policy", "list", "from_probs"),
+        )
+        for name, which, place, arguments in (
+            ("expected_reward", "policy", 1, ([0.5],)),
+            ("expected_value", "policy", 1, ([0.5], [1.0])),
+            ("win_rate", "policy", 1, ([0.5], REFERENCE)),
+            ("win_rate", "opponent", 2, (REFERENCE, [0.5])),
+            ("kl_divergence", "policy", 1, ([0.5], REFERENCE)),
+            ("kl_divergence", "reference", 2, (REFERENCE, [0.5])),
+            ("renyi_divergence", "reference", 2, (REFERENCE, [0.5], 2.0)),
+        )
+    },
+    **{
+        f"as many outcomes as nodes in {name}": (
+            lambda name=name: getattr(bt, name)(bt.Policy.from_samples(UNIFORM.rewards), UNIFORM),
+            ("policy", "321 outcomes", "321 continuous nodes", "selection"),
+        )
+        for name in ("kl_divergence", "win_rate")
+    },
     "other outcomes in renyi": (
         lambda: bt.renyi_divergence(REFERENCE, SHORTER, 2.0),
         ("policy", "3 outcomes", "2 outcomes"),
@@ -239,6 +261,7 @@ SHAPES: dict[str, tuple[Callable[[], Any], Words]] = {
     ),
     "orders": (lambda: bt.renyi_divergence(TWO, TWO, np.full(3, 2.0)), ("order", *BATCHES)),
     "laws": (lambda: bt.kl_divergence(THREE, TWO), ("policy", *BATCHES)),
+    "laws of an order": (lambda: bt.renyi_divergence(THREE, TWO, 2.0), ("policy", *BATCHES)),
     "opponents": (lambda: bt.win_rate(THREE, TWO), ("policy", *BATCHES)),
     "values": (lambda: bt.expected_value(TWO, np.zeros((3, 4))), ("values", *BATCHES)),
 }

@@ -162,10 +162,14 @@ def chi_squared_divergence(policy: Policy, reference: Policy) -> jax.Array:
 
     [M]; for best-of-n without ties :math:`(n-1)^2/(2n-1)`.
     """
-    ell, p, q = _terms(policy, reference)
-    impossible = (q == 0) & (p > 0)
-    safe = jnp.where(impossible, 0, ell)
-    return jnp.sum(jnp.where(impossible, jnp.inf, q * jnp.expm1(safe) ** 2), axis=-1)
+    ell, _, q = _terms(policy, reference)
+    # (P - Q)²/Q as P²/Q (1 - Q/P)² where P is the larger: Q may have underflowed there.
+    impossible = ell == jnp.inf
+    rises = (ell > 0) & ~impossible
+    up, down = jnp.where(rises, ell, 0), jnp.where(ell > 0, 0, ell)
+    log_p = jnp.where(rises, aligned(policy, ndim=ell.ndim)[0].log_probs, 0)
+    terms = jnp.where(rises, jnp.exp(log_p + up) * jnp.expm1(-up) ** 2, q * jnp.expm1(down) ** 2)
+    return jnp.sum(jnp.where(impossible, jnp.inf, terms), axis=-1)
 
 
 def total_variation(policy: Policy, reference: Policy) -> jax.Array:
@@ -315,11 +319,6 @@ def _kl_term(ell: jax.Array, p: jax.Array, q: jax.Array) -> jax.Array:
         factorial /= j
     finite = jnp.where(jnp.isfinite(ell) & ~small, ell, 0)
     direct = p * finite - p + q
-    direct = jnp.where(ell == jnp.inf, jnp.where(p > 0, jnp.inf, q), direct)
     direct = jnp.where(p == 0, q, direct)
+    direct = jnp.where(ell == jnp.inf, jnp.inf, direct)
     return jnp.where(small, q * x * x * series, direct)
-
-
-def _describe(policy: Policy) -> str:
-    kind = "continuous nodes" if policy.continuous else "outcomes"
-    return f"{policy.num_outcomes} {kind}"

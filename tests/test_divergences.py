@@ -31,6 +31,7 @@ pairs: Any = st.tuples(some.probabilities, some.probabilities).map(
 
 FAIR = law([0.5, 0.5], rewards=[0.0, 1.0])
 BIASED = law([0.25, 0.75], rewards=[0.0, 1.0])
+INF = math.inf
 LOG2, LOG3 = math.log(2), math.log(3)
 
 BY_HAND = {
@@ -110,6 +111,18 @@ def test_disjoint_laws_are_as_far_apart_as_can_be() -> None:
     assert float(bt.total_variation(one, other)) == 1
     assert float(bt.squared_hellinger(one, other)) == pytest.approx(2, abs=1e-15)
     assert float(bt.jensen_shannon(one, other)) == pytest.approx(LOG2, abs=1e-15)
+
+
+def test_probabilities_that_underflow_still_count() -> None:
+    """Q(1) = e^-800 is no float64, but P(1)²/Q(1) = e^600 is; and P(1) = e^-800 is not zero."""
+    rare, rarer, never = (
+        bt.Policy.from_logits([0.0, logit], rewards=[0.0, 1.0]) for logit in (-100.0, -800, -INF)
+    )
+    assert float(bt.chi_squared_divergence(rare, rarer)) == pytest.approx(math.exp(600), rel=1e-12)
+    assert float(bt.chi_squared_divergence(rarer, rare)) == pytest.approx(math.exp(-100), rel=1e-12)
+    for divergence in (bt.kl_divergence, bt.chi_squared_divergence):
+        assert float(divergence(rarer, never)) == INF
+        assert float(divergence(never, rarer)) == 0
 
 
 # --- laws of each -----------------------------------------------------------------------

@@ -158,6 +158,8 @@ def soft_values(reference: bt.Policy, n: jax.Array, temperature: jax.Array) -> d
         "certificate": certificate,
         "mass": policy.probs.sum(),
         "win_rate": bt.win_rate(policy, reference),
+        "loss_rate": bt.win_rate(reference, policy),
+        "total_variation": bt.total_variation(policy, reference),
         "expected_reward": bt.expected_reward(policy),
         "kl": bt.kl_divergence(policy, reference),
         "kl_from_tilt": bt.kl_divergence(bt.exponential_tilt(reference, temperature), policy),
@@ -175,6 +177,8 @@ def test_soft_best_of_n_equals_the_golden_values(row: dict[str, Any]) -> None:
     assert float(values["certificate"]) < 1e-11
     for name in ("win_rate", "expected_reward", "kl"):
         assert float(values[name]) == pytest.approx(float(row[name]), rel=1e-11), name
+    # From the policy's own distribution function, a running integral of absolute accuracy.
+    assert float(values["loss_rate"]) == pytest.approx(1 - float(row["win_rate"]), abs=1e-12)
     if row["kl_from_tilt"] is not None:
         # For large n the ratio is near 1 and KL of the order of its square: what rounding leaves.
         expected = float(row["kl_from_tilt"])
@@ -190,6 +194,15 @@ def test_soft_density_by_definition_at_the_nodes() -> None:
             "gaussian", float(reference.rewards[node]), 2, 0.5
         )
         assert float(jnp.exp(log_ratio[node])) == pytest.approx(float(defined), rel=1e-12)
+
+
+def test_total_variation_of_the_better_of_two() -> None:
+    """For a uniform reward the density 2λ[log(1 + e^{u/λ}) - log(1 + e^{(u-1)/λ})] crosses 1."""
+    values = soft_values(bt.Policy.uniform_reward(), 2.0, 0.25)
+    with mp.workdps(30):
+        excess = lambda u: (mp.log1p(mp.exp(4 * u)) - mp.log1p(mp.exp(4 * u - 4))) / 2 - 1  # noqa: E731
+        expected = mp.quad(excess, [mp.findroot(excess, 0.5), 1])
+    assert float(values["total_variation"]) == pytest.approx(float(expected), rel=1e-12)
 
 
 def test_certificate_reports_nodes_too_coarse_for_the_temperature() -> None:

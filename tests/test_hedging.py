@@ -273,6 +273,18 @@ def test_the_value_is_differentiated_with_the_parameter_held():
     assert float(jnp.sum(jax.grad(value)(at) * direction)) == pytest.approx(float(forward))
 
 
+def test_a_placeholder_for_an_impossible_outcome_decides_nothing():
+    """It would set the rounding below which an end of the range is preferred to a maximum."""
+    reference = bt.Policy.from_probs([0.5, 0.3, 0.2, 0.0], rewards=[0.0, 0.5, 1.0, 2.0])
+    for placeholder in (0.0, -1e30):
+        found = bt.hedge_n(reference, [1.0, 2.0, 1.5, placeholder])
+        # Of F^n at .5, .8, 1: the derivative of 1.5 - .5 (.5^n) ... vanishes where
+        # (2 - 1) .5^n log .5 = (2 - 1.5) .8^n log .8.
+        assert float(found.parameter) == pytest.approx(
+            math.log(0.5 * math.log(0.8) / math.log(0.5)) / math.log(0.5 / 0.8)
+        )
+
+
 # --- refused ---------------------------------------------------------------------------
 
 hedge_n: Any = bt.hedge_n

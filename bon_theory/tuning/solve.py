@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bon_theory.arguments import Numbers, float_array, require, require_batches, scalar
-from bon_theory.policy import Policy
+from bon_theory.policy import Policy, aligned
 from bon_theory.tuning.knobs import Knob, Quantity
 from bon_theory.tuning.root import increasing_root
 
@@ -149,7 +149,10 @@ def search(
 
 
 def outcome_values(name: str, values: Numbers, reference: Policy) -> jax.Array:
-    """A function of outcomes as an array of at least the reference's shape, checked."""
+    """A function of outcomes as an array of at least the reference's shape, checked.
+
+    Impossible outcomes get 0: a placeholder there must not set the scale of the others.
+    """
     array = float_array(name, values).astype(reference.dtype)
     if array.shape[-1] != reference.num_outcomes:
         raise ValueError(
@@ -162,4 +165,6 @@ def outcome_values(name: str, values: Numbers, reference: Policy) -> jax.Array:
         array,
     )
     require_batches(name, array.shape[:-1], reference.batch_shape)
-    return jnp.broadcast_to(array, jnp.broadcast_shapes(array.shape, reference.log_probs.shape))
+    (reference,) = aligned(reference, ndim=array.ndim)
+    array = array.reshape((1,) * (reference.log_probs.ndim - array.ndim) + array.shape)
+    return jnp.where(reference.log_probs > -jnp.inf, array, 0)

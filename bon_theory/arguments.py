@@ -105,15 +105,12 @@ def scalar(
         valid = (array >= at_least) & (array <= at_most) & (jnp.isfinite(array) | (not finite))
         return jnp.where(valid, array, jnp.nan)
     # NumPy, because inside a trace even an operation on concrete arrays is traced.
-    try:
-        given = np.asarray(value, np.float64)
-    except (TypeError, ValueError, OverflowError):
-        raise ValueError(f"{name} must be a real number or an array, got {value!r}.") from None
+    given = _numbers(name, value)
     if not np.all((given >= at_least) & (given <= at_most) & (np.isfinite(given) | (not finite))):
-        bound = f"in [{at_least:g}, {at_most:g}]"
-        bound = f"at least {at_least:g}" if at_most == math.inf else bound
-        what = f"{'a finite number' if finite else 'a number'} {bound}"
-        raise ValueError(f"{name} must be {what}, got {given}: choose {name} {bound}.")
+        bound = _bound(at_least, at_most, dtype)
+        what = f"{'a finite number' if finite else 'a number'} {bound}".rstrip()
+        remedy = f"choose {name} {bound}" if bound else "compute it from finite numbers"
+        raise ValueError(f"{name} must be {what}, got {given}: {remedy}.")
     with np.errstate(over="ignore"):
         cast = given.astype(dtype)
     if finite and not np.all(np.isfinite(cast)):
@@ -121,6 +118,25 @@ def scalar(
             f"{name} must be representable in {np.dtype(dtype)}, got {given}: choose a smaller one."
         )
     return jnp.asarray(cast)
+
+
+def _numbers(name: str, value: Numbers) -> np.ndarray:
+    try:
+        numbers = np.asarray(value, np.float64)
+        if np.asarray(value).dtype.kind not in "US" and value is not None:  # NumPy converts both
+            return numbers
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise ValueError(f"{name} must be a real number or an array, got {value!r}.")
+
+
+def _bound(at_least: float, at_most: float, dtype: Any) -> str:
+    """The admissible range in words; nothing for all numbers."""
+    if at_most < math.inf:
+        return f"in [{at_least:g}, {at_most:g}]"
+    if at_least == np.finfo(dtype).tiny:
+        return "above 0"
+    return f"at least {at_least:g}" if at_least > -math.inf else ""
 
 
 def static_number(name: str, value: Any) -> float:

@@ -177,8 +177,11 @@ def test_float32_is_right_to_its_precision():
     assert jnp.max(jnp.abs(found.probs.astype(jnp.float64) - exact)) < 3e-5
 
 
-def at_infinite_times(_: bt.Policy) -> bt.Policy:
-    return alignment.gradient_flow(lambda policy: policy.probs[0], TIES, [1.0, 0.5])
+def times(*at: float) -> Callable[[bt.Policy], bt.Policy]:
+    return lambda _: alignment.gradient_flow(lambda policy: policy.probs[0], TIES, at)
+
+
+NO_POLICY = r"reference must be a Policy, got list"
 
 
 BAD: dict[str, tuple[Callable[[bt.Policy], Any], str]] = {
@@ -210,7 +213,21 @@ BAD: dict[str, tuple[Callable[[bt.Policy], Any], str]] = {
         lambda p: alignment.gradient_flow(bt.expected_reward, BATCH, [1.0]),
         r"single law",
     ),
-    "time going back": (at_infinite_times, r"times must be .*ascending"),
+    "time going back": (times(1.0, 0.5), r"times must be .*ascending"),
+    "no end of time": (times(1.0, np.inf), r"times must be .*finite"),
+    "log ratios beyond floats": (lambda p: alignment.ipo(p, 1e-300), r"beta=1e-300.*larger beta"),
+    "a list for a reference": (lambda p: alignment.bonbon([0.5], 4, 0.1), NO_POLICY),  # pyright: ignore
+    "a list to match": (lambda p: alignment.ipo_matched([0.5], 4), NO_POLICY),  # pyright: ignore
+    "a list for DPO": (lambda p: alignment.dpo([0.5], 0.1, 1.0), NO_POLICY),  # pyright: ignore
+    "a list of pairs": (lambda p: alignment.best_and_worst_probs([0.5], 4), NO_POLICY),  # pyright: ignore
+    "a list with a margin": (lambda p: alignment.mean_margin(p, [0.5], 4), NO_POLICY),  # pyright: ignore
+    "a list with a loss": (lambda p: alignment.ipo_loss(p, [0.5], 0.1), NO_POLICY),  # pyright: ignore
+    "a list to imitate": (lambda p: alignment.bonbon_loss(p, [0.5], 4, 0.1), NO_POLICY),  # pyright: ignore
+    "a list to prefer from": (lambda p: alignment.dpo_loss(p, [0.5], 0.1), NO_POLICY),  # pyright: ignore
+    "a list to fine-tune": (
+        lambda p: alignment.sft_best_of_n_loss([0.5], p, 4),  # pyright: ignore
+        r"policy must be a Policy, got list",
+    ),
     "coarse nodes": (lambda p: alignment.ipo_best_of_n(COARSE, 64), r"breaks=\(0\.5,\)"),
 }
 

@@ -157,7 +157,24 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: WHOLE.select(bt.best_of_n, n=jnp.array([[1.0], [2.0]])),
         "must be scalars",
     ),
-    "no temperature": (lambda: sequence.optimum(WHOLE, 0.0), "temperature must be"),
+    "no temperature": (
+        lambda: sequence.optimum(WHOLE, 0.0),
+        "temperature must be a finite number above 0, got 0.0: choose temperature above 0.",
+    ),
+    "ragged rewards": (lambda: sequence.Lattice.fit([[0.0], [1.0, 2.0]]), "must be regular"),
+    "rewards too far apart": (lambda: sequence.Lattice.fit([-1e308, 1e308]), "a finite range"),
+    **{
+        f"one draw for {name}": (call, f"{argument} must be a SequenceLaw, got Policy")
+        for name, argument, call in (
+            ("kl_divergence", "policy", lambda: sequence.kl_divergence(COIN, WHOLE)),  # pyright: ignore
+            ("its reference", "reference", lambda: sequence.kl_divergence(WHOLE, COIN)),  # pyright: ignore
+            ("expected_reward", "law", lambda: sequence.expected_reward(COIN)),  # pyright: ignore
+            ("total_reward", "law", lambda: sequence.total_reward(COIN)),  # pyright: ignore
+            ("look_ahead", "law", lambda: sequence.look_ahead(COIN, 1.0)),  # pyright: ignore
+            ("optimum", "law", lambda: sequence.optimum(COIN, 1.0)),  # pyright: ignore
+            ("draws", "reference", lambda: sequence.n_for_kl_from_optimum(COIN, 0.1, 1.0)),  # pyright: ignore
+        )
+    },
     "many temperatures": (lambda: sequence.optimum(WHOLE, jnp.ones(2)), "must be a scalar"),
     "a negative budget": (
         lambda: sequence.n_for_kl_from_optimum(WHOLE, -0.1, 1.0),
@@ -175,7 +192,7 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: sequence.cramer_rate(
             bt.Policy.from_probs([[0.5, 0.5], [0.2, 0.8]], [0.0, 1.0]), 0.5
         ),
-        "one discrete law",
+        "one discrete law, got batch axes (2,): use jax.vmap",
     ),
     "half a symbol per sequence": (
         lambda: sequence.necessary_log_n(COIN, 0.7, length=2.5),
@@ -190,6 +207,14 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         "growth_rate of shape",
     ),
     "no length": (lambda: sequence.necessary_log_n(COIN, 0.7, length=0), "length must be"),
+    "a list for a limit": (
+        lambda: sequence.limit_kl([0.5, 0.5], 0.5, 0.1),  # pyright: ignore
+        "reference must be a Policy",
+    ),
+    "limits of another shape": (
+        lambda: sequence.limit_kl(COIN, [0.5, 0.6, 0.7], [0.1, 0.2]),
+        "growth_rate of shape",
+    ),
     "a negative rate": (lambda: sequence.limit_kl(COIN, 1.0, -1.0), "growth_rate must be"),
 }
 

@@ -1,5 +1,6 @@
 """n or temperature for a KL budget, a win rate or a reward: right, refused, differentiable."""
 
+import dataclasses
 import math
 from functools import partial
 from typing import Any
@@ -211,8 +212,18 @@ IMPOSSIBLE = {
         lambda r: bt.temperature_for_reward(r, 0.2, n=4),
         r"reward must be .* \[0.35, 0.",
     ),
-    "NaN": (lambda r: bt.n_for_kl(r, math.nan), "kl must be a number"),
+    "NaN": (lambda r: bt.n_for_kl(r, math.nan), "kl must be a number, got nan"),
     "a word": (lambda r: n_for_kl(r, "much"), "kl must be a real number"),
+    "a number in words": (lambda r: n_for_kl(r, "0.5"), "kl must be a real number .* '0.5'"),
+    "nothing": (lambda r: n_for_kl(r, None), "kl must be a real number .* None"),
+    "a large reward below the mean": (
+        lambda r: bt.n_for_reward(dataclasses.replace(r, rewards=r.rewards + 1e8), 1e8),
+        r"\[100000000.35, 100000001\) of best-of-n .* got 100000000: choose",
+    ),
+    "KL of one candidate": (
+        lambda r: bt.temperature_for_kl(r, 0.1, n=1),
+        "kl must be at the only attainable value, 0, of soft best-of-1",
+    ),
     "n below 1": (lambda r: bt.temperature_for_kl(r, 0.1, n=0.5), "n must be"),
     "n negative infinite": (lambda r: bt.temperature_for_kl(r, 0.1, n=-math.inf), "n must be"),
     "n partly infinite": (
@@ -222,6 +233,7 @@ IMPOSSIBLE = {
     "negative temperature": (lambda r: bt.n_for_kl(r, 0.1, temperature=-1.0), "temperature must"),
     "rounding": (lambda r: n_for_kl(r, 0.1, rounding="nearest"), "rounding must be .*'nearest'"),
     "ties": (lambda r: n_for_win_rate(r, 0.6, ties="draw"), "ties must be .*'draw'"),
+    "a list of ties": (lambda r: n_for_win_rate(r, 0.6, ties=["half"]), "ties must be .*'half'"),
     "shapes": (
         lambda r: bt.temperature_for_kl(r, jnp.zeros(3), n=jnp.ones(2)),
         r"n of shape \(2,\) does not broadcast",

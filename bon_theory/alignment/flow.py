@@ -33,7 +33,7 @@ def gradient_flow(loss: Callable[[Policy], jax.Array], reference: Policy, times:
         loss: a differentiable function of one policy on the reference's outcomes, such as
             ``lambda policy: bt.alignment.ipo_loss(policy, reference, beta=0.1)``.
         reference: where the flow starts; a single discrete law.
-        times: positive and ascending, shape ``[T]``. Rates of IPO on best-and-worst
+        times: positive, finite and ascending, shape ``[T]``. Rates of IPO on best-and-worst
             pairs range from about :math:`n 2^{3-n}`, for median outcomes that are
             rarely an end of a pair, to :math:`2n`.
 
@@ -42,8 +42,8 @@ def gradient_flow(loss: Callable[[Policy], jax.Array], reference: Policy, times:
         and absolute tolerance 1e-9 in float64 (1e-5 in float32) for :math:`h` per step.
 
     Raises:
-        ValueError: the reference is continuous or batched, or ``times`` are not positive or
-            do not ascend.
+        ValueError: the reference is continuous or batched, or ``times`` are not positive, not
+            finite or do not ascend.
 
     Example:
         >>> import jax.numpy as jnp
@@ -64,8 +64,15 @@ def gradient_flow(loss: Callable[[Policy], jax.Array], reference: Policy, times:
         )
     times = float_array("times", times).astype(reference.dtype)
     require(
-        lambda: times.ndim == 1 and np.all(np.diff(np.asarray(times), prepend=0.0) > 0),
-        lambda: f"times must be a vector of ascending positive numbers, got {times}: sort it.",
+        lambda: (
+            times.ndim == 1
+            and np.all(np.isfinite(times))
+            and np.all(np.diff(np.asarray(times), prepend=0.0) > 0)
+        ),
+        lambda: (
+            "times must be a vector of ascending, positive and finite numbers, got "
+            f"{times}: sort it, and take a late time for the end."
+        ),
         times,
     )
     possible = reference.log_probs > -jnp.inf

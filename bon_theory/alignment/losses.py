@@ -51,6 +51,7 @@ def sft_best_of_n_loss(policy: Policy, reference: Policy, n: Numbers) -> jax.Arr
     [G] §4, SFT-BoN.
     """
     require_discrete(reference, "a loss")
+    log_ratio(policy, reference)  # checks that both are on the same outcomes
     return -expected_value(best_of_n(reference, n), policy.log_probs)
 
 
@@ -78,6 +79,7 @@ def ipo_loss(policy: Policy, reference: Policy, beta: Numbers, n: Numbers = 2) -
 
     Azar et al. 2023; on these pairs [G] §4.
     """
+    require_discrete(reference, "a loss")
     margin = 0.5 / positive("beta", beta, reference.dtype)
     return _pair_mean(_ipo, policy, reference, n, beta=margin)
 
@@ -105,6 +107,7 @@ def ipo_matched_loss(policy: Policy, reference: Policy, n: Numbers) -> jax.Array
 
     Derived here; :func:`ipo_matched` has the reason.
     """
+    require_discrete(reference, "a loss")
 
     def loss(policy: Policy, reference: Policy, n: jax.Array) -> jax.Array:
         target = _margins(best_of_n(reference, n), reference)
@@ -143,6 +146,7 @@ def bonbon_loss(
 
     [G] §4, BoNBoN alignment.
     """
+    require_discrete(reference, "a loss")
     margin = 0.5 / positive("beta", best_of_n_beta(n) if beta is None else beta, reference.dtype)
     weight = scalar("sft_weight", sft_weight, reference.dtype, at_least=0, at_most=1)
 
@@ -186,6 +190,7 @@ def dpo_loss(
 
     Rafailov et al. 2023.
     """
+    require_discrete(reference, "a loss")
     strength = positive("beta", beta, reference.dtype)
     tau = scalar("label_temperature", label_temperature, reference.dtype, at_least=0)
 
@@ -210,7 +215,6 @@ def _pair_mean(
     **parameters: jax.Array,
 ) -> jax.Array:
     """Mean over pairs of ``loss(policy, reference, n, *parameters) [K, K]``, best and worst."""
-    require_discrete(reference, "a loss")
     log_ratio(policy, reference)  # checks that both are on the same outcomes
 
     def mean(policy: Policy, reference: Policy, n: jax.Array, *rest: jax.Array) -> jax.Array:

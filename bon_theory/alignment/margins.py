@@ -68,7 +68,7 @@ def mean_margin(policy: Policy, reference: Policy, n: Numbers) -> jax.Array:
 
     [G] §4 without ties; derived here with ties.
     """
-    count = number_of_candidates(n, reference.dtype)
     ratio = log_ratio(policy, reference)
+    count = number_of_candidates(n, reference.dtype)
     best, worst = best_of_n(reference, count), worst_of_n(reference, count)
     return expected_value(best, ratio) - expected_value(worst, ratio)

@@ -28,7 +28,7 @@ from bon_theory.alignment.pairs import (
 from bon_theory.alignment.rank_grid import grid_pair_law, interpolate, log_densities
 from bon_theory.alignment.stationarity import log_ratio_between, minimising_log_ratio
 from bon_theory.arguments import Numbers, positive, require, scalar
-from bon_theory.policy import Policy, aligned
+from bon_theory.policy import Policy, aligned, require_policy
 from bon_theory.selection import best_of_n, exponential_tilt
 
 __all__ = ["bonbon", "dpo", "ipo", "ipo_best_of_n", "ipo_matched", "sft_best_of_n"]
@@ -185,6 +185,7 @@ def ipo_matched(reference: Policy, n: Numbers) -> Policy:
 
     Derived here.
     """
+    require_policy("reference", reference)
     return best_of_n(reference, number_of_candidates(n, reference.dtype))
 
 
@@ -223,6 +224,7 @@ def dpo(reference: Policy, beta: Numbers, label_temperature: Numbers) -> Policy:
     Rafailov et al. 2023 for the loss and the minimiser; what happens without noise is derived here
     (Azar et al. 2023 observe it for a pair).
     """
+    require_policy("reference", reference)
     tau = scalar("label_temperature", label_temperature, reference.dtype, at_least=0)
     require(
         lambda: np.asarray(tau) > 0,
@@ -238,6 +240,7 @@ def dpo(reference: Policy, beta: Numbers, label_temperature: Numbers) -> Policy:
 
 def _minimiser(reference: Policy, n: Numbers, beta: Numbers, sft_weight: Numbers) -> Policy:
     """The policy, with every argument checked; one solve per batch element."""
+    require_policy("reference", reference)
     count = number_of_candidates(n, reference.dtype)
     margin = 0.5 / positive("beta", beta, reference.dtype)
     weight = scalar("sft_weight", sft_weight, reference.dtype, at_least=0, at_most=1)
@@ -248,13 +251,22 @@ def _minimiser(reference: Policy, n: Numbers, beta: Numbers, sft_weight: Numbers
     policy = reference.with_log_ratio(log_ratio)
     require(
         lambda: np.abs(np.asarray(policy.probs).sum(-1) - 1) < 1e-4,
-        lambda: (
-            f"reference does not resolve the minimiser at n={n}: build it with breaks=(0.5,), near "
-            "which the minimiser turns within 1/n; beyond n = 200 take a discrete reference."
-        ),
+        lambda: _unresolved(reference, n, beta),
         policy,
     )
     return policy
+
+
+def _unresolved(reference: Policy, n: Numbers, beta: Numbers) -> str:
+    if reference.continuous:
+        return (
+            f"reference does not resolve the minimiser at n={n}: build it with breaks=(0.5,), near "
+            "which the minimiser turns within 1/n; beyond n = 200 take a discrete reference."
+        )
+    return (
+        f"n={n} and beta={beta} ask for log ratios of the order 1/(2 beta), beyond what "
+        f"{reference.dtype} resolves: choose a smaller n or a larger beta."
+    )
 
 
 # Compiled once per shape: a loop would otherwise be compiled anew at every call.

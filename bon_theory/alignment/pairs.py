@@ -15,7 +15,7 @@ import numpy as np
 
 from bon_theory.arguments import Numbers, is_concrete, require, require_batches, scalar
 from bon_theory.numerics import one_program, safe_log
-from bon_theory.policy import Policy, aligned
+from bon_theory.policy import Policy, aligned, require_policy
 from bon_theory.selection import best_of_n, worst_of_n
 
 __all__ = [
@@ -138,7 +138,8 @@ def per_law(
 
 
 def require_discrete(reference: Policy, what: str) -> None:
-    """Raise ``ValueError`` for a continuous reference."""
+    """Raise ``ValueError`` unless the reference is a discrete law."""
+    require_policy("reference", reference)
     if reference.continuous:
         raise ValueError(
             f"reference must be discrete for {what}, got a continuous one: discretise it, "

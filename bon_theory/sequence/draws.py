@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bon_theory.arguments import Numbers, scalar
+from bon_theory.arguments import Numbers, positive
 from bon_theory.selection import exponential_tilt, soft_best_of_n
 from bon_theory.sequence.functionals import kl_divergence
-from bon_theory.sequence.law import SequenceLaw
+from bon_theory.sequence.law import SequenceLaw, require_law
 from bon_theory.sequence.look_ahead import look_ahead, optimum
 from bon_theory.tuning.root import increasing_root
 
@@ -62,10 +62,10 @@ def n_for_kl_from_optimum(
 
     Derived here.
     """
+    require_law("reference", reference)
     dtype = reference.stretches[0].policy.dtype
-    least = float(jnp.finfo(dtype).tiny)
-    budget = scalar("kl", kl, dtype, at_least=least)
-    lam = scalar("temperature", temperature, dtype, at_least=least)
+    budget = positive("kl", kl, dtype)
+    lam = positive("temperature", temperature, dtype)
     if budget.ndim or lam.ndim:
         raise ValueError(
             f"kl and temperature must be scalars, got shapes {budget.shape} and {lam.shape}: "

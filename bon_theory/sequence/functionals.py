@@ -19,7 +19,7 @@ from bon_theory import divergences, performance
 from bon_theory.arguments import require
 from bon_theory.policy import Policy
 from bon_theory.sequence.convolution import log_convolution_power, log_convolve
-from bon_theory.sequence.law import SequenceLaw
+from bon_theory.sequence.law import SequenceLaw, require_law
 
 __all__ = ["expected_reward", "kl_divergence", "total_reward"]
 
@@ -50,6 +50,8 @@ def kl_divergence(policy: SequenceLaw, reference: SequenceLaw) -> jax.Array:
 
     Standard (chain rule); [V] for the i.i.d. case.
     """
+    require_law("policy", policy)
+    require_law("reference", reference)
     if _frame(policy) != _frame(reference):
         raise ValueError(
             "policy and reference must be laws in the same blocks, got "
@@ -71,7 +73,7 @@ def expected_reward(law: SequenceLaw) -> jax.Array:
     r""":math:`E_P \sum_i r(x_i)`, the expected reward of the whole sequence.
 
     Raises:
-        ValueError: never; the law's constructor has checked everything.
+        ValueError: ``law`` is no :class:`SequenceLaw`.
 
     Example:
         >>> import bon_theory as bt
@@ -82,6 +84,7 @@ def expected_reward(law: SequenceLaw) -> jax.Array:
 
     Standard.
     """
+    require_law("law", law)
     return _expected_reward(law)
 
 
@@ -109,6 +112,7 @@ def total_reward(law: SequenceLaw) -> Policy:
 
     Derived here (convolution).
     """
+    require_law("law", law)
     if law.has_memory:
         raise ValueError(
             "law must have independent blocks, got blocks that depend on the state before: "

@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bon_theory.arguments import Numbers, require, require_batches, scalar
+from bon_theory.arguments import Numbers, positive, require, require_batches, scalar
 from bon_theory.divergences import kl_divergence
 from bon_theory.performance import expected_reward
 from bon_theory.policy import Policy
@@ -127,10 +127,12 @@ def limit_kl(symbol: Policy, temperature: Numbers, growth_rate: Numbers) -> jax.
     Args:
         symbol: :math:`\pi`, the law of one symbol.
         temperature: :math:`\lambda`.
-        growth_rate: :math:`\rho \ge 0`, nats of :math:`\log n` per symbol.
+        growth_rate: :math:`\rho \ge 0`, nats of :math:`\log n` per symbol; broadcasts with
+            ``temperature``.
 
     Raises:
-        ValueError: ``growth_rate`` is negative or not finite, or as :func:`exponential_tilt`.
+        ValueError: ``growth_rate`` is negative, not finite, or does not broadcast, or as
+            :func:`exponential_tilt`.
 
     Example:
         >>> import bon_theory as bt
@@ -141,8 +143,10 @@ def limit_kl(symbol: Policy, temperature: Numbers, growth_rate: Numbers) -> jax.
 
     Derived here.
     """
+    limit = kl_divergence(exponential_tilt(symbol, temperature), symbol)
     rho = scalar("growth_rate", growth_rate, symbol.dtype, at_least=0)
-    return jnp.maximum(kl_divergence(exponential_tilt(symbol, temperature), symbol) - rho, 0)
+    require_batches("growth_rate", rho.shape, limit.shape)
+    return jnp.maximum(jnp.subtract(*jnp.broadcast_arrays(limit, rho)), 0)
 
 
 def limit_reward(symbol: Policy, temperature: Numbers, growth_rate: Numbers) -> jax.Array:
@@ -174,7 +178,7 @@ def limit_reward(symbol: Policy, temperature: Numbers, growth_rate: Numbers) -> 
     """
     dtype = single("symbol", symbol).dtype
     rho = scalar("growth_rate", growth_rate, dtype, at_least=0)
-    lam = scalar("temperature", temperature, dtype, at_least=float(jnp.finfo(dtype).tiny))
+    lam = positive("temperature", temperature, dtype)
     require_batches("growth_rate", rho.shape, lam.shape)
     return _limit_rewards(symbol, lam, rho)
 

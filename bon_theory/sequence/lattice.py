@@ -174,12 +174,19 @@ def _distinct(rewards: Numbers) -> tuple[np.ndarray, float]:
             "rewards are traced, so no lattice can be found for them: "
             "make it outside, Lattice.fit(rewards), and pass it as lattice=."
         )
-    given = np.asarray(rewards)
+    try:
+        given = np.asarray(rewards)
+    except ValueError:
+        raise ValueError(
+            f"rewards must be an array of numbers, got {rewards!r}: nested lists must be regular."
+        ) from None
     if given.dtype.kind not in "fiu":
         raise ValueError(f"rewards must be real numbers, got dtype {given.dtype}: score outcomes.")
     values = np.unique(given.astype(np.float64))
     if values.size == 0 or not np.all(np.isfinite(values)):
         raise ValueError(f"rewards must be finite numbers, got {values[:4]}: drop the others.")
+    if values[-1] / 2 - values[0] / 2 >= np.finfo(np.float64).max / 2:
+        raise ValueError("rewards must have a finite range, got one that overflows: scale them.")
     dtype = given.dtype if given.dtype.kind == "f" else np.float64
     return values, _rounding(dtype, float(np.max(np.abs(values))))
 

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bon_theory.arguments import is_concrete, require, whole_number
-from bon_theory.policy import Policy
+from bon_theory.policy import Policy, require_policy
 from bon_theory.sequence.convolution import log_convolution_power, log_sum
 from bon_theory.sequence.lattice import Lattice
 from bon_theory.sequence.markov import MarkovChain, log_block_law
@@ -259,18 +259,27 @@ def _markov(chain: MarkovChain, length: int, size: int) -> SequenceLaw:
 
 def single(name: str, policy: Policy) -> Policy:
     """The policy, if it is one discrete law."""
-    if not isinstance(policy, Policy):
+    require_policy(name, policy)
+    if policy.continuous:
         raise ValueError(
-            f"{name} must be a Policy, got {type(policy).__name__}: make one with "
-            "Policy.from_probs, from_logits or from_samples."
+            f"{name} must be one discrete law, got a continuous one: discretise it, for instance "
+            "Policy.from_samples(quantiles of the reward)."
         )
-    if policy.continuous or policy.batch_shape:
+    if policy.batch_shape:
         raise ValueError(
-            f"{name} must be one discrete law, got "
-            f"{'a continuous one' if policy.continuous else policy.batch_shape}: "
-            "discretise it, and use jax.vmap for many."
+            f"{name} must be one discrete law, got batch axes {policy.batch_shape}: use jax.vmap."
         )
     return policy
+
+
+def require_law(name: str, law: SequenceLaw) -> None:
+    """Raise ``ValueError`` unless ``law`` is one of sequences."""
+    if not isinstance(law, SequenceLaw):
+        raise ValueError(
+            f"{name} must be a SequenceLaw, got {type(law).__name__}: make one with "
+            "SequenceLaw.independent or SequenceLaw.markov; what is asked about a single draw is "
+            "in bon_theory itself."
+        )
 
 
 def _lengths(length: int, block_length: int | None) -> tuple[int, int]:

@@ -21,10 +21,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from bon_theory.arguments import Numbers, scalar
+from bon_theory.arguments import Numbers, positive
 from bon_theory.selection import exponential_tilt
 from bon_theory.sequence.convolution import log_sum
-from bon_theory.sequence.law import SequenceLaw
+from bon_theory.sequence.law import SequenceLaw, require_law
 
 __all__ = ["look_ahead", "optimum"]
 
@@ -126,8 +126,9 @@ def _soft_mean(log_probs: jax.Array, values: jax.Array, lam: jax.Array, axis: in
 
 
 def _temperature(law: SequenceLaw, value: Numbers) -> jax.Array:
+    require_law("law", law)
     dtype = law.stretches[0].policy.dtype
-    lam = scalar("temperature", value, dtype, at_least=float(jnp.finfo(dtype).tiny))
+    lam = positive("temperature", value, dtype)
     if lam.ndim:
         raise ValueError(f"temperature must be a scalar, got shape {lam.shape}: use jax.vmap.")
     return lam

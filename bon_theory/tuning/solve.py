@@ -59,15 +59,19 @@ def parameter_at(
     found = search(knob, quantity, reference, wanted, jnp.broadcast_to(fixed, batches), rounding)
 
     def attainable() -> str:
-        low, high = (np.asarray(end).ravel() for end in (found.low, found.high))
         bad = int(np.argmin(np.asarray(found.reached).ravel()))
-        close = "]" if knob.attained else ")"
+        low, high = (np.asarray(end).ravel()[bad] for end in (found.low, found.high))
+        digits, where = 6, f"at the only attainable value, {low:g},"
+        if high > low:
+            # Six digits of the range: rewards may be large and close to each other.
+            digits += int(max(0, math.log10(max(abs(low), abs(high)) / (high - low))))
+            close = "]" if knob.attained else ")"
+            where = f"in the attainable range [{low:.{digits}g}, {high:.{digits}g}{close}"
         held = np.broadcast_to(np.asarray(fixed), batches).ravel()[bad]
         outcomes = "the nodes of this reference" if reference.continuous else "this reference"
         return (
-            f"{name} must be in the attainable range [{low[bad]:.6g}, {high[bad]:.6g}{close} of "
-            f"{knob.selection.format(held)} over {outcomes}, got "
-            f"{np.asarray(wanted).ravel()[bad]:g}: choose {name} inside it."
+            f"{name} must be {where} of {knob.selection.format(held)} over {outcomes}, got "
+            f"{np.asarray(wanted).ravel()[bad]:.{digits}g}: choose {name} there."
         )
 
     require(lambda: found.reached, attainable, found, target)

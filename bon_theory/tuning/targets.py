@@ -224,7 +224,7 @@ def _temperature(
 
 
 def _win_rate_of(ties: Any) -> Quantity:
-    if ties not in knobs.WIN_RATE:
+    if ties not in list(knobs.WIN_RATE):
         raise ValueError(
             f"ties must be 'half', 'win' or 'loss', got {ties!r}: choose how a tie counts."
         )

@@ -12,8 +12,8 @@ from tests.test_selection_exact import LAWS, cases, worst_error
 
 def test_a_negligible_outcome_far_above_costs_no_accuracy() -> None:
     probs, rewards = np.array([1e-30, 0.5, 0.3, 0.2]), np.array([1e9, 0.5, 0.51, 0.52])
-    duel = 1 / (1 + np.exp(np.minimum((rewards[None, :] - rewards[:, None]) / 0.01, 700)))
-    law = bt.soft_best_of_n(bt.Policy.from_probs(probs, rewards), 2.0, 0.01)
+    duel = 1 / (1 + np.exp(np.minimum((rewards[None, :] - rewards[:, None]) / 0.013, 700)))
+    law = bt.soft_best_of_n(bt.Policy.from_probs(probs, rewards), 2.0, 0.013)
     np.testing.assert_allclose(law.probs, 2 * probs * (duel @ probs), rtol=1e-13)
 
 

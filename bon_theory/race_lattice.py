@@ -142,16 +142,20 @@ class Lattice:
     ) -> Lattice:
         """The lattice whose step suits the integrand.
 
-        The trapezoidal error is exp(-π²/step). A branch point of a power adds at most
-        exp(-2π sqrt(2n/step)); the worst case is an atom of mass exp(-π sqrt(2/(n step))).
+        The trapezoidal error is exp(-π²/step). Where an atom of mass e^{-L} remains, M is close to
+        zero: the branch point of a power adds exp(-2π²/(step L) - (n - 1) L), relative to that
+        atom, so that the step meant for rounding errors e^{-D} is 2π²/D² or so (docs/theory.md).
+        A short binary fraction: nodes far out are then exact.
         """
         dtype = log_weights.dtype
         step = jnp.asarray(0.25 if dtype == jnp.float64 else 0.5, dtype)
         if candidates.is_power:
-            # A quarter of the step from n = 1, half of it from n = 2, and all of it from n = 4.
             branched = differentiated | (parameter != jnp.round(parameter))
-            finer = jnp.where(parameter < 2, 4, jnp.where(parameter < 4, 2, 1))
-            step = jnp.where(branched, step / finer.astype(dtype), step)
+            digits = -math.log(jnp.finfo(dtype).eps)
+            rarest = -jnp.min(jnp.where(log_probs > -jnp.inf, log_probs, 0))
+            coarser = jnp.maximum(4 * (parameter - 1), digits / jnp.clip(rarest, 1, digits))
+            fine = jnp.floor(64 / step * 2 * (math.pi / digits) ** 2 * coarser) * (step / 64)
+            step = jnp.where(branched, jnp.minimum(step, fine), step)
         nothing = jnp.full(1, -jnp.inf, dtype)
         log_mass, log_mean = (
             jax.lax.cumlogsumexp(jax.nn.logsumexp(terms, axis=1), reverse=True)

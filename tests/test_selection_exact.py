@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import bon_theory as bt
-from tests.oracles import discrete, divergences, random_n, tilts
+from tests.oracles import discrete, divergences, random_n, soft_many, tilts
 from tests.oracles.multiprecision import Law, mp
 
 # Four outcomes each; rewards are in no order, and probabilities sum to one up to rounding.
@@ -185,6 +185,21 @@ def test_a_placeholder_reward_does_not_harden_a_soft_selection(
     np.testing.assert_allclose(
         bt.exponential_tilt(law, 0.01).probs[1:], tilt / tilt.sum(), rtol=10 * accuracy
     )
+
+
+def test_fractional_n_keeps_the_relative_accuracy_of_a_rare_worst() -> None:
+    """M^{n-1} has a branch point near the real line where only an outcome e^-L is left."""
+    table = [
+        ([-math.expm1(-rarity), math.exp(-rarity)], [gap, 0.0], n, 1.0)
+        for rarity in (4, 9, 18, 27, 36)
+        for gap in (1.0, 4.0, 8.0)
+        for n in (1.0625, 1.25, 1.5, 1.75, 2.5, 3.5, 4.5)
+    ]
+    expected = [
+        soft_many.log_law(np.log(probs), np.array(rewards), n, step=1 / 256)
+        for probs, rewards, n, _ in table
+    ]
+    assert log_error(computed(bt.soft_best_of_n, table), expected) < 1e-12
 
 
 # --- far beyond enumeration: n to 1e15, ranges to 1e4 temperatures ------------------------------

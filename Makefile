@@ -31,8 +31,8 @@ test: lint types  ## format, lint, types, every test and doctest that is not slo
 	$(PYTEST) -m "not slow"
 
 .PHONY: test-slow
-test-slow: $(VENV)/.dev  ## the tests that take minutes
-	$(PYTEST) -m slow
+test-slow: $(VENV)/.dev  ## the tests that take minutes, as XLA compiles by default
+	XLA_FLAGS= $(PYTEST) -m slow
 
 .PHONY: lint
 lint: $(VENV)/.dev  ## ruff: format and rules

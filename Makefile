@@ -32,7 +32,7 @@ test: lint types  ## format, lint, types, every test and doctest that is not slo
 
 .PHONY: test-slow
 test-slow: $(VENV)/.dev  ## the tests that take minutes, as XLA compiles by default
-	XLA_FLAGS= $(PYTEST) -m slow
+	XLA_FLAGS= JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(PYTEST) -m slow
 
 .PHONY: lint
 lint: $(VENV)/.dev  ## ruff: format and rules

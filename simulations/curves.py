@@ -56,7 +56,7 @@ def all_n(
             "for others simulate one parameter after another, with one key"
         )
     largest, reference = int(sampler.count.minimum), sampler.reference
-    totals = accumulate(key, EveryN(sampler, largest), num_trials=num_trials, schedule=schedule)
+    totals = accumulate(key, EveryN.of(sampler), num_trials=num_trials, schedule=schedule)
     counts, averages = totals.counts.reshape(largest, -1), totals.averages
     size = len(averages) // largest
     return tuple(

@@ -8,6 +8,7 @@ same words whenever it is asked), and nothing but records is looked up and added
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import reduce
 
@@ -17,11 +18,13 @@ from jax import Array, lax
 from simulations.processes import Race, materialised
 from simulations.pytree import pytree
 
-_TILE = 512  # trials that are drawn again at a time
+_BLOCK = 32  # draws
+_TILE = 256  # trials that are drawn again at a time
+_RECORDS = 384  # that are looked up at a time: a little more than a tile has, later on
 _FLAGS = 32  # in a word
 
-Carry = tuple[Array, Array, Array]
-"""Running winners ``[S]`` and their values ``[V, S]``, their histogram ``[K]``."""
+Carry = tuple[Array, Array]
+"""Running winners ``[S]``, and their histogram ``[K]``."""
 
 Totals = tuple[Array, Array]
 """Histograms, ``[B, K]`` int32; Σ(x − c) and Σ(x − c)² about centres c, ``[B, 2, V]`` float32."""
@@ -40,6 +43,12 @@ class EveryN:
     race: Race
     largest: int
 
+    @staticmethod
+    def of(race: Race) -> EveryN:
+        """The tally of a race, in longer blocks: trials whose winner a block changes are few."""
+        blocks = replace(race, count=replace(race.count, block=_BLOCK))
+        return EveryN(blocks, int(race.count.minimum))
+
     @property
     def num_counts(self) -> int:
         """N·K."""
@@ -55,22 +64,23 @@ class EveryN:
         those, number = _Trials(self.race, key, trials), jnp.sum(valid.astype(jnp.float32))
 
         def step(carry: Carry, block: Array) -> tuple[Carry, Totals]:
-            before, old, histogram = carry
+            before, histogram = carry
             after = materialised(lambda: those.after_each(block, before)[-1], block)
-            new = those.values(after)
-            centre = jnp.mean(new, axis=1)  # of all trials: any centre near the values will do
-            changed = valid & (after != before)
-            kept = _powers(old, centre, valid & ~changed)
-            moves, sums = _again(those, block, before, changed, centre)
+            values = those.values(after)
+            centre = jnp.mean(values, axis=1)  # of all trials: any centre near the values will do
+            moves, shifts = _again(those, block, before, valid & (after != before), centre)
             histograms = histogram[None] + jnp.cumsum(moves, axis=0)
-            rows = histograms, _moments(number, centre, kept[None] + sums)
-            return (after, new, histograms[-1]), rows
+            # Back from the last draw: squares are small there, and no small sum is a difference.
+            sums = jnp.sum(jnp.where(valid, _powers(values, centre), jnp.float32(0)), axis=-1)
+            later = jnp.cumsum(shifts[:0:-1], axis=0)[::-1]
+            sums = jnp.concatenate([sums[None] - later, sums[None]])
+            return (after, histograms[-1]), (histograms, _moments(number, centre, sums))
 
         first = those.in_pairs.after_each(jnp.uint32(0), jnp.zeros_like(trials))[0]
         histogram = jnp.zeros(self.race.reference.num_outcomes, jnp.int32)
         histogram = histogram.at[those.outcomes(first)].add(valid.astype(jnp.int32))
         blocks = jnp.arange(-(-self.largest // self.race.count.block), dtype=jnp.uint32)
-        rows = lax.scan(step, (first, those.values(first), histogram), blocks)[1]
+        rows = lax.scan(step, (first, histogram), blocks)[1]
         histograms, moments = (
             each.reshape(each.shape[0] * each.shape[1], *each.shape[2:])[: self.largest]
             for each in rows
@@ -128,57 +138,64 @@ def _again(those: _Trials, block: Array, before: Array, changed: Array, centre: 
 
     Returns:
         What records bring to the histogram and take from it, in the row of the draw at which they
-        fell, ``[B, K]``; sums of powers of the winners' values after each draw, ``[B, 2, V]``.
+        fell, ``[B, K]``; what they bring to the powers of the winners' values, ``[B, 2, V]``.
     """
     tile, number = min(_TILE, changed.size), jnp.sum(changed, dtype=jnp.uint32)
+    place_of = ordered(changed)
 
     def add(part: Array, totals: Totals) -> Totals:
         index = part * jnp.uint32(tile) + jnp.arange(tile, dtype=jnp.uint32)
-        place, exists = position(changed, index), index < number
+        place = place_of(index)
         some = replace(those, indices=those.indices[place])
         winners = jnp.concatenate([before[place][None], some.one_by_one(block, before[place])])
-        records = jnp.where(exists, _pack(winners[1:] != winners[:-1]), jnp.uint32(0))
-        values = some.values(winners[1:])
-        sums = jnp.moveaxis(_powers(values, centre, exists[None]), -1, 0)
-        return _move(some, winners, records, totals[0]), totals[1] + sums
+        return _move(some, winners, index < number, centre, totals)
 
     size = those.race.count.block
     moves = jnp.zeros((size, those.race.reference.num_outcomes), jnp.int32)
-    sums = jnp.zeros((size, 2, centre.size), jnp.float32)
-    parts = (number + jnp.uint32(tile - 1)) // jnp.uint32(tile)
-    return lax.fori_loop(jnp.uint32(0), parts, add, (moves, sums))
+    shifts = jnp.zeros((size, 2, centre.size), jnp.float32)
+    return lax.fori_loop(jnp.uint32(0), _parts(number, tile), add, (moves, shifts))
 
 
-def _move(those: _Trials, winners: Array, records: Array, moves: Array) -> Array:
-    """Count what outcomes gain and lose in the rows of the draws, a record per trial at a time.
+def _move(those: _Trials, winners: Array, exists: Array, centre: Array, totals: Totals) -> Totals:
+    """Count what records bring and take, in the rows of their draws.
 
     Args:
         those: S trials.
         winners: ``[1 + B, S]``, before the block and after each of its draws.
-        records: ``[S]``, whose bit b says whether draw b is a record.
-        moves: ``[B, K]``, to be added to.
+        exists: ``[S]``, whether a trial counts.
+        centre: ``[V]``, about which values are powered.
+        totals: to be added to.
     """
-    lanes, last = jnp.arange(records.size, dtype=jnp.uint32), jnp.uint32(len(moves) - 1)
+    trials = jnp.uint32(exists.size)
+    records = exists[None] & (winners[1:] != winners[:-1])
+    number, place_of = jnp.sum(records, dtype=jnp.uint32), ordered(records)
 
-    def following(_: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        records, outcome, moves = carry
-        one = (records != 0).astype(jnp.int32)
-        below = (records & -records) - jnp.uint32(1)  # as many ones as draws before the record
-        draw = jnp.minimum(lax.population_count(below), last)
-        new = those.outcomes(winners[draw + jnp.uint32(1), lanes])
-        moves = moves.at[draw, new].add(one).at[draw, outcome].add(-one)
-        return records & (records - jnp.uint32(1)), new, moves
+    def add(part: Array, totals: Totals) -> Totals:
+        index = part * jnp.uint32(_RECORDS) + jnp.arange(_RECORDS, dtype=jnp.uint32)
+        place, one = place_of(index), (index < number).astype(jnp.int32)
+        draw, trial = place // trials, place % trials
+        some = replace(those, indices=those.indices[trial])
+        moves, shifts = totals
+        for step, sign in ((jnp.uint32(1), one), (jnp.uint32(0), -one)):  # who comes and who goes
+            winner = winners[draw + step, trial]
+            powers = jnp.moveaxis(_powers(some.values(winner), centre), -1, 0)
+            powers *= sign.astype(jnp.float32)[:, None, None]
+            moves = moves.at[draw, some.outcomes(winner)].add(sign, mode="promise_in_bounds")
+            shifts = shifts.at[draw].add(powers, mode="promise_in_bounds")
+        return moves, shifts
 
-    most = jnp.max(lax.population_count(records))
-    start = records, those.outcomes(winners[0]), moves
-    return lax.fori_loop(jnp.uint32(0), most, following, start)[2]
+    return lax.fori_loop(jnp.uint32(0), _parts(number, _RECORDS), add, totals)
 
 
-def _powers(values: Array, centre: Array, valid: Array) -> Array:
-    """Σ(x − c) and Σ(x − c)² over trials, ``[2, V, ...]``, of ``values [V, ..., S]``."""
-    gaps = values - centre.reshape(-1, *(1,) * (values.ndim - 1))
-    gaps = jnp.where(valid[None], gaps, jnp.float32(0))
-    return jnp.stack([jnp.sum(gaps, axis=-1), jnp.sum(jnp.square(gaps), axis=-1)])
+def _parts(number: Array, size: int) -> Array:
+    """How many parts of a size hold a number."""
+    return (number + jnp.uint32(size - 1)) // jnp.uint32(size)
+
+
+def _powers(values: Array, centre: Array) -> Array:
+    """x − c and (x − c)², ``[2, V, S]``, of ``values [V, S]``."""
+    gaps = values - centre[:, None]
+    return jnp.stack([gaps, jnp.square(gaps)])
 
 
 def _moments(number: Array, centre: Array, sums: Array) -> Array:
@@ -194,18 +211,22 @@ def _pack(flags: Array) -> Array:
     return reduce(jnp.bitwise_or, bits)
 
 
-def position(flags: Array, index: Array) -> Array:
+def ordered(flags: Array) -> Callable[[Array], Array]:
     """Where the set flags number ``index`` are, in an order of no importance."""
     words = _pack(flags.reshape(_FLAGS, -1))
     sizes = lax.population_count(words)
     upto = jnp.cumsum(sizes, dtype=jnp.uint32)
-    word = jnp.searchsorted(upto, index, side="right").astype(jnp.uint32)
-    word = jnp.minimum(word, jnp.uint32(len(words) - 1))
-    rank, bits, place = index - (upto - sizes)[word], words[word], jnp.zeros_like(index)
-    for width in (16, 8, 4, 2, 1):  # bisection for the set bit number ``rank``
-        low = lax.population_count(bits & jnp.uint32(2**width - 1))
-        above = rank >= low
-        rank = jnp.where(above, rank - low, rank)
-        bits = jnp.where(above, bits >> jnp.uint32(width), bits)
-        place = jnp.where(above, place + jnp.uint32(width), place)
-    return place * jnp.uint32(len(words)) + word
+
+    def place_of(index: Array) -> Array:
+        word = jnp.searchsorted(upto, index, side="right").astype(jnp.uint32)
+        word = jnp.minimum(word, jnp.uint32(len(words) - 1))
+        rank, bits, place = index - (upto - sizes)[word], words[word], jnp.zeros_like(index)
+        for width in (16, 8, 4, 2, 1):  # bisection for the set bit number ``rank``
+            low = lax.population_count(bits & jnp.uint32(2**width - 1))
+            above = rank >= low
+            rank = jnp.where(above, rank - low, rank)
+            bits = jnp.where(above, bits >> jnp.uint32(width), bits)
+            place = jnp.where(above, place + jnp.uint32(width), place)
+        return place * jnp.uint32(len(words)) + word
+
+    return place_of

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import jax.numpy as jnp
 import numpy as np
@@ -86,7 +87,7 @@ class DiscreteReference:
         """The same law, with words in the order that is fastest to look up one by one."""
         if self.thresholds.size <= _COMPARE_ALL:
             return self
-        _, middle = self._levels()
+        _, middle = self._levels
         return alias_table(self._masses(), self.rewards, middle, self.outcomes, self)
 
     def observables(self, words: Array) -> Array:
@@ -98,7 +99,7 @@ class DiscreteReference:
     ) -> tuple[Estimate, Estimate]:
         """Mean reward and mean (F⁻ + F)/2 of the winners, from exact counts."""
         del averages
-        rewards, middle = self._levels()
+        rewards, middle = self._levels
         drawn = counts[np.asarray(self.outcomes)]
         return Estimate.from_counts(drawn, rewards), Estimate.from_counts(drawn, middle)
 
@@ -120,6 +121,7 @@ class DiscreteReference:
         probs[np.asarray(self.outcomes)] = self.reward_grid()[1]
         return probs
 
+    @cached_property
     def _levels(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Rewards and (F⁻ + F)/2 there, ``[M]``."""
         rewards, probs = self.reward_grid()

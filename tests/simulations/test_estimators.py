@@ -13,7 +13,7 @@ from simulations.curves import all_n, compare
 from simulations.divergence_estimates import DIVERGENCES, divergence_from_counts
 from simulations.engine import simulate
 from simulations.rao_blackwell import conditional_law
-from simulations.records import position
+from simulations.records import ordered
 from simulations.references import discrete_reference, gaussian_reward, uniform_reward
 from tests.oracles import discrete
 
@@ -145,7 +145,7 @@ def test_set_flags_are_found_once_each(share):
     """Those are the trials that are drawn again."""
     flags = np.random.default_rng(0).random(512) < share
     index = jnp.arange(flags.sum(), dtype=jnp.uint32)
-    places = np.asarray(position(jnp.asarray(flags), index))
+    places = np.asarray(ordered(jnp.asarray(flags))(index))
     assert sorted(places) == np.flatnonzero(flags).tolist()
 
 

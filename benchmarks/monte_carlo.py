@@ -40,8 +40,8 @@ SENTENCE = (
     "2,000 M (uniform or Gaussian reward) candidates, soft best-of-16 450 M; averaged conditional "
     "probabilities reach 1e-4 on every atom in a tenth of the time; the simulations of all n to "
     "1024 cost at most 3 times the largest n alone; 10⁹ draws need at most 300 MB beside the "
-    "interpreter, JAX included; time is linear in trials; two processes on a core each take at most "
-    "1/1.8 of the time of one"
+    "interpreter, JAX included; time is linear in trials; two processes on a core each take at "
+    "most 1/1.8 of the time of one"
 )
 ROOT = Path(__file__).parents[1]
 N = 16

@@ -144,17 +144,18 @@ class Lattice:
 
         The trapezoidal error is exp(-π²/step). Where an atom of mass e^{-L} remains, M is close to
         zero: the branch point of a power adds exp(-2π²/(step L) - (n - 1) L), relative to that
-        atom, so that the step meant for rounding errors e^{-D} is 2π²/D² or so (docs/theory.md).
-        A short binary fraction: nodes far out are then exact.
+        atom, which is to be e^{-D}, D = 30 in float64 and 13 in float32 (docs/theory.md). The step
+        is a short binary fraction, so that nodes far out are exact.
         """
         dtype = log_weights.dtype
         step = jnp.asarray(0.25 if dtype == jnp.float64 else 0.5, dtype)
         if candidates.is_power:
             branched = differentiated | (parameter != jnp.round(parameter))
-            digits = -math.log(jnp.finfo(dtype).eps)
+            rounding = -math.log(jnp.finfo(dtype).eps)
+            wanted = rounding * 5 / 6
             rarest = -jnp.min(jnp.where(log_probs > -jnp.inf, log_probs, 0))
-            coarser = jnp.maximum(4 * (parameter - 1), digits / jnp.clip(rarest, 1, digits))
-            fine = jnp.floor(64 / step * 2 * (math.pi / digits) ** 2 * coarser) * (step / 64)
+            inverse = jnp.maximum(4 * (parameter - 1) / wanted, 1 / jnp.clip(rarest, 1, rounding))
+            fine = jnp.floor(64 / step * (2 * math.pi**2 / wanted) * inverse) * (step / 64)
             step = jnp.where(branched, jnp.minimum(step, fine), step)
         nothing = jnp.full(1, -jnp.inf, dtype)
         log_mass, log_mean = (

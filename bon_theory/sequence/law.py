@@ -148,8 +148,9 @@ class SequenceLaw:
 
         Each block is drawn from the reference given what was kept before it, and selected by its
         own reward; with ``look_ahead`` by its reward plus the value of the state in which it ends
-        (:func:`bon_theory.sequence.look_ahead`). Soft best-of-n on thousands of levels takes about
-        a second at most, at any temperature and number of draws; longest for n between 1 and 2.
+        (:func:`bon_theory.sequence.look_ahead`). Soft best-of-n on thousands of levels takes less
+        than a second at any temperature and whole number of draws, and longest at fractional n
+        below 2.
 
         Args:
             selection: any of the library's, such as ``bt.soft_best_of_n``.

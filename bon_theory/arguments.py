@@ -61,7 +61,7 @@ def float_array(name: str, value: Numbers) -> jax.Array:
         )
     if array.ndim == 0 or array.shape[-1] == 0:
         raise ValueError(
-            f"{name} must hold at least one outcome along its last axis, got shape {array.shape}."
+            f"{name} must hold at least one number along its last axis, got shape {array.shape}."
         )
     return array
 

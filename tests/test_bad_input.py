@@ -60,8 +60,8 @@ PROBABILITIES: dict[str, tuple[Callable[[], Any], Words]] = {
     ),
     "booleans": (from_probs([True, False], [0.0, 1.0]), ("probs", "floating point", "bool")),
     "complex": (from_probs([0.5 + 0j, 0.5], [0.0, 1.0]), ("probs", "floating point", "complex128")),
-    "empty": (from_probs(np.zeros(0), np.zeros(0)), ("probs", "at least one outcome", "(0,)")),
-    "a number": (from_probs(1.0, [0.0]), ("probs", "at least one outcome", "()")),
+    "empty": (from_probs(np.zeros(0), np.zeros(0)), ("probs", "at least one number", "(0,)")),
+    "a number": (from_probs(1.0, [0.0]), ("probs", "at least one number", "()")),
     "NaN logits": (from_logits([0.0, NAN], [0.0, 1.0]), ("logits", "nan", "index (1,)", "-inf")),
     "infinite logits": (
         from_logits([INF, 0.0], [0.0, 1.0]),

@@ -34,6 +34,7 @@ _MAX_TRIALS = 2**32 - 1  # a trial is one 32-bit counter word
 _CHUNK = 2**15
 _DRAWS_IN_CHUNK = 2**24
 _DRAWS_IN_STEP = 2**30  # per device: a second or two, which nothing can interrupt
+_TRIALS_IN_STEP = 2**31 - 1  # of all devices: counts are int32 until they leave them
 _TILE = 256  # trials whose moments are summed in float32; the rest is float64
 _ROUNDS = 256  # chunks per device and step at most; processes meet after a step, for some 10 ms
 _MOMENTS_IN_STEP = 2**21  # per device
@@ -150,7 +151,8 @@ def accumulate(
     words, tally = jax.tree.map(np.asarray, (key_words(key), tally))
     size = -(-min(chunk_size, num_trials) // _TILE) * _TILE
     parts, room = _moments_of_chunk(tally, size)
-    rounds = max(1, min(room, _DRAWS_IN_STEP // (size * draws)))
+    rounds = min(room, _DRAWS_IN_STEP // (size * draws), _TRIALS_IN_STEP // (size * flat.size))
+    rounds = max(1, rounds)
 
     file = None if plan.checkpoint is None else Path(plan.checkpoint)
     identity = {} if file is None else {"key": words.tolist(), "tally": checkpoints.describe(tally)}

@@ -34,6 +34,25 @@ for sampler in (soft_best_of_n(three, 5, 0.3), win_rate_optimal(uniform_reward(4
 """
 
 
+# More trials than int32 has numbers, by devices that might do them all in one step.
+MANY = """
+import dataclasses, jax, jax.numpy as jnp
+from simulations.accumulate import Schedule, accumulate
+from simulations.pytree import pytree
+
+@pytree(data_fields=[], meta_fields=[])
+@dataclasses.dataclass(frozen=True)
+class Trials:
+    num_counts = typical_draws = 1
+
+    def __call__(self, key, trials, valid):
+        return jnp.sum(valid, dtype=jnp.int32)[None], jnp.zeros((3, 0, 1), jnp.float32)
+
+schedule = Schedule(chunk_size=2**20)
+print(accumulate(jax.random.key(3), Trials(), num_trials=2**31 + 5, schedule=schedule).counts)
+"""
+
+
 def start(program: str, **environment: str) -> subprocess.Popen[str]:
     settings = {"XLA_FLAGS": "", "PYTHONUNBUFFERED": "1", **environment}
     return subprocess.Popen(
@@ -186,3 +205,10 @@ def test_the_engine_is_light():
         print([name for name in ("scipy.stats", "scipy.optimize") if name in sys.modules])
     """)
     assert process.communicate(timeout=60)[0] == "[]\n"
+
+
+def test_counts_of_a_step_fit_their_integers():
+    process = start(MANY, XLA_FLAGS="--xla_force_host_platform_device_count=8")
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert out.split() == ["[2147483653]"]

@@ -23,6 +23,7 @@ from scipy import special, stats
 from simulations.arguments import counts_of, probabilities
 from simulations.estimate import Estimate
 
+_MOST_TRIALS = 2**48  # more need a relative entropy that float64 rounds away
 _POOL_BELOW = 5.0  # cells that expect fewer counts carry little power and cost a degree of freedom
 
 
@@ -165,7 +166,8 @@ def check_mean(
     error of about skewness·|z|³/(6√S).
 
     Raises:
-        ValueError: for a single sample, or an exact value outside the bounds.
+        ValueError: for a single sample, an exact value or a mean that is no number, bounds that are
+            infinite, or an exact value outside them.
 
     Source:
         Maurer and Pontil, Empirical Bernstein bounds and sample variance penalization (COLT 2009),
@@ -180,13 +182,15 @@ def check_mean(
     if estimate.num_samples < 2:
         raise ValueError("estimate must have at least 2 samples: one has no standard error")
     gap = abs(estimate.mean - exact)
+    if math.isnan(gap):
+        raise ValueError(f"exact and mean must be numbers, got {exact} and {estimate.mean}")
     if bounds is None:
         # A constant variable has no error: then any gap is a contradiction.
         z = gap / estimate.std_error if estimate.std_error > 0 else math.inf if gap else 0.0
         return Check(name, z, float(2 * stats.norm.sf(z)), estimate.num_samples)
     low, high = bounds
-    if not low <= exact <= high:
-        raise ValueError(f"exact must be within bounds {bounds}, got {exact}")
+    if not -math.inf < low <= exact <= high < math.inf:
+        raise ValueError(f"exact must be within bounds {bounds}, both finite, got {exact}")
     # gap = a·√L + b·L; in the form without cancellation.
     a = math.sqrt(2) * estimate.std_error
     b = 7 * (high - low) / (3 * (estimate.num_samples - 1))
@@ -244,7 +248,7 @@ def required_trials(
         The number of trials S.
 
     Raises:
-        ValueError: for inadmissible laws or rates, or equal laws, which no sample tells apart.
+        ValueError: for inadmissible laws or rates, or laws that no sample of 2⁴⁸ tells apart.
 
     Example:
         >>> required_trials([0.5, 0.5], [0.51, 0.49], false_alarm=1e-8, miss=1e-3)
@@ -265,6 +269,8 @@ def required_trials(
     upper = 1
     while power(upper) < 1 - miss:
         upper *= 2
+        if upper > _MOST_TRIALS:
+            raise ValueError("alternative must differ more from law: it takes over 2^48 trials")
     return bisect_left(range(upper), True, lo=upper // 2, key=lambda s: power(s) >= 1 - miss)
 
 

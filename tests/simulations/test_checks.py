@@ -263,6 +263,21 @@ def test_only_the_planned_checks_are_judged(names, message):
             lambda: check_mean("c", Estimate(0.0, 0.1, 9), 2.0, bounds=(0.0, 1.0)),
             "within bounds",
         ),
+        (lambda: check_mean("c", Estimate(0.0, 0.1, 9), np.nan), "exact and mean must be numbers"),
+        (
+            lambda: check_mean("c", Estimate(np.nan, 0.1, 9), 0.5, bounds=(0.0, 1.0)),
+            "exact and mean must be numbers, got 0.5 and nan",
+        ),
+        (
+            lambda: check_mean("c", Estimate(0.0, 0.1, 9), 2.0, bounds=(0.0, np.inf)),
+            "both finite",
+        ),
+        (
+            lambda: required_trials(
+                [0.5, 0.5], [0.5 + 1e-9, 0.5 - 1e-9], false_alarm=1e-6, miss=1e-3
+            ),
+            "alternative must differ more from law",
+        ),
         (
             lambda: required_trials([0.5, 0.5], [0.5, 0.5], false_alarm=1e-6, miss=1e-3),
             "alternative must differ from law",

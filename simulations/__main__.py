@@ -41,6 +41,13 @@ def main(arguments: list[str] | None = None) -> int:
         )
     config = dataclasses.replace(full, cases=cases)
 
+    if not 0 <= chosen.seed < 2**63:
+        parser.error(f"--seed must be in [0, 2^63), got {chosen.seed}")
+    try:
+        chosen.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # before the minutes that the run takes
+        parser.error(f"--output must be a folder, got {chosen.output}: {error.strerror}")
+
     console, start = Console(), time.perf_counter()
     done = itertools.count()
     with jax.enable_x64(True), progress_bar("checking", unit="cases") as progress:
@@ -54,7 +61,6 @@ def main(arguments: list[str] | None = None) -> int:
 
     console.print(table(results))
     console.print(verdict(results, config, seconds))
-    chosen.output.mkdir(parents=True, exist_ok=True)
     (chosen.output / "checks.json").write_text(
         json.dumps(record(results, config, chosen.seed, seconds), indent=1, ensure_ascii=False)
         + "\n",

@@ -1,6 +1,7 @@
 """``python -m simulations check``: a table, files, and an exit status that can be 1."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -37,6 +38,21 @@ def test_no_case_of_that_name(capsys):
     with pytest.raises(SystemExit):
         main(["check", "--only", "nothing like it"])
     assert "--only must match a case" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--seed", "-1"], "--seed must be in"),
+        (["--seed", str(2**63)], "--seed must be in"),
+        (["--output", __file__], "--output must be a folder, got .*: File exists"),
+    ],
+)
+def test_options_are_refused_before_the_run(options, message, capsys, monkeypatch):
+    monkeypatch.setattr(theory_checks, "run", lambda *_, **__: pytest.fail("it ran"))
+    with pytest.raises(SystemExit, match="2"):
+        main(["check", *options])
+    assert re.search(message, capsys.readouterr().err)
 
 
 def test_both_signs_and_every_atom_are_planted():

@@ -139,7 +139,7 @@ def discrete_reference(probs: ArrayLike, rewards: ArrayLike) -> DiscreteReferenc
 
     Args:
         probs: ``[K]``, nonnegative, summing to one within 1e-6 (then normalised).
-        rewards: ``[K]``, finite.
+        rewards: ``[K]``, finite; those that agree in float32 are tied.
 
     Raises:
         ValueError: for shapes that differ or are not ``[K]``, and inadmissible values.
@@ -156,6 +156,7 @@ def discrete_reference(probs: ArrayLike, rewards: ArrayLike) -> DiscreteReferenc
     if not np.all(np.abs(r) <= np.finfo(np.float32).max):
         raise ValueError(f"rewards must be finite, in float32, got {r}: scale them down")
 
+    r = r.astype(np.float32)  # as the scores have them, so that ties are the same to all selections
     # Whole numbers of words per outcome; what rounds to none of the 2³² words cannot be drawn.
     order = np.argsort(r, kind="stable")
     edges = np.rint(np.cumsum(p[order]) / p.sum() * _WORDS)
@@ -164,7 +165,7 @@ def discrete_reference(probs: ArrayLike, rewards: ArrayLike) -> DiscreteReferenc
     level_edges = edges[np.flatnonzero(np.diff(r[order]) > 0)]
     return DiscreteReference(
         thresholds=jnp.asarray(edges[:-1].astype(np.uint32)),
-        rewards=jnp.asarray(r[order].astype(np.float32)),
+        rewards=jnp.asarray(r[order]),
         level_thresholds=jnp.asarray(level_edges.astype(np.uint32)),
         outcomes=jnp.asarray(order.astype(np.int32)),
         num_outcomes=p.size,

@@ -17,6 +17,7 @@ import math
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from numpy.typing import NDArray
 from scipy import special
 
 from simulations.arguments import positive, whole_number
@@ -28,6 +29,7 @@ from simulations.variates import exponential, gumbel, unit_interval
 _SMALLEST_ACCEPTANCE = 1e-4
 _LARGEST_BLOCK = 16
 _LARGEST_MEAN = 1e6  # of a random number of candidates, which is looked up in a table
+_LARGEST_SCORE, _LARGEST_TOTAL = 1e38, 2.0**24  # in float32; of the rewards of a block
 _LARGEST_LOG_WAIT = 80.0  # e⁸⁰ times the shortest mean wait still is a float32
 
 Ordered = DiscreteReference | ContinuousReference
@@ -76,14 +78,14 @@ def exponential_clocks(reference: Ordered, n: int, temperature: float) -> Scored
     temperature = positive("temperature", temperature)
     if not isinstance(reference, Ordered):
         raise ValueError("reference must be one of rewards, got blocks: use soft_best_of_n")
-    lowest, highest = (float(reference.reward(jnp.uint32([word]))[0]) for word in (0, 2**32 - 1))
+    lowest, highest = _extremes(reference)
     smallest = (highest - lowest) / _LARGEST_LOG_WAIT
     if temperature < smallest:
         raise ValueError(
             f"temperature must be at least {smallest:.3g} for rewards from {lowest:g} to "
             f"{highest:g}, got {temperature}: use soft_best_of_n"
         )
-    parameter = jnp.float32([1 / temperature, highest])
+    parameter = jnp.stack([_inverse(temperature, reference), jnp.float32(highest)])
     return ScoredRace(reference.unordered(), _fixed(n), parameter, _earliness)
 
 
@@ -111,7 +113,7 @@ def win_rate_optimal(reference: Ordered, strength: float) -> RankRace | ScoredRa
     """Best of N candidates, N ~ Poisson(c) given N ≥ 1, which is the win-rate-optimal policy."""
     strength = positive("strength", strength)
     sizes = np.arange(1, _poisson_range(strength))
-    cdf = (special.pdtr(sizes, strength) - math.exp(-strength)) / -math.expm1(-strength)
+    cdf = 1 - special.pdtrc(sizes, strength) / -math.expm1(-strength)
     return _by_reward(reference, _random_count(cdf))
 
 
@@ -142,7 +144,7 @@ def exponential_tilt(reference: Ordered, temperature: float) -> Rejection:
     rewards, weights = reference.reward_grid()
     accepted = np.exp((rewards - float(reference.max_reward)) / temperature)
     _check_acceptance(float(weights @ accepted), reference)
-    return Rejection(reference.unordered(), jnp.float32(1 / temperature), _accept_tilt)
+    return Rejection(reference.unordered(), _inverse(temperature, reference), _accept_tilt)
 
 
 def chi_squared_tilt(reference: Ordered, strength: float) -> Rejection:
@@ -236,8 +238,25 @@ def _by_reward(
 def _race(
     reference: Ordered, count: CandidateCount, temperature: float, score: Score
 ) -> ScoredRace:
+    return ScoredRace(reference.unordered(), count, _inverse(temperature, reference), score)
+
+
+def _inverse(temperature: float, reference: Ordered) -> Array:
+    """1/λ, by which no reward becomes an infinite score: those tie, and 0·∞ loses to everything."""
     temperature = positive("temperature", temperature)
-    return ScoredRace(reference.unordered(), count, jnp.float32(1 / temperature), score)
+    rewards = np.abs(_extremes(reference) if isinstance(reference, Ordered) else _LARGEST_TOTAL)
+    smallest = float(np.max(rewards, initial=1, where=np.isfinite(rewards))) / _LARGEST_SCORE
+    if temperature < smallest:
+        raise ValueError(
+            f"temperature must be at least {smallest:.3g} for scores that fit float32, "
+            f"got {temperature}: raise it, or use best_of_n"
+        )
+    return jnp.float32(1 / temperature)
+
+
+def _extremes(reference: Ordered) -> NDArray[np.float32]:
+    """Lowest and highest reward that can be drawn."""
+    return np.asarray(reference.reward(jnp.uint32([0, 2**32 - 1])))
 
 
 def _fixed(n: int) -> CandidateCount:

@@ -288,6 +288,21 @@ def test_the_threshold_of_the_chi_squared_rule():
     assert nu == pytest.approx(direct, abs=1e-6)
 
 
+@pytest.mark.parametrize("strength", [1e-17, 1e-12])
+def test_a_small_strength_adds_no_candidates(strength):
+    """P(N > 1) = c/2 + O(c²): what a difference of probabilities near 1 would lose."""
+    count = samplers.win_rate_optimal(UNIFORM, strength).count
+    assert count.thresholds.size == 0
+
+
+def test_rewards_that_agree_in_float32_are_tied_to_every_selection():
+    near, key = discrete_reference([0.5, 0.5], [1.0, 1.0 + 1e-9]), jax.random.key(5)
+    for select in (samplers.best_of_n, partial(samplers.best_of_n, shared=True)):
+        counts = simulate(key, select(near, 8), num_trials=4000).counts
+        assert check_histogram("tied", counts, [0.5, 0.5]).p_value > FALSE_ALARM
+    assert simulate(key, samplers.best_of_n(near, 8), num_trials=9).win_rate.mean == 0.5
+
+
 def bad(value: Any) -> Any:
     """What the type checker would refuse."""
     return value
@@ -305,6 +320,15 @@ def bad(value: Any) -> Any:
         (partial(samplers.soft_best_of_n, UNIFORM, 2, np.nan), "temperature must be positive"),
         (partial(samplers.soft_best_of_n, UNIFORM, 2, np.inf), "temperature must be .* finite"),
         (partial(samplers.soft_best_of_n, UNIFORM, 2, bad("a")), "temperature must be .*, got 'a'"),
+        (partial(samplers.soft_best_of_n, UNIFORM, 2, 1e-39), "for scores that fit float32"),
+        (
+            partial(samplers.soft_best_of_n, discrete_reference([0.5, 0.5], [0.0, -9e9]), 2, 1e-29),
+            r"temperature must be at least 9e-29 .*, got 1e-29: raise it",
+        ),
+        (
+            partial(samplers.exponential_tilt, discrete_reference([1.0], [0.0]), 1e-39),
+            "for scores that fit float32",
+        ),
         (partial(samplers.best_of_poisson, UNIFORM, 1e9), "a mean of at most 1e.06, got 1e.09"),
         (
             partial(samplers.exponential_clocks, EXPONENTIAL, 2, 0.1),

@@ -72,7 +72,8 @@ class Comparison:
     Attributes:
         rewards: mean reward under each of M selections.
         differences: of each but the first, minus the first's, trial by trial.
-        variance_ratios: variance of the same difference between independent runs over that.
+        variance_ratios: variance of the same difference between independent runs over that;
+            ``nan`` for a single trial, which has none.
     """
 
     rewards: tuple[Estimate, ...]
@@ -95,7 +96,7 @@ def compare(
     Args:
         key: typed threefry key; consumed.
         samplers: M ≥ 2 of :mod:`simulations.samplers`; differences are from the first.
-        num_trials: S ≥ 2.
+        num_trials: S.
         schedule: chunks, devices, checkpoint, progress.
 
     Raises:
@@ -114,9 +115,9 @@ def compare(
     totals = accumulate(key, _Pairs(tuple(samplers)), num_trials=num_trials, schedule=schedule)
     rewards, differences = totals.averages[: len(samplers)], totals.averages[len(samplers) :]
     ratios = (
-        (rewards[0].variance + other.variance) / difference.variance
-        if difference.variance > 0
-        else float("inf")
+        float("inf")
+        if difference.variance == 0
+        else (rewards[0].variance + other.variance) / difference.variance
         for other, difference in zip(rewards[1:], differences, strict=True)
     )
     return Comparison(rewards, differences, tuple(ratios))

@@ -42,7 +42,8 @@ class ConditionalLaw:
         law: ``[K]``, one estimate per outcome.
         reward: mean reward of the pick.
         variance_ratios: ``[K]``, variance p(1 − p) of a single pick over that of its conditional
-            probability: how many times fewer trials are needed; ``inf`` where it never varied.
+            probability: how many times fewer trials are needed; ``inf`` where it never varied,
+            ``nan`` for a single trial.
     """
 
     law: tuple[Estimate, ...]
@@ -72,7 +73,7 @@ def conditional_law(
         reference: K ≤ 256 outcomes, ties allowed.
         n: number of candidates.
         temperature: λ ≥ 0.
-        num_trials: S ≥ 2.
+        num_trials: S.
         given: all candidates, or all but one (soft selection only).
         schedule: chunks, devices, checkpoint, progress.
 
@@ -128,7 +129,7 @@ def conditional_law(
 
 def _variance_ratio(conditional: Estimate) -> float:
     single = conditional.mean * (1 - conditional.mean)
-    return single / conditional.variance if conditional.variance > 0 else float("inf")
+    return float("inf") if conditional.variance == 0 else single / conditional.variance
 
 
 @pytree(

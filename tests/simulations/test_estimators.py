@@ -169,6 +169,13 @@ def test_common_candidates_sharpen_differences():
     assert result.variance_ratios[1] > 1.5
 
 
+def test_a_single_trial_says_nothing_about_variances():
+    pair = samplers.best_of_n(TIED, 4), samplers.best_of_n(TIED, 5)
+    compared = compare(jax.random.key(0), pair, num_trials=1)
+    averaged = conditional_law(jax.random.key(0), TIED, 4, 0.5, num_trials=1)
+    assert np.isnan([*compared.variance_ratios, *averaged.variance_ratios]).all()
+
+
 def test_one_selection_is_nothing_to_compare():
     with pytest.raises(ValueError, match="at least two to compare, got 1"):
         compare(jax.random.key(0), (samplers.best_of_n(TIED, 4),), num_trials=10)

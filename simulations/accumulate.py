@@ -215,10 +215,19 @@ def _resume(checkpoint: Path | None, identity: dict[str, Any], nothing: Totals) 
     """The totals of the checkpoint if there is one, else of no trials."""
     arrays = {f.name: np.asarray(getattr(nothing, f.name)) for f in dataclasses.fields(nothing)}
     if checkpoint is not None and jax.process_index() == 0 and checkpoint.exists():
-        arrays = checkpoints.load(checkpoint, identity)[1]
+        found = checkpoints.load(checkpoint, identity)[1]
+        if (got := _shapes(found)) != (wanted := _shapes(arrays)):
+            raise ValueError(
+                f"{checkpoint} must hold {wanted}, got {got}: it is of another version, delete it"
+            )
+        arrays = found
     if checkpoint is not None and jax.process_count() > 1:  # the file is the first process's
         arrays = {name: _from_first_process(arrays[name]) for name in sorted(arrays)}
     return Totals(arrays["counts"], arrays["moments"], int(arrays["num_trials"]))
+
+
+def _shapes(arrays: dict[str, NDArray]) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in sorted(arrays.items())}
 
 
 def _from_first_process(array: NDArray) -> NDArray:

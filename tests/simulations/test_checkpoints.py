@@ -35,6 +35,17 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
         simulate(jax.random.key(1), soft_best_of_n(THREE, 5, 0.3), num_trials=499, checkpoint=file)
 
 
+@pytest.mark.parametrize("change", [{"counts": np.ones(1, int)}, {"other": np.ones(3)}])
+def test_a_checkpoint_of_other_arrays_is_refused(tmp_path, change):
+    """Arrays of another shape might be stretched, and trials counted that never were."""
+    file, sampler = tmp_path / "run.npz", best_of_n(THREE, 2)
+    simulate(jax.random.key(1), sampler, num_trials=500, checkpoint=file)
+    identity, arrays = checkpoints.load(file)
+    checkpoints.save(file, identity, {**arrays, **change})
+    with pytest.raises(ValueError, match=r"must hold .*'counts': \(3,\).*, got .*delete it"):
+        simulate(jax.random.key(1), sampler, num_trials=900, checkpoint=file)
+
+
 def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path, monkeypatch):
     file, sampler = tmp_path / "run.npz", soft_best_of_n(THREE, 5, 0.3)
     simulate(jax.random.key(1), sampler, num_trials=500, checkpoint=file)

@@ -80,10 +80,11 @@ class Estimate:
             True
         """
         weights, levels = np.asarray(counts), np.asarray(values, np.float64)
-        if weights.shape != levels.shape or not weights.sum() > 0:
+        whole = np.all(weights >= 0) and np.all(weights % 1 == 0)
+        if weights.shape != levels.shape or not (whole and weights.sum() > 0):
             raise ValueError(
-                f"counts must have the shape of values and a positive sum, got shapes "
-                f"{weights.shape} and {levels.shape}, sum {weights.sum()}"
+                f"counts must be whole, nonnegative, of the shape of values and with a positive "
+                f"sum, got {weights}, shapes {weights.shape} and {levels.shape}"
             )
         total = int(weights.sum())
         mean = float(weights @ levels) / total

@@ -68,6 +68,8 @@ def test_one_sample_has_no_error_bar():
         (lambda: Estimate.from_values([]), "values must not be empty"),
         (lambda: Estimate.from_counts([1, 2], [0.0]), r"shapes \(2,\) and \(1,\)"),
         (lambda: Estimate.from_counts([0, 0], [0.0, 1.0]), "positive sum"),
+        (lambda: Estimate.from_counts([-1, 3], [0.0, 1.0]), "counts must be whole, nonneg"),
+        (lambda: Estimate.from_counts([0.5, 0.25], [0.0, 1.0]), "counts must be whole, nonneg"),
         (lambda: combine([]), "estimates must not be empty"),
     ],
 )

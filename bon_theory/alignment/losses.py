@@ -20,10 +20,9 @@ from bon_theory.alignment.pairs import (
     require_discrete,
 )
 from bon_theory.arguments import Numbers, positive, scalar
-from bon_theory.divergences import log_ratio
 from bon_theory.numerics import one_program
 from bon_theory.performance import expected_value
-from bon_theory.policy import Policy
+from bon_theory.policy import Policy, require_same_outcomes
 from bon_theory.selection import best_of_n
 
 __all__ = ["bonbon_loss", "dpo_loss", "ipo_loss", "ipo_matched_loss", "sft_best_of_n_loss"]
@@ -51,7 +50,7 @@ def sft_best_of_n_loss(policy: Policy, reference: Policy, n: Numbers) -> jax.Arr
     [G] §4, SFT-BoN.
     """
     require_discrete(reference, "a loss")
-    log_ratio(policy, reference)  # checks that both are on the same outcomes
+    require_same_outcomes(policy, "reference", reference)
     return -expected_value(best_of_n(reference, n), policy.log_probs)
 
 
@@ -215,7 +214,7 @@ def _pair_mean(
     **parameters: jax.Array,
 ) -> jax.Array:
     """Mean over pairs of ``loss(policy, reference, n, *parameters) [K, K]``, best and worst."""
-    log_ratio(policy, reference)  # checks that both are on the same outcomes
+    require_same_outcomes(policy, "reference", reference)
 
     def mean(policy: Policy, reference: Policy, n: jax.Array, *rest: jax.Array) -> jax.Array:
         probs = best_and_worst_probs(reference, n)

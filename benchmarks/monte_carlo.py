@@ -29,11 +29,11 @@ import numpy as np
 
 from benchmarks import measure
 from benchmarks.monte_carlo_peers import PEERS, Work
-from simulations.curves import all_n
-from simulations.engine import simulate
-from simulations.rao_blackwell import conditional_law
-from simulations.references import discrete_reference, gaussian_reward, uniform_reward
-from simulations.samplers import best_of_n, soft_best_of_n
+from simulations.draws.references import discrete_reference, gaussian_reward, uniform_reward
+from simulations.engine.conditional import conditional_law
+from simulations.engine.curves import all_n
+from simulations.engine.simulate import simulate
+from simulations.selection.samplers import best_of_n, soft_best_of_n
 
 SENTENCE = (
     "per second on 2 cores, best-of-16 draws 600 M (K = 16), 450 M (K = 256) and "
@@ -221,9 +221,9 @@ def memory() -> dict[str, float]:
             return int(re.search(r"VmHWM:\\s+(\\d+)", status)[1]) / 1024
         bare = peak()
         import jax
-        from simulations.engine import simulate
-        from simulations.references import gaussian_reward
-        from simulations.samplers import soft_best_of_n
+        from simulations.engine.simulate import simulate
+        from simulations.draws.references import gaussian_reward
+        from simulations.selection.samplers import soft_best_of_n
         jax.random.key(0).block_until_ready()
         ready = peak()
         race = soft_best_of_n(gaussian_reward(), 16, 1.0)
@@ -247,9 +247,9 @@ def processes(quick: bool) -> dict[str, Any]:
         if {together}:
             jax.config.update("jax_cpu_collectives_implementation", "gloo")
             jax.distributed.initialize("127.0.0.1:{port}", 2, {index})
-        from simulations.engine import simulate
-        from simulations.references import gaussian_reward
-        from simulations.samplers import soft_best_of_n
+        from simulations.engine.simulate import simulate
+        from simulations.draws.references import gaussian_reward
+        from simulations.selection.samplers import soft_best_of_n
         race = soft_best_of_n(gaussian_reward(), 16, 1.0)
         run = lambda: simulate(jax.random.key(0), race, num_trials={trials})
         run()

@@ -18,7 +18,7 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 
-from bon_theory.numerics import log1mexp, log_expm1_quotient, log_mean_power, safe_log
+from bon_theory._numerics import log1mexp, log_expm1_quotient, log_mean_power, safe_log
 
 __all__ = [
     "BestOfN",

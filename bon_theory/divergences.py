@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bon_theory.arguments import Numbers, require_batches, scalar
-from bon_theory.numerics import log1p_quotient, log_expm1_quotient, one_program
+from bon_theory._arguments import Numbers, require_batches, scalar
+from bon_theory._numerics import log1p_quotient, log_expm1_quotient, one_program
+from bon_theory._quadrature import absolute_sum
 from bon_theory.policy import Policy, aligned, require_same_outcomes
-from bon_theory.quadrature import absolute_sum
 
 __all__ = [
     "chi_squared_divergence",

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bon_theory.arguments import Numbers, float_array, require, require_batches
+from bon_theory._arguments import Numbers, float_array, require, require_batches
 from bon_theory.policy import Policy, aligned, require_policy, require_same_outcomes
 
 __all__ = ["expected_reward", "expected_value", "win_rate"]

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bon_theory.arguments import (
+from bon_theory._arguments import (
     Numbers,
     first_bad,
     float_array,
@@ -24,9 +24,9 @@ from bon_theory.arguments import (
     require_batches,
     reward_array,
 )
-from bon_theory.numerics import one_program, safe_log
-from bon_theory.quadrature import log_odds_nodes
-from bon_theory.reward_cdf import reward_log_cdf
+from bon_theory._numerics import one_program, safe_log
+from bon_theory._quadrature import log_odds_nodes
+from bon_theory._reward_cdf import reward_log_cdf
 
 __all__ = ["Policy", "aligned"]
 

@@ -16,6 +16,7 @@ import bon_theory
 from bon_theory import alignment, bounds, sequence
 from tests.test_architecture import FLOORS
 
+LIBRARY = FLOORS["bon_theory"]
 PAGE = Path(__file__).with_name("api.md")
 SECTION = re.compile(r"^(Args|Attributes|Example|Examples|Raises|Returns|Source|References):$")
 # The formula stands beside ".. math::" or indented below it, and ends before the next paragraph.
@@ -91,7 +92,7 @@ def reading_order(pair: tuple[str, Any]) -> tuple[int, int, int]:
     """Order by floor, by module as its package imports them, then by place in the file."""
     _, thing = pair
     _, line = inspect.getsourcelines(thing)
-    return FLOORS.index(floor(thing)), list(sys.modules).index(thing.__module__), line
+    return LIBRARY.index(floor(thing)), list(sys.modules).index(thing.__module__), line
 
 
 def render() -> str:

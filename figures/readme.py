@@ -17,10 +17,10 @@ import bon_theory as bt
 from figures.output import FigureData, FigureFiles, command_line, float64, write
 from figures.reward_frontier import PROBS, REWARDS
 from figures.style import COLORS, DOUBLE_COLUMN, new_figure, shades, styled
-from simulations import samplers
-from simulations.engine import simulate
-from simulations.estimate import Estimate
-from simulations.references import discrete_reference
+from simulations.draws.references import discrete_reference
+from simulations.engine.simulate import simulate
+from simulations.selection import samplers
+from simulations.statistics.estimate import Estimate
 
 __all__ = ["data", "draw", "main"]
 

@@ -12,11 +12,13 @@ from types import FrameType
 import jax
 from rich.console import Console
 
-from paper_repro import report, runner, terminal
-from paper_repro.display import Display
-from paper_repro.records import Record, write_atomically
-from paper_repro.stages import Stage, stages
-from paper_repro.summary import Summary, summarise
+from paper_repro.pipeline import runner
+from paper_repro.pipeline.display import Display
+from paper_repro.pipeline.records import Record, write_atomically
+from paper_repro.pipeline.stages import Stage, stages
+from paper_repro.report import page as report
+from paper_repro.report import terminal
+from paper_repro.report.summary import Summary, summarise
 
 DEFAULT_OUTPUT = Path("build") / "repro"
 COMPILED = Path("build") / "compiled"

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from simulations.experiments import theory_checks
 from simulations.experiments.theory_checks import Config, Outcome, Results
-from simulations.progress import progress_bar
+from simulations.tools.progress import progress_bar
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from paper_repro.claim import Claim, Tolerance
+from paper_repro.papers.claim import Claim, Tolerance
 
 EXACT = Tolerance("exact", absolute=1e-9)
 

@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental.ode import odeint
 
+from bon_theory._arguments import Numbers, float_array, require
 from bon_theory.alignment.pairs import require_discrete
-from bon_theory.arguments import Numbers, float_array, require
 from bon_theory.policy import Policy
 
 __all__ = ["gradient_flow"]

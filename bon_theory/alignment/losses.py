@@ -12,6 +12,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from bon_theory._arguments import Numbers, positive, scalar
+from bon_theory._numerics import one_program
 from bon_theory.alignment.margins import best_of_n_beta
 from bon_theory.alignment.pairs import (
     best_and_worst_probs,
@@ -19,8 +21,6 @@ from bon_theory.alignment.pairs import (
     per_law,
     require_discrete,
 )
-from bon_theory.arguments import Numbers, positive, scalar
-from bon_theory.numerics import one_program
 from bon_theory.performance import expected_value
 from bon_theory.policy import Policy, require_same_outcomes
 from bon_theory.selection import best_of_n

@@ -9,8 +9,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from bon_theory._arguments import Numbers
 from bon_theory.alignment.pairs import number_of_candidates
-from bon_theory.arguments import Numbers
 from bon_theory.divergences import log_ratio
 from bon_theory.performance import expected_value
 from bon_theory.policy import Policy

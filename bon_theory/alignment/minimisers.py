@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bon_theory._arguments import Numbers, positive, require, scalar
 from bon_theory.alignment.margins import best_of_n_beta
 from bon_theory.alignment.pairs import (
     PairLaw,
@@ -27,7 +28,6 @@ from bon_theory.alignment.pairs import (
 )
 from bon_theory.alignment.rank_grid import grid_pair_law, interpolate, log_densities
 from bon_theory.alignment.stationarity import log_ratio_between, minimising_log_ratio
-from bon_theory.arguments import Numbers, positive, require, scalar
 from bon_theory.policy import Policy, aligned, require_policy
 from bon_theory.selection import best_of_n, exponential_tilt
 

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.polynomial import chebyshev, legendre
 
+from bon_theory._numerics import log1mexp
 from bon_theory.alignment.pairs import PairLaw
-from bon_theory.numerics import log1mexp
 
 __all__ = ["grid_pair_law", "interpolate", "log_densities"]
 

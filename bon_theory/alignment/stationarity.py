@@ -22,8 +22,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from bon_theory._numerics import log1p_quotient, one_program
 from bon_theory.alignment.pairs import PairLaw
-from bon_theory.numerics import log1p_quotient, one_program
 
 __all__ = ["log_ratio_between", "minimising_log_ratio"]
 

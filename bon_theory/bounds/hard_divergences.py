@@ -9,6 +9,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from bon_theory._numerics import log1mexp
 from bon_theory.bounds.inequality import Parameter, inequality
 from bon_theory.bounds.quantities import (
     BEST_CHI_SQUARED,
@@ -27,7 +28,6 @@ from bon_theory.bounds.statistics import (
     tie_free_kl,
     top_level_log_mass,
 )
-from bon_theory.numerics import log1mexp
 from bon_theory.performance import expected_reward
 from bon_theory.policy import Policy
 from bon_theory.selection import best_of_n

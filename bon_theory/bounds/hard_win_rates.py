@@ -10,6 +10,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from bon_theory._numerics import log_expm1_quotient
 from bon_theory.bounds.inequality import Parameter, inequality
 from bon_theory.bounds.quantities import (
     BEST_PENALISED_WIN_RATE,
@@ -18,7 +19,6 @@ from bon_theory.bounds.quantities import (
     BEST_WIN_RATE_TIES_WIN,
 )
 from bon_theory.bounds.statistics import collision_probability, largest_level
-from bon_theory.numerics import log_expm1_quotient
 from bon_theory.policy import Policy
 
 __all__ = [

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bon_theory.arguments import Numbers, scalar
+from bon_theory._arguments import Numbers, scalar
 from bon_theory.policy import Policy, aligned
 from bon_theory.selection import (
     best_of_n,

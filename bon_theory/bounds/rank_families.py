@@ -11,6 +11,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from bon_theory._numerics import log_expm1_quotient
 from bon_theory.bounds.inequality import Parameter, inequality
 from bon_theory.bounds.quantities import (
     OPTIMAL_KL,
@@ -18,7 +19,6 @@ from bon_theory.bounds.quantities import (
     POISSON_KL,
     POISSON_WIN_RATE,
 )
-from bon_theory.numerics import log_expm1_quotient
 
 __all__ = [
     "best_of_poisson_kl",

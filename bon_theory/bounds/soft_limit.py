@@ -13,6 +13,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from bon_theory._numerics import safe_log
+from bon_theory._quadrature import absolute_sum, running_sum
 from bon_theory.bounds.inequality import Parameter, inequality
 from bon_theory.bounds.quantities import (
     SOFT_KL_FROM_TILT,
@@ -23,10 +25,8 @@ from bon_theory.bounds.quantities import (
 )
 from bon_theory.bounds.statistics import log_sinh_half_range, log_tilt_ratio, reward_extremes
 from bon_theory.divergences import chi_squared_divergence
-from bon_theory.numerics import safe_log
 from bon_theory.performance import expected_reward, expected_value
 from bon_theory.policy import Policy
-from bon_theory.quadrature import absolute_sum, running_sum
 from bon_theory.selection import best_of_n, exponential_tilt, soft_best_of_n
 
 __all__ = [

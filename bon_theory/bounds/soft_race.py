@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from bon_theory._numerics import log1mexp
 from bon_theory.bounds.inequality import Parameter, inequality
 from bon_theory.bounds.quantities import (
     RACE_KL_FROM_TILT,
@@ -13,7 +14,6 @@ from bon_theory.bounds.quantities import (
 )
 from bon_theory.bounds.statistics import log_tilt_ratio
 from bon_theory.divergences import kl_divergence
-from bon_theory.numerics import log1mexp
 from bon_theory.policy import Policy
 from bon_theory.selection import exponential_tilt, soft_best_of_n
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from bon_theory._numerics import log1mexp, log_diff_exp
 from bon_theory.divergences import log_ratio
-from bon_theory.numerics import log1mexp, log_diff_exp
 from bon_theory.policy import Policy
 from bon_theory.selection import exponential_tilt
 

@@ -7,7 +7,7 @@ import dataclasses
 import jax
 import numpy as np
 
-from bon_theory.arguments import Numbers
+from bon_theory._arguments import Numbers
 from bon_theory.bounds.inequality import REGISTRY, Bound
 from bon_theory.bounds.problem import Problem
 from bon_theory.policy import Policy

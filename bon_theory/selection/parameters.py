@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bon_theory.arguments import Numbers, require_batches, scalar
-from bon_theory.numerics import one_program
+from bon_theory._arguments import Numbers, require_batches, scalar
+from bon_theory._numerics import one_program
 from bon_theory.policy import Policy, aligned, require_policy
 
 __all__ = [

@@ -10,17 +10,16 @@ from typing import Literal, overload
 import jax
 import jax.numpy as jnp
 
-from bon_theory.arguments import Numbers
+from bon_theory._arguments import Numbers
 from bon_theory.distortion import BestOfN, BestOfPoisson, Distortion
 from bon_theory.policy import Policy
-from bon_theory.race import Candidates, gumbel_race_log_ratio
+from bon_theory.race import Candidates, exponential_race_log_ratio, gumbel_race_log_ratio
 from bon_theory.selection.parameters import (
     Real,
     aligned_parameters,
     float_limits,
     race_log_weights,
 )
-from bon_theory.uniform_race import exponential_race_log_ratio
 
 __all__ = ["exponential_race", "soft_best_of_n", "soft_best_of_poisson"]
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from bon_theory.arguments import Numbers, require
+from bon_theory._arguments import Numbers, require
+from bon_theory._numerics import one_program
 from bon_theory.distortion import (
     BestOfN,
     BestOfPoisson,
@@ -17,7 +18,6 @@ from bon_theory.distortion import (
     WinRateOptimal,
     WorstOfN,
 )
-from bon_theory.numerics import one_program
 from bon_theory.policy import Policy
 from bon_theory.selection.parameters import Real, aligned_parameters, float_limits
 

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bon_theory.arguments import Numbers, require
-from bon_theory.numerics import one_program, safe_log
+from bon_theory._arguments import Numbers, require
+from bon_theory._numerics import one_program, safe_log
 from bon_theory.policy import Policy
 from bon_theory.selection.parameters import (
     Real,

@@ -16,7 +16,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from bon_theory.numerics import one_program, safe_log
+from bon_theory._numerics import one_program, safe_log
 
 __all__ = ["log_convolution_power", "log_convolve", "log_sum"]
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bon_theory.arguments import Numbers, positive
+from bon_theory._arguments import Numbers, positive
 from bon_theory.selection import exponential_tilt, soft_best_of_n
 from bon_theory.sequence.functionals import kl_divergence
 from bon_theory.sequence.law import SequenceLaw, require_law

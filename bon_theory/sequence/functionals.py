@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bon_theory import divergences, performance
-from bon_theory.arguments import require
+from bon_theory._arguments import require
 from bon_theory.policy import Policy
 from bon_theory.sequence.convolution import log_convolution_power, log_convolve
 from bon_theory.sequence.law import SequenceLaw, require_law

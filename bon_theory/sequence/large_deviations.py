@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bon_theory.arguments import Numbers, positive, require, require_batches, scalar
+from bon_theory._arguments import Numbers, positive, require, require_batches, scalar
 from bon_theory.divergences import kl_divergence
 from bon_theory.performance import expected_reward
 from bon_theory.policy import Policy

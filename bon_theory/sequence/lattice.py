@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bon_theory.arguments import Numbers, is_concrete, require, whole_number
-from bon_theory.numerics import safe_log
+from bon_theory._arguments import Numbers, is_concrete, require, whole_number
+from bon_theory._numerics import safe_log
 
 __all__ = ["Lattice"]
 

@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from bon_theory.arguments import Numbers, positive
+from bon_theory._arguments import Numbers, positive
 from bon_theory.selection import exponential_tilt
 from bon_theory.sequence.convolution import log_sum
 from bon_theory.sequence.law import SequenceLaw, require_law

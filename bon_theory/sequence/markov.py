@@ -20,8 +20,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bon_theory.arguments import Numbers, float_array, require, reward_array
-from bon_theory.numerics import safe_log
+from bon_theory._arguments import Numbers, float_array, require, reward_array
+from bon_theory._numerics import safe_log
 from bon_theory.sequence.lattice import Lattice
 
 __all__ = ["MarkovChain"]

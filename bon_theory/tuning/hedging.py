@@ -40,7 +40,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from bon_theory.arguments import (
+from bon_theory._arguments import (
     Numbers,
     is_concrete,
     require,
@@ -48,7 +48,7 @@ from bon_theory.arguments import (
     scalar,
     static_number,
 )
-from bon_theory.numerics import one_program
+from bon_theory._numerics import one_program
 from bon_theory.performance import expected_value
 from bon_theory.policy import Policy, require_policy
 from bon_theory.selection import best_of_poisson

@@ -22,8 +22,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from bon_theory._numerics import one_program
 from bon_theory.divergences import kl_divergence
-from bon_theory.numerics import one_program
 from bon_theory.performance import expected_reward, win_rate
 from bon_theory.policy import Policy
 from bon_theory.selection import best_of_n, exponential_tilt, soft_best_of_n

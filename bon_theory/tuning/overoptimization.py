@@ -25,8 +25,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bon_theory.arguments import Numbers, float_array, require, static_number
-from bon_theory.numerics import log1mexp
+from bon_theory._arguments import Numbers, float_array, require, static_number
+from bon_theory._numerics import log1mexp
 from bon_theory.policy import Policy, require_policy
 from bon_theory.tuning.root import increasing_root
 

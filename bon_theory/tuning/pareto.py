@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bon_theory.arguments import Numbers, require, require_batches, scalar, whole_number
+from bon_theory._arguments import Numbers, require, require_batches, scalar, whole_number
 from bon_theory.divergences import kl_divergence, log_ratio
 from bon_theory.performance import expected_value
 from bon_theory.policy import Policy, aligned, require_policy

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bon_theory.arguments import Numbers, float_array, require, require_batches, scalar
+from bon_theory._arguments import Numbers, float_array, require, require_batches, scalar
 from bon_theory.policy import Policy, aligned
 from bon_theory.tuning.knobs import Knob, Quantity
 from bon_theory.tuning.root import increasing_root

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from bon_theory.arguments import Numbers, is_concrete, scalar
+from bon_theory._arguments import Numbers, is_concrete, scalar
 from bon_theory.policy import Policy, require_policy
 from bon_theory.tuning import knobs
 from bon_theory.tuning.knobs import Knob, Quantity

@@ -16,16 +16,16 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from simulations import checkpoint
-from simulations.checks import Check, Family, Report
+from simulations.engine import checkpoint
 from simulations.experiments.reward_pools import Comparison, PoolComparison, compare, tail_bound
 from simulations.language_model import train
-from simulations.language_model.corpus import Corpus, load_corpus, prompt_texts
 from simulations.language_model.generate import generate
-from simulations.language_model.model import num_parameters
 from simulations.language_model.rewards import KnownWords, Reward, TrigramLikelihood
-from simulations.language_model.tokenizer import decode, encode_prompts
+from simulations.language_model.text.corpus import Corpus, load_corpus, prompt_texts
+from simulations.language_model.text.tokenizers import decode, encode_prompts
 from simulations.language_model.train import Progress
+from simulations.language_model.transformer import num_parameters
+from simulations.statistics.checks import Check, Family, Report
 
 
 @dataclass(frozen=True)

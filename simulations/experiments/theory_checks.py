@@ -20,7 +20,9 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
-from simulations.checks import (
+from simulations.engine.simulate import Simulation, simulate
+from simulations.experiments.theory_problems import PROBLEMS
+from simulations.statistics.checks import (
     Check,
     Family,
     Report,
@@ -29,8 +31,6 @@ from simulations.checks import (
     check_mean,
     required_trials,
 )
-from simulations.engine import Simulation, simulate
-from simulations.experiments.theory_problems import PROBLEMS
 
 Law = NDArray[np.float64]
 

@@ -21,16 +21,16 @@ from numpy.typing import NDArray
 
 import bon_theory as bt
 from bon_theory import sequence
-from simulations import samplers
-from simulations.processes import Sampler
-from simulations.references import (
+from simulations.draws.chains import blockwise, markov_chain
+from simulations.draws.references import (
     Reference,
     discrete_reference,
     exponential_reward,
     gaussian_reward,
     uniform_reward,
 )
-from simulations.sequences import blockwise, markov_chain
+from simulations.selection import samplers
+from simulations.selection.races import Sampler
 
 _BINS = 16
 _NODES = 321  # per bin: laws over bins to 1e-12

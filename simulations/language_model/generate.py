@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from simulations.language_model.model import Cache, Transformer, token_log_probs
+from simulations.language_model.transformer import Cache, Transformer, token_log_probs
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ import numpy as np
 import optax
 from flax import nnx
 
-from simulations import checkpoint as checkpoints
-from simulations.language_model import model as models
-from simulations.language_model.corpus import Corpus, token_stream
-from simulations.language_model.model import Transformer, next_token_loss
+from simulations.engine import checkpoint as checkpoints
+from simulations.language_model import transformer
+from simulations.language_model.text.corpus import Corpus, token_stream
+from simulations.language_model.transformer import Transformer, next_token_loss
 
 Progress = Callable[[str, int, int], None]
 """Called as `progress(stage, done, total)`; the library itself never prints."""
@@ -26,7 +26,7 @@ class Config:
     The default sees 2.5 million bytes: less than a minute on two cores.
     """
 
-    model: models.Config = field(default_factory=models.Config)
+    model: transformer.Config = field(default_factory=transformer.Config)
     num_steps: int = 600
     batch_size: int = 32
     window: int = 128

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from simulations import checkpoint as checkpoints
-from simulations.engine import simulate
-from simulations.processes import ScoredRace
-from simulations.references import ContinuousReference, discrete_reference
-from simulations.samplers import best_of_n, soft_best_of_n
+from simulations.draws.references import ContinuousReference, discrete_reference
+from simulations.engine import checkpoint as checkpoints
+from simulations.engine.simulate import simulate
+from simulations.selection.races import ScoredRace
+from simulations.selection.samplers import best_of_n, soft_best_of_n
 
 THREE = discrete_reference([0.5, 0.3, 0.2], [0.0, 0.5, 1.0])
 

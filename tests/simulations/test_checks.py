@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import linalg, special, stats
 
-from simulations.checks import (
+from simulations.statistics.checks import (
     Check,
     Family,
     _histogram_tail,
@@ -18,7 +18,7 @@ from simulations.checks import (
     check_mean,
     required_trials,
 )
-from simulations.estimate import Estimate
+from simulations.statistics.estimate import Estimate
 from tests.oracles import discrete
 
 # Laws with ample, tiny and no probability: it is in the tiny cells that the χ² approximation fails.

@@ -7,11 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from simulations.accumulate import _step
-from simulations.engine import Picks, simulate
-from simulations.random_bits import key_words
-from simulations.references import discrete_reference, uniform_reward
-from simulations.samplers import best_of_n, exponential_tilt, soft_best_of_n, win_rate_optimal
+from simulations.draws.references import discrete_reference, uniform_reward
+from simulations.draws.words import key_words
+from simulations.engine.accumulate import _step
+from simulations.engine.simulate import Picks, simulate
+from simulations.selection.samplers import (
+    best_of_n,
+    exponential_tilt,
+    soft_best_of_n,
+    win_rate_optimal,
+)
 
 THREE = discrete_reference([0.5, 0.3, 0.2], [0.0, 0.5, 1.0])
 SAMPLERS = {

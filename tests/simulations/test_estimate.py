@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulations.estimate import Estimate, combine
+from simulations.statistics.estimate import Estimate, combine
 
 finite = st.floats(-1e6, 1e6, allow_subnormal=False)
 samples = st.lists(finite, min_size=1, max_size=20)

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from simulations import samplers
-from simulations.accumulate import Schedule
-from simulations.checks import check_histogram, check_mean
-from simulations.curves import all_n, compare
-from simulations.divergence_estimates import DIVERGENCES, divergence_from_counts
-from simulations.engine import simulate
-from simulations.rao_blackwell import conditional_law
-from simulations.records import ordered
-from simulations.references import discrete_reference, gaussian_reward, uniform_reward
+from simulations.draws.references import discrete_reference, gaussian_reward, uniform_reward
+from simulations.engine.accumulate import Schedule
+from simulations.engine.conditional import conditional_law
+from simulations.engine.curves import all_n, compare
+from simulations.engine.simulate import simulate
+from simulations.selection import samplers
+from simulations.selection.every_n import ordered
+from simulations.statistics.checks import check_histogram, check_mean
+from simulations.statistics.divergences import DIVERGENCES, divergence_from_counts
 from tests.oracles import discrete
 
 PROBS, REWARDS = [0.3, 0.1, 0.4, 0.2], [0.5, 1.0, 0.0, 1.0]  # a tie, unsorted

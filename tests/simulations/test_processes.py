@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from jax.extend.random import threefry_2x32
 
-from simulations import samplers
-from simulations.alias import AliasTable
-from simulations.processes import Sampler
-from simulations.random_bits import derived_key, key_words
-from simulations.references import discrete_reference, gaussian_reward
+from simulations.draws.alias import AliasTable
+from simulations.draws.references import discrete_reference, gaussian_reward
+from simulations.draws.words import derived_key, key_words
+from simulations.selection import samplers
+from simulations.selection.races import Sampler
 
 KEY = key_words(jax.random.key(11))
 TRIALS = np.arange(40, 1040)

@@ -7,8 +7,8 @@ import pytest
 from jax.extend.random import threefry_2x32
 from scipy import stats
 
-from simulations.checks import check_histogram
-from simulations.random_bits import derived_key, high_product, key_words, threefry_words
+from simulations.draws.words import derived_key, high_product, key_words, threefry_words
+from simulations.statistics.checks import check_histogram
 
 # Random123's known-answer tests, threefry2x32 with 20 rounds: counter, key, result.
 KNOWN_ANSWERS = [

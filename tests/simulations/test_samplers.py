@@ -14,17 +14,17 @@ import numpy as np
 import pytest
 from scipy import optimize, special, stats
 
-from simulations import samplers
-from simulations.checks import check_histogram, check_mean, required_trials
-from simulations.engine import simulate
-from simulations.processes import Sampler
-from simulations.references import (
+from simulations.draws.references import (
     ContinuousReference,
     discrete_reference,
     exponential_reward,
     gaussian_reward,
     uniform_reward,
 )
+from simulations.engine.simulate import simulate
+from simulations.selection import samplers
+from simulations.selection.races import Sampler
+from simulations.statistics.checks import check_histogram, check_mean, required_trials
 from tests.oracles import discrete, random_n, tilts
 
 FALSE_ALARM = 1e-6

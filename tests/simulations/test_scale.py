@@ -13,20 +13,20 @@ import jax
 import numpy as np
 import pytest
 
-from simulations import accumulate
-from simulations import checkpoint as checkpoints
-from simulations.engine import Simulation, simulate
-from simulations.references import discrete_reference, uniform_reward
-from simulations.samplers import best_of_n, soft_best_of_n, win_rate_optimal
+from simulations.draws.references import discrete_reference, uniform_reward
+from simulations.engine import accumulate
+from simulations.engine import checkpoint as checkpoints
+from simulations.engine.simulate import Simulation, simulate
+from simulations.selection.samplers import best_of_n, soft_best_of_n, win_rate_optimal
 
 ROOT = Path(__file__).parents[2]
 THREE = discrete_reference([0.5, 0.3, 0.2], [0.0, 0.5, 1.0])
 # 20,011 trials in chunks of 768: no mesh of this file divides them.
 RUNS = """
 import dataclasses, json, jax
-from simulations.engine import simulate
-from simulations.references import discrete_reference, uniform_reward
-from simulations.samplers import soft_best_of_n, win_rate_optimal
+from simulations.engine.simulate import simulate
+from simulations.draws.references import discrete_reference, uniform_reward
+from simulations.selection.samplers import soft_best_of_n, win_rate_optimal
 three = discrete_reference([0.5, 0.3, 0.2], [0.0, 0.5, 1.0])
 for sampler in (soft_best_of_n(three, 5, 0.3), win_rate_optimal(uniform_reward(4), 4.0)):
     out = simulate(jax.random.key(3), sampler, num_trials=20_011, chunk_size=700)
@@ -37,8 +37,8 @@ for sampler in (soft_best_of_n(three, 5, 0.3), win_rate_optimal(uniform_reward(4
 # More trials than int32 has numbers, by devices that might do them all in one step.
 MANY = """
 import dataclasses, jax, jax.numpy as jnp
-from simulations.accumulate import Schedule, accumulate
-from simulations.pytree import pytree
+from simulations.engine.accumulate import Schedule, accumulate
+from simulations.tools.pytree import pytree
 
 @pytree(data_fields=[], meta_fields=[])
 @dataclasses.dataclass(frozen=True)
@@ -136,9 +136,9 @@ def test_a_killed_run_loses_nothing_and_counts_nothing_twice(tmp_path):
     file = tmp_path / "run.npz"
     process = start(f"""
         import jax, pathlib
-        from simulations.engine import simulate
-        from simulations.references import uniform_reward
-        from simulations.samplers import best_of_n
+        from simulations.engine.simulate import simulate
+        from simulations.draws.references import uniform_reward
+        from simulations.selection.samplers import best_of_n
         simulate(
             jax.random.key(5), best_of_n(uniform_reward(), 7), num_trials=50_000_000,
             chunk_size=256, checkpoint=pathlib.Path({str(file)!r}), checkpoint_every=0.0,
@@ -201,7 +201,7 @@ def test_the_engine_is_light():
     """What SciPy's statistics take in memory, a seventh of the whole, is for checks only."""
     process = start("""
         import sys
-        import simulations.curves, simulations.engine, simulations.samplers
+        from simulations import all_n, samplers, simulate
         print([name for name in ("scipy.stats", "scipy.optimize") if name in sys.modules])
     """)
     assert process.communicate(timeout=60)[0] == "[]\n"

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import bon_theory as bt
-from simulations.checks import required_trials
 from simulations.experiments import theory_problems
 from simulations.experiments.theory_checks import DEFAULT, Case, Config, run
 from simulations.experiments.theory_problems import PROBLEMS
+from simulations.statistics.checks import required_trials
 from tests.oracles import tilts
 
 # One of each kind: ties and a random number of candidates, a race over a continuum, blocks of a

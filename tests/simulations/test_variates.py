@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from simulations.variates import (
+from simulations.draws.variates import (
     exponential,
     exponential_quantile,
     gaussian_quantile,

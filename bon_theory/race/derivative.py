@@ -1,0 +1,221 @@
+r"""The derivative of the Gumbel race as a linear map, and its transpose.
+
+With :math:`h_s` the logarithm of :math:`g(M_s)` at node :math:`s`, p(s | k) the integrand of
+outcome k at that node over its integral :math:`I_k` and q(k | s) the share of outcome k in
+:math:`M_s`,
+
+.. math:: d\log I_k = \sum_s p(s|k)\,[dh_s - X_{sk}\,d\log w_k], \qquad
+          dh_s = \partial_M h\, d\log M_s + \partial_n h\, dn, \qquad
+          d\log M_s = \sum_k q(k|s)\,[d\log\pi_k - X_{sk}\,d\log w_k] .
+
+While k waits, p and q are a function of s times one of k; see :mod:`bon_theory.race.time_grid`.
+Where M is near one, it is its complement that is differentiated, as :math:`\sum \pi\,d\log\pi = 0`:
+then :math:`\pi_k (e^{-X} - 1)/M` stands before :math:`d\log\pi_k`, and nothing cancels that a
+large n would magnify. Derived here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from bon_theory.race.time_grid import Block, Lattice
+
+__all__ = ["Derivative", "join", "split"]
+
+_LEAST = -1e30  # stands for log 0 where an infinity would make NaN
+
+
+def join(by_probs: jax.Array, by_weights: jax.Array, by_parameter: jax.Array) -> jax.Array:
+    """A tangent (d log π, d log w, dn) as one vector ``[2 J C + 1]``."""
+    return jnp.concatenate([by_probs.ravel(), by_weights.ravel(), by_parameter[None]])
+
+
+def split(vector: jax.Array, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The three parts of a vector."""
+    by_probs, by_weights = vector[:-1].reshape(2, *shape)
+    return by_probs, by_weights, vector[-1]
+
+
+class _Total(NamedTuple):
+    """A sum of signed terms e^a x, as ``value`` times e^``log_scale``: it cannot overflow."""
+
+    log_scale: jax.Array
+    value: jax.Array
+
+    @staticmethod
+    def zero(like: jax.Array) -> _Total:
+        return _Total(jnp.full_like(like, _LEAST), jnp.zeros_like(like))
+
+    def plus(self, log_terms: jax.Array, x: jax.Array) -> _Total:
+        """The sum with further terms, over all axes."""
+        log_terms = jnp.where(x == 0, _LEAST, log_terms)
+        log_scale = jnp.maximum(self.log_scale, jnp.max(log_terms))
+        added = jnp.sum(jnp.exp(log_terms - log_scale) * x)
+        return _Total(log_scale, self.value * jnp.exp(self.log_scale - log_scale) + added)
+
+    def times(self, log_factor: jax.Array) -> jax.Array:
+        """The sum times e^``log_factor``."""
+        return jnp.exp(self.log_scale + log_factor) * self.value
+
+
+def _from_each_on(log_terms: jax.Array, x: jax.Array) -> _Total:
+    """Sums over this chunk and all later ones, ``[J, C] -> [J + 1]``."""
+
+    def add(total: _Total, row: tuple[jax.Array, jax.Array]) -> tuple[_Total, _Total]:
+        total = total.plus(*row)
+        return total, total
+
+    zero = _Total.zero(x[0, 0])
+    _, totals = jax.lax.scan(add, zero, (log_terms, x), reverse=True, unroll=x.shape[0] == 1)
+    return jax.tree.map(lambda sums, last: jnp.append(sums, last), totals, zero)
+
+
+@dataclasses.dataclass(frozen=True)
+class Derivative:
+    """The derivative of the logarithms of the integrals at one race.
+
+    A tangent is one vector; a derivative is one too, with only its first part in use, because a
+    linear map here goes from a space to itself.
+    """
+
+    lattice: Lattice
+    log_ratio: jax.Array  # [J, C] log I
+
+    def forward(self, tangent: jax.Array) -> jax.Array:
+        """The derivative along ``tangent``."""
+        lattice = self.lattice
+        d_log_probs, d_log_weights, d_parameter = split(tangent, self.log_ratio.shape)
+        log_rates = lattice.log_probs + lattice.log_weights
+        by_probs = _from_each_on(lattice.log_probs, d_log_probs)
+        by_weights = _from_each_on(log_rates, d_log_weights)
+        by_lost_probs = _from_each_on(log_rates, d_log_probs)
+        rung = jnp.cumsum(jnp.sum(jnp.exp(lattice.log_probs) * d_log_probs, axis=1))
+        rung = jnp.concatenate([jnp.zeros(1, rung.dtype), rung])
+
+        def visit(carry: Any, block: Block) -> Any:
+            totals, waited = carry
+
+            def over_outcomes(chunk: Any, d_log_m: jax.Array) -> jax.Array:
+                x, share, _ = self.kernels(block, chunk)
+                terms = self.moved(block, chunk, x, share) * _row(d_log_probs, chunk)
+                return d_log_m + jnp.sum(terms - share * x * _row(d_log_weights, chunk), axis=2)
+
+            log_x = block.s - block.log_m
+            lost = _at(by_lost_probs, block.past).times(log_x) + rung[block.first] * jnp.exp(
+                -block.log_m
+            )
+            kept = _at(by_probs, block.past).times(-block.log_m)
+            d_log_m = jnp.where(block.near_one, -lost, kept)
+            d_log_m -= _at(by_weights, block.past).times(log_x)
+            d_log_m = lattice.over_chunks(block, over_outcomes, d_log_m)
+            by_log_m, by_parameter = self.slopes(block)
+            d_height = by_log_m * d_log_m + by_parameter * d_parameter
+
+            def over_nodes(chunk: Any, totals: jax.Array) -> jax.Array:
+                x, _, weights = self.kernels(block, chunk)
+                terms = weights * (d_height[:, :, None] - x * _row(d_log_weights, chunk))
+                before = block.resume(chunk, totals, waited.times(self.log_scale[chunk]))
+                return totals.at[chunk].set(before + jnp.sum(terms, axis=(0, 1)))
+
+            totals = lattice.over_chunks(block, over_nodes, totals)
+            return totals, waited.plus(block.height + block.start[:, None], d_height)
+
+        nothing = jnp.zeros_like(self.log_ratio)
+        (totals, waited), end = lattice.fold(visit, (nothing, _Total.zero(d_parameter)))
+        totals = jnp.where(end.waits, waited.times(self.log_scale), totals)
+        return join(totals, nothing, jnp.zeros_like(d_parameter))
+
+    def backward(self, cotangent: jax.Array) -> jax.Array:
+        """The transpose of ``forward``."""
+        lattice = self.lattice
+        received, _, nothing = split(cotangent, self.log_ratio.shape)
+        by_height = _from_each_on(self.log_scale, received)
+        log_rates = lattice.log_probs + lattice.log_weights
+
+        def visit(carry: Any, block: Block) -> Any:
+            to_log_probs, to_log_weights, to_parameter, rung, waited, lost, waited_x = carry
+
+            def over_outcomes(chunk: Any, to_height: jax.Array) -> jax.Array:
+                _, _, weights = self.kernels(block, chunk)
+                return to_height + jnp.sum(weights * _row(received, chunk), axis=2)
+
+            height = block.height + block.start[:, None]
+            to_height = _at(by_height, block.past).times(height)
+            to_height = lattice.over_chunks(block, over_outcomes, to_height)
+            by_log_m, by_parameter = self.slopes(block)
+            to_log_m = to_height * by_log_m
+
+            def over_nodes(chunk: Any, totals: Any) -> Any:
+                x, share, weights = self.kernels(block, chunk)
+                moved = self.moved(block, chunk, x, share)
+                shared = jnp.sum(moved * to_log_m[:, :, None], axis=(0, 1))
+                share *= to_log_m[:, :, None]
+                slowed = jnp.sum(x * (share + weights * _row(received, chunk)), axis=(0, 1))
+                before = waited.times(lattice.log_probs[chunk]) - lost.times(log_rates[chunk])
+                before_x = -waited_x.times(log_rates[chunk])
+                return (
+                    totals[0].at[chunk].set(block.resume(chunk, totals[0], before) + shared),
+                    totals[1].at[chunk].set(block.resume(chunk, totals[1], before_x) - slowed),
+                )
+
+            totals = lattice.over_chunks(block, over_nodes, (to_log_probs, to_log_weights))
+            to_parameter += jnp.sum(to_height * by_parameter)
+            near = jnp.where(block.near_one, to_log_m, 0)
+            far = jnp.where(block.near_one, 0, to_log_m)
+            rung = rung.at[block.first].add(jnp.sum(near * jnp.exp(-jnp.maximum(block.log_m, -1))))
+            waited = waited.plus(-block.log_m, far)
+            log_x = block.s - block.log_m
+            lost, waited_x = lost.plus(log_x, near), waited_x.plus(log_x, to_log_m)
+            return *totals, to_parameter, rung, waited, lost, waited_x
+
+        zeros, zero = jnp.zeros_like(received), _Total.zero(nothing)
+        rung = jnp.zeros(received.shape[0] + 1, received.dtype)
+        start = (zeros, zeros, jnp.zeros_like(nothing), rung, zero, zero, zero)
+        carry, end = lattice.fold(visit, start)
+        to_log_probs, to_log_weights, to_parameter, rung, waited, lost, waited_x = carry
+        to_the_end = waited.times(lattice.log_probs) - lost.times(log_rates)
+        to_log_probs = jnp.where(end.waits, to_the_end, to_log_probs)
+        after = jnp.cumsum(rung[::-1])[::-1][1:, None]  # at nodes where the chunk has rung
+        return join(
+            to_log_probs - jnp.exp(lattice.log_probs) * after,
+            jnp.where(end.waits, -waited_x.times(log_rates), to_log_weights),
+            to_parameter,
+        )
+
+    @property
+    def log_scale(self) -> jax.Array:
+        """Log of p(s | k) beyond what depends on s, ``[J, C]``."""
+        return self.lattice.log_weights - self.log_ratio
+
+    def kernels(self, block: Block, chunk: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """X, q(k | s) and p(s | k), ``[R, S, C]``."""
+        tile = self.lattice.tile(block.start, chunk)
+        log_share = _row(self.lattice.log_probs, chunk) - tile.x - block.log_m[:, :, None]
+        log_weight = tile.log_first[:, None, :] - _row(self.log_ratio, chunk)
+        log_weight += block.height[:, :, None]
+        # A share is at most one; where M underflows nothing is left to be shared.
+        return tile.x, jnp.exp(jnp.minimum(log_share, 0)), jnp.exp(log_weight - tile.x)
+
+    def moved(self, block: Block, chunk: Any, x: jax.Array, share: jax.Array) -> jax.Array:
+        """The derivative of log M in log π, ``[R, S, C]``, by way of its complement near one."""
+        probs = jnp.exp(_row(self.lattice.log_probs, chunk) - block.log_m[:, :, None])
+        return jnp.where(block.near_one[:, :, None], probs * jnp.expm1(-x), share)
+
+    def slopes(self, block: Block) -> tuple[jax.Array, jax.Array]:
+        """The partial derivatives of log g at the nodes, ``[R, S]`` each."""
+        slope = jax.grad(self.lattice.candidates.log_slope, argnums=(0, 1))
+        flat = jax.vmap(slope, (0, None))(block.log_m.ravel(), self.lattice.parameter)
+        return flat[0].reshape(block.log_m.shape), flat[1].reshape(block.log_m.shape)
+
+
+def _at(totals: _Total, index: Any) -> _Total:
+    return jax.tree.map(lambda array: array[index], totals)
+
+
+def _row(array: jax.Array, chunk: Any) -> jax.Array:
+    """One chunk's entries, to go with ``[R, S, C]``."""
+    return array[chunk][None, None, :]

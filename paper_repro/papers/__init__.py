@@ -1,0 +1,1 @@
+"""Claims of papers, as data: one folder per paper."""

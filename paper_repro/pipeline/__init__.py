@@ -1,0 +1,1 @@
+"""The main job: stages, what is on disk, and running what is missing."""

@@ -1,0 +1,101 @@
+"""What a result depends on: sources, versions, configuration, digested into one key."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.metadata
+import json
+import platform
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("bon_theory", "simulations", "figures", "paper_repro")
+DISTRIBUTIONS = ("jax", "jaxlib", "numpy", "scipy", "flax", "optax", "matplotlib")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that compute; empty text for one not installed."""
+    found = {"python": platform.python_version(), "bon-theory": _own_version()}
+    for name in DISTRIBUTIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = ""
+    return found
+
+
+def sources(module: str, root: Path = ROOT) -> dict[str, str]:
+    """SHA-256 of the file of `module` and of every file of ours that it imports, directly or not.
+
+    Imports are read from the source, inside functions too; nothing is executed.
+    """
+    digests: dict[str, str] = {}
+    waiting = [module]
+    while waiting:
+        for file in _files(waiting.pop(), root):
+            name = file.relative_to(root).as_posix()
+            if name not in digests:
+                content = file.read_bytes()
+                digests[name] = hashlib.sha256(content).hexdigest()
+                waiting += _imports(content.decode())
+    return dict(sorted(digests.items()))
+
+
+def key(
+    name: str,
+    module: str,
+    config: Mapping[str, Any],
+    needs: tuple[str, ...] = (),
+    root: Path = ROOT,
+) -> str:
+    """Digest of everything that a stage's result depends on.
+
+    Args:
+        name: of the stage.
+        module: its entry point.
+        config: JSON-able.
+        needs: keys of the stages whose results it reads.
+        root: of the checkout.
+    """
+    parts = {
+        "name": name,
+        "config": config,
+        "sources": sources(module, root),
+        "versions": versions(),
+        "machine": platform.machine(),
+        "needs": needs,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+@cache
+def _own_version() -> str:
+    import bon_theory
+
+    return bon_theory.__version__
+
+
+def _files(module: str, root: Path) -> Iterator[Path]:
+    """The file of a dotted name and the `__init__` of every package above it.
+
+    The last part may also be a name inside a module: then the module's file is what counts.
+    """
+    parts = module.split(".")
+    if parts[0] not in PACKAGES:
+        return
+    for depth in range(1, len(parts) + 1):
+        path = root.joinpath(*parts[:depth])
+        candidates = (path.with_suffix(".py"), path / "__init__.py")
+        yield from (file for file in candidates if file.is_file())
+
+
+def _imports(text: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)

@@ -1,0 +1,126 @@
+"""The stages of the main job: what each runs, and what its result depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import figures
+from paper_repro.papers.catalogue import PAPERS, Paper, claims
+from paper_repro.papers.claim import evaluate
+from paper_repro.pipeline import bounds, monte_carlo, real_sequences
+
+Profile = Literal["quick", "full"]
+Progress = Callable[[str, int, int], None]
+"""Called as `progress(what, done, total)`; a total of 0 is unknown."""
+
+
+@dataclass(frozen=True)
+class Product:
+    """What a stage makes: a JSON-able payload, and files in the output directory."""
+
+    payload: dict[str, Any]
+    files: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the main job, done again only if something it depends on has changed.
+
+    Attributes:
+        name: "group" or "group/part"; what `--only` selects by.
+        title: for people.
+        module: entry point; its source, and what it imports of ours, are depended on.
+        run: does the work, as `run(output, progress)`.
+        config: JSON-able, depended on.
+        needs: names of earlier stages whose results it reads.
+    """
+
+    name: str
+    title: str
+    module: str
+    run: Callable[[Path, Progress], Product]
+    config: Mapping[str, Any] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+
+
+def stages(profile: Profile) -> tuple[Stage, ...]:
+    """All stages, each after those it needs."""
+    laws = monte_carlo.QUICK if profile == "quick" else monte_carlo.FULL
+    sequences = real_sequences.QUICK if profile == "quick" else real_sequences.FULL
+    return (
+        *(_claims_stage(paper) for paper in PAPERS),
+        Stage(
+            "checks",
+            "Monte Carlo checks",
+            "paper_repro.pipeline.monte_carlo",
+            lambda _, progress: Product(monte_carlo.run(laws, progress)),
+            asdict(laws),
+        ),
+        Stage(
+            "language-model",
+            "Language model",
+            "paper_repro.pipeline.real_sequences",
+            partial(_run_language_model, sequences),
+            asdict(sequences),
+        ),
+        *(_figure_stage(name) for name in figures.ALL),
+        Stage(
+            "bounds",
+            "Bounds beside the truth",
+            "paper_repro.pipeline.bounds",
+            lambda output, _: Product(bounds.run(output)),
+            needs=("figures/bounds",),
+        ),
+        Stage(
+            "figures/language_model",
+            "Figure: language model",
+            "figures.language_model",
+            _run_language_model_figure,
+            needs=("language-model",),
+        ),
+    )
+
+
+def _claims_stage(paper: Paper) -> Stage:
+    title = f"Claims: {paper.title.split(' for ')[0]}"
+    return Stage(f"claims/{paper.key}", title, paper.module, partial(_run_claims, paper))
+
+
+def _run_claims(paper: Paper, output: Path, progress: Progress) -> Product:
+    found = claims(paper)
+    computed = []
+    for done, claim in enumerate(found):
+        progress(claim.id, done, len(found))
+        computed.append(evaluate(claim).to_json())
+    return Product({"computed": computed})
+
+
+def _figure_stage(name: str) -> Stage:
+    title = f"Figure: {name.replace('_', ' ')}"
+    return Stage(f"figures/{name}", title, f"figures.{name}", partial(_run_figure, name))
+
+
+def _run_figure(name: str, output: Path, progress: Progress) -> Product:
+    return _figure_product(figures.make(name, output / "figures"))
+
+
+def _run_language_model(config: real_sequences.Config, output: Path, progress: Progress) -> Product:
+    payload = real_sequences.run(config, output, progress)
+    return Product(payload, (real_sequences.results_path(output),))
+
+
+def _run_language_model_figure(output: Path, progress: Progress) -> Product:
+    # The module brings in the language model's stack, which the other figures do without.
+    from figures import language_model
+
+    results = language_model.Results.load(real_sequences.results_path(output))
+    return _figure_product(language_model.main(output / "figures", results))
+
+
+def _figure_product(written: figures.FigureFiles) -> Product:
+    payload = {"name": written.name, "caption": written.caption, "png": written.png.name}
+    return Product(payload, (written.pdf, written.png, written.npz, written.json))

@@ -1,0 +1,1 @@
+"""Random words, variates, and the references that they draw from."""

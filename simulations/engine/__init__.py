@@ -1,0 +1,1 @@
+"""Many trials of a process: in constant memory, on any mesh, resumable."""

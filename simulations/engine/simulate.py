@@ -1,0 +1,119 @@
+"""Simulate a selection: how often each outcome is picked, and the mean reward and win rate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh
+from numpy.typing import ArrayLike, NDArray
+
+from simulations.engine.accumulate import Progress, Schedule, accumulate, moments
+from simulations.selection.races import Sampler
+from simulations.statistics.estimate import Estimate
+from simulations.tools.pytree import pytree
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What the trials gave.
+
+    Attributes:
+        counts: ``[K]`` int64, how often each outcome (or rank bin) was picked.
+        reward: mean reward of the pick.
+        win_rate: mean chance that the pick beats a fresh reference draw, ties counting half; for a
+            continuous reward the mean rank.
+    """
+
+    counts: NDArray[np.int64]
+    reward: Estimate
+    win_rate: Estimate
+
+    @property
+    def num_trials(self) -> int:
+        """S, the number of trials."""
+        return int(self.counts.sum())
+
+    def expected_value(self, values: ArrayLike) -> Estimate:
+        """Mean of ``values[outcome]`` over the picks."""
+        return Estimate.from_counts(self.counts, values)
+
+
+@pytree(data_fields=["sampler"], meta_fields=[])
+@dataclass(frozen=True)
+class Picks:
+    """The tally of picked outcomes, and of what their reference wants averaged."""
+
+    sampler: Sampler
+
+    @property
+    def num_counts(self) -> int:
+        """K."""
+        return self.sampler.reference.num_outcomes
+
+    @property
+    def typical_draws(self) -> int:
+        """About how many candidates a trial has."""
+        return self.sampler.typical_draws
+
+    def __call__(self, key: Array, trials: Array, valid: Array) -> tuple[Array, Array]:
+        """See :class:`simulations.engine.accumulate.Tally`."""
+        winners = self.sampler(key, trials)
+        # What is beyond the last trial goes to a cell that is cut off.
+        outcomes = jnp.where(valid, self.sampler.reference.outcome(winners), self.num_counts)
+        counts = jnp.zeros(self.num_counts + 1, jnp.int32)
+        counts = counts.at[outcomes].add(1, mode="promise_in_bounds")[:-1]
+        return counts, moments(self.sampler.reference.observables(winners), valid)
+
+
+def simulate(
+    key: Array,
+    sampler: Sampler,
+    *,
+    num_trials: int,
+    chunk_size: int | None = None,
+    mesh: Mesh | None = None,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: float = 30.0,
+    progress: Progress | None = None,
+) -> Simulation:
+    """Run the real process ``num_trials`` times.
+
+    The counts are the same for every ``chunk_size`` and ``mesh``, the two means of a continuous
+    reward up to float32 rounding, and the first S trials of a longer run are the shorter run.
+    Memory is proportional to ``chunk_size``, whatever the number of candidates. With several
+    processes (``jax.distributed``), all of them make the same call and get the same result.
+
+    Samplers that are given the same key draw the same candidates (see
+    :mod:`simulations.engine.curves`).
+
+    Args:
+        key: typed threefry key; consumed.
+        sampler: from :mod:`simulations.selection.samplers`.
+        num_trials: S, in [1, 2³²).
+        chunk_size: see :class:`simulations.engine.accumulate.Schedule`, as for all that follow.
+        mesh: devices to use, in any arrangement; all by default.
+        checkpoint: file to go on from if it is there, and to keep up to date.
+        checkpoint_every: seconds between two writes.
+        progress: told how many trials are done.
+
+    Raises:
+        ValueError: for a key of another kind, numbers outside these ranges, or a checkpoint that is
+            damaged, of another sampler or key, or of more trials.
+        OSError: when a checkpoint cannot be written; the previous one is intact.
+
+    Example:
+        >>> import jax
+        >>> from simulations.draws.references import discrete_reference
+        >>> from simulations.selection.samplers import best_of_n
+        >>> coin = discrete_reference([0.5, 0.5], [0.0, 1.0])
+        >>> simulate(jax.random.key(0), best_of_n(coin, n=20), num_trials=1000).counts
+        array([   0, 1000])
+    """
+    schedule = Schedule(chunk_size, mesh, checkpoint, checkpoint_every, progress)
+    totals = accumulate(key, Picks(sampler), num_trials=num_trials, schedule=schedule)
+    summary = sampler.reference.summarise(totals.counts, totals.averages)
+    return Simulation(totals.counts, *summary)

@@ -1,0 +1,1 @@
+"""The real selection processes: what keeps which of the candidates."""

@@ -1,0 +1,248 @@
+"""The processes that pick one candidate: draw them, score them, keep the winner; no formula.
+
+A process maps (key words, trial indices) to the winners' words, one per trial. Candidates stream in
+blocks; a trial remembers its running winner only, whatever its number of candidates:
+
+* :class:`RankRace` — the candidate with the highest rank wins. Ranks are words, so the running
+  winner is the running maximum of raw words, and both outputs of a call are candidates.
+* :class:`ScoredRace` — the candidate with the highest noisy score wins. Candidate and noise are the
+  two outputs of one call, and the running winner is remembered by its draw alone.
+The process without an end to the candidates is in :mod:`simulations.selection.rejection`.
+
+What decides about speed on a CPU: one fusion from counter to running winner; a loop that carries
+one array; scores that leave a rolled loop, so that nothing computes them twice; no argmax.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from numpy.typing import NDArray
+
+from simulations.draws.references import Reference
+from simulations.draws.words import derived_key, threefry_words
+from simulations.statistics.estimate import Estimate
+from simulations.tools.pytree import pytree
+
+BLOCK = 16  # candidates per step of a loop; more only lengthen compilation
+NO_DRAW = 2**32 - 1  # no candidate has this counter; it decides how many there are
+
+Score = Callable[[Reference, Array, Array, Array], Array]
+"""``(reference, words, noise, parameter) -> score`` (or whether to accept), elementwise."""
+
+
+@pytree(
+    data_fields=["minimum", "thresholds"],
+    meta_fields=["block"],
+)
+@dataclass(frozen=True)
+class CandidateCount:
+    """The number of candidates of a trial: ``minimum`` plus the number of thresholds ≤ a word.
+
+    Attributes:
+        minimum: int32; all there is where the number is fixed.
+        thresholds: ``[T]`` uint32, ascending.
+        block: candidates per step of the loop, a power of two.
+    """
+
+    minimum: Array
+    thresholds: Array
+    block: int = BLOCK
+
+    @property
+    def typical(self) -> int:
+        """About the median number of candidates."""
+        return int(self.minimum) + self.thresholds.size // 2
+
+    def draw(self, key: Array, trials: Array) -> Array:
+        """Counts, uint32: one for all trials where they are fixed, else one per trial."""
+        if self.thresholds.size == 0:
+            return self.minimum.astype(jnp.uint32)
+        word, _ = threefry_words(key, trials, jnp.full_like(trials, NO_DRAW))
+        extra = jnp.searchsorted(self.thresholds, word, side="right")
+        return self.minimum.astype(jnp.uint32) + extra.astype(jnp.uint32)
+
+    def steps(self, counts: Array) -> Array:
+        """Steps of the loop that reach the last candidate of the longest trial."""
+        return (jnp.max(counts) + jnp.uint32(self.block - 1)) // jnp.uint32(self.block)
+
+
+@pytree(
+    data_fields=["reference", "count"],
+    meta_fields=["lowest"],
+)
+@dataclass(frozen=True)
+class RankRace:
+    """The highest word wins: the highest reward, ties broken uniformly by position in the level.
+
+    The maximum over words commutes with the monotone map from words to rewards, so rewards need be
+    looked up for winners only. Draws 2j and 2j + 1 are the two outputs of counter (trial, j).
+
+    Attributes:
+        reference: what candidates are drawn from.
+        count: how many there are, the same or random.
+        lowest: whether the lowest word wins instead.
+    """
+
+    reference: Reference
+    count: CandidateCount
+    lowest: bool = False
+
+    @property
+    def typical_draws(self) -> int:
+        """About how many candidates a trial has."""
+        return self.count.typical
+
+    def __call__(self, key: Array, trials: Array) -> Array:
+        """The winners' words, uint32, one per trial index."""
+        return _finish(self, key, trials)
+
+    def after_each(
+        self, key: Array, trials: Array, counts: Array, block: Array, best: Array
+    ) -> list[Array]:
+        """The highest word after each draw of a block, from the highest before; 0 at the start."""
+        pairs, states = max(1, self.count.block // 2), [best]
+        for offset in range(pairs):
+            pair = block * jnp.uint32(pairs) + jnp.uint32(offset)
+            words = threefry_words(key, trials, jnp.broadcast_to(pair, trials.shape))
+            for parity, word in enumerate(words):
+                drawn = jnp.uint32(2) * pair + jnp.uint32(parity) < counts
+                word = ~word if self.lowest else word
+                states.append(jnp.maximum(states[-1], jnp.where(drawn, word, jnp.uint32(0))))
+        return states[1:]
+
+    def words(self, key: Array, trials: Array, best: Array) -> Array:
+        """The winners' words, from the highest ones."""
+        best = ~best if self.lowest else best
+        # Which of the tied outcomes a candidate is: a function of (trial, word) under another key.
+        lots, _ = threefry_words(derived_key(key), jnp.broadcast_to(trials, best.shape), best)
+        return self.reference.spread_ties(best, lots)
+
+
+@pytree(
+    data_fields=["reference", "count", "parameter"],
+    meta_fields=["score"],
+)
+@dataclass(frozen=True)
+class ScoredRace:
+    """The highest score wins; the earlier of two equal ones.
+
+    Attributes:
+        reference: what candidates are drawn from.
+        count: how many there are, the same or random.
+        parameter: what the score depends on, float32.
+        score: see :data:`Score`.
+    """
+
+    reference: Reference
+    count: CandidateCount
+    parameter: Array
+    score: Score
+
+    @property
+    def typical_draws(self) -> int:
+        """About how many candidates a trial has."""
+        return self.count.typical
+
+    def __call__(self, key: Array, trials: Array) -> Array:
+        """The winners' words, uint32, one per trial index."""
+        return _finish(self, key, trials)
+
+    def after_each(
+        self, key: Array, trials: Array, counts: Array, block: Array, winner: Array
+    ) -> list[Array]:
+        """The winning draw after each draw of a block, from the one before; 0 at the start."""
+
+        def score(draws: Array) -> Array:
+            words, noise = draw_words(key, trials, draws)
+            return self.score(self.reference, words, noise, self.parameter)
+
+        draws = draws_of_block(block, self.count.block)
+        scores = materialised(lambda: score(draws[:, None]), block)
+        best, states = score(winner), []
+        for draw, rival in zip(draws, scores, strict=True):
+            better = (rival > best) & (draw < counts)
+            best = jnp.where(better, rival, best)
+            winner = jnp.where(better, draw, winner)
+            states.append(winner)
+        return states
+
+    def words(self, key: Array, trials: Array, winner: Array) -> Array:
+        """The winners' words, from their draws."""
+        return draw_words(key, trials, winner)[0]
+
+
+Race = RankRace | ScoredRace
+
+
+def _finish(race: Race, key: Array, trials: Array) -> Array:
+    """The winners' words, uint32, one per trial index."""
+    counts = race.count.draw(key, trials)
+
+    def step(block: Array, state: Array) -> Array:
+        return race.after_each(key, trials, counts, block, state)[-1]
+
+    steps = race.count.steps(counts)
+    return race.words(
+        key, trials, lax.fori_loop(jnp.uint32(0), steps, step, jnp.zeros_like(trials))
+    )
+
+
+class Outcomes(Protocol):
+    """What is asked of a sampler's reference about the winners."""
+
+    @property
+    def num_outcomes(self) -> int: ...
+
+    def reward(self, words: Array, /) -> Array: ...
+
+    def outcome(self, words: Array, /) -> Array: ...
+
+    def observables(self, words: Array, /) -> Array: ...
+
+    def summarise(
+        self, counts: NDArray[np.int64], averages: tuple[Estimate, ...]
+    ) -> tuple[Estimate, Estimate]: ...
+
+
+class Sampler(Protocol):
+    """A process: key words and trial indices to the winners' words; a frozen pytree dataclass."""
+
+    @property
+    def reference(self) -> Outcomes: ...
+
+    @property
+    def typical_draws(self) -> int: ...
+
+    def __call__(self, key: Array, trials: Array) -> Array: ...
+
+
+def draws_of_block(block: Array, size: int) -> Array:
+    """Indices of the draws of a block."""
+    return block * jnp.uint32(size) + jnp.arange(size, dtype=jnp.uint32)
+
+
+def draw_words(key: Array, trials: Array, draws: Array) -> tuple[Array, Array]:
+    """Word and noise of counter (trial, draw): ``draws`` of one row per draw, or one per trial."""
+    shape = jnp.broadcast_shapes(draws.shape, trials.shape)
+    rows = jnp.broadcast_to(trials.reshape((1,) * (len(shape) - 1) + (-1,)), shape)
+    return threefry_words(key, rows, jnp.broadcast_to(draws, shape))
+
+
+def materialised(make: Callable[[], Array], index: Array) -> Array:
+    """``make()``, computed once and stored, whatever reads it; ``index`` is any traced uint32.
+
+    XLA's CPU fusions compute a value anew for each reader and drop optimization barriers, but fuse
+    nothing across a loop: this one runs once, which the compiler cannot know.
+    """
+    once = jnp.minimum(index, jnp.uint32(0)) + jnp.uint32(1)
+    like = jax.eval_shape(make)
+    return lax.fori_loop(
+        jnp.uint32(0), once, lambda _, __: make(), jnp.zeros(like.shape, like.dtype)
+    )

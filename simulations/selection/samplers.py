@@ -1,0 +1,302 @@
+"""The selections as real processes, under the names of the laws they are to be checked against.
+
+Each function draws candidates from a reference, scores them and selects, by one of the three
+processes of :mod:`simulations.selection.races`; the formulas under test are not used. What is drawn
+from may also be the blocks of a sequence, see :mod:`simulations.draws.chains`.
+
+What is not exact: probabilities are multiples of 2⁻³² (see ``DiscreteReference.drawn_probs``); soft
+scores and acceptance probabilities are float32, which moves log-weights by about 2⁻²⁴·max(1, r/λ).
+For r/λ up to 100 that is 6e-6, a relative entropy of at most 1e-11, and a check begins to see
+S·KL ≈ 20: far more trials than there are. Selection by rank is integer arithmetic throughout.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpy.typing import NDArray
+from scipy import special
+
+from simulations.draws.references import ContinuousReference, DiscreteReference, Reference
+from simulations.draws.variates import exponential, gumbel, unit_interval
+from simulations.selection.pessimism import PessimisticRejection, accept_chi_squared
+from simulations.selection.races import CandidateCount, RankRace, Score, ScoredRace
+from simulations.selection.rejection import Rejection
+from simulations.tools.arguments import positive, whole_number
+
+_SMALLEST_ACCEPTANCE = 1e-4
+_LARGEST_BLOCK = 16
+_LARGEST_MEAN = 1e6  # of a random number of candidates, which is looked up in a table
+_LARGEST_SCORE, _LARGEST_TOTAL = 1e38, 2.0**24  # in float32; of the rewards of a block
+_LARGEST_LOG_WAIT = 80.0  # e⁸⁰ times the shortest mean wait still is a float32
+
+Ordered = DiscreteReference | ContinuousReference
+
+
+# Selection among n candidates.
+
+
+def best_of_n(reference: Ordered, n: int, *, shared: bool = False) -> RankRace | ScoredRace:
+    """Draw n candidates, keep one with the highest reward, uniformly among ties.
+
+    With ``shared``, the candidates are those that a race of noisy scores draws from the same key,
+    so that both can be compared trial by trial; the earliest of tied candidates is kept, whose law
+    is the same. Without, both words of a counter are candidates, which is several times faster.
+
+    Example:
+        >>> from simulations.draws.references import discrete_reference
+        >>> race = best_of_n(discrete_reference([0.5, 0.5], [0.0, 1.0]), n=8)
+        >>> race(jnp.uint32([0, 7]), jnp.arange(5, dtype=jnp.uint32)) >= 2**31
+        Array([ True,  True,  True,  True,  True], dtype=bool)
+    """
+    if shared:
+        return ScoredRace(reference.unordered(), _fixed(n), jnp.float32(1), _reward_score)
+    return _by_reward(reference, _fixed(n))
+
+
+def worst_of_n(reference: Ordered, n: int) -> RankRace | ScoredRace:
+    """Draw n candidates, keep one with the lowest reward, uniformly among ties."""
+    return _by_reward(reference, _fixed(n), lowest=True)
+
+
+def soft_best_of_n(reference: Ordered, n: int, temperature: float) -> ScoredRace:
+    """Draw n candidates, keep argmax r_i/λ + Gumbel_i, that is Pr(i) ∝ e^{r_i/λ}."""
+    return _race(reference, _fixed(n), temperature, _gumbel_score)
+
+
+def exponential_clocks(reference: Ordered, n: int, temperature: float) -> ScoredRace:
+    """Soft best-of-n again: candidate i rings after an exponential time of rate e^{r_i/λ}.
+
+    The first to ring is kept. The same law as :func:`soft_best_of_n` by other arithmetic: waits
+    E_i e^{(r_max − r_i)/λ}, whose range must fit float32.
+
+    Raises:
+        ValueError: where rewards that can be drawn span more than 80 λ.
+    """
+    temperature = positive("temperature", temperature)
+    if not isinstance(reference, Ordered):
+        raise ValueError("reference must be one of rewards, got blocks: use soft_best_of_n")
+    lowest, highest = _extremes(reference)
+    smallest = (highest - lowest) / _LARGEST_LOG_WAIT
+    if temperature < smallest:
+        raise ValueError(
+            f"temperature must be at least {smallest:.3g} for rewards from {lowest:g} to "
+            f"{highest:g}, got {temperature}: use soft_best_of_n"
+        )
+    parameter = jnp.stack([_inverse(temperature, reference), jnp.float32(highest)])
+    return ScoredRace(reference.unordered(), _fixed(n), parameter, _earliness)
+
+
+def exponential_race(reference: Ordered, n: int, temperature: float) -> ScoredRace:
+    """Draw n candidates, keep argmax r_i/λ + Exp(1)_i."""
+    return _race(reference, _fixed(n), temperature, _exponential_score)
+
+
+# Selection among a random number of candidates.
+
+
+def best_of_poisson(reference: Ordered, mean_extra_draws: float) -> RankRace | ScoredRace:
+    """Best of N = 1 + Poisson(μ) candidates."""
+    return _by_reward(reference, _one_plus_poisson(mean_extra_draws))
+
+
+def soft_best_of_poisson(
+    reference: Ordered, mean_extra_draws: float, temperature: float
+) -> ScoredRace:
+    """Soft best of N = 1 + Poisson(μ) candidates."""
+    return _race(reference, _one_plus_poisson(mean_extra_draws), temperature, _gumbel_score)
+
+
+def win_rate_optimal(reference: Ordered, strength: float) -> RankRace | ScoredRace:
+    """Best of N candidates, N ~ Poisson(c) given N ≥ 1, which is the win-rate-optimal policy."""
+    strength = positive("strength", strength)
+    sizes = np.arange(1, _poisson_range(strength))
+    cdf = 1 - special.pdtrc(sizes, strength) / -math.expm1(-strength)
+    return _by_reward(reference, _random_count(cdf))
+
+
+# Selection by rejection.
+
+
+def top_fraction(reference: Ordered, fraction: float) -> Rejection:
+    """Draw until a candidate's rank, uniform within its tie, is among the top q."""
+    fraction = positive("fraction", fraction)
+    if not _SMALLEST_ACCEPTANCE <= fraction <= 1:
+        raise ValueError(
+            f"fraction must be in [{_SMALLEST_ACCEPTANCE}, 1], got {fraction}: "
+            "what is rarer takes too many draws"
+        )
+    if isinstance(reference, Ordered):
+        return Rejection(reference, jnp.uint32(round((1 - fraction) * 2**32)), _accept_top)
+    # The level at which the q is full, and the share of that level which still belongs to it.
+    rewards, weights = reference.reward_grid()
+    above = np.append(np.cumsum(weights[::-1])[-2::-1], 0.0)
+    level = int(np.argmax(above < fraction))
+    share = (fraction - above[level]) / weights[level]
+    return Rejection(reference, jnp.float32([rewards[level], share]), _accept_above)
+
+
+def exponential_tilt(reference: Ordered, temperature: float) -> Rejection:
+    """Draw until one is accepted, with probability e^{(r − r_max)/λ}."""
+    temperature = positive("temperature", temperature)
+    rewards, weights = reference.reward_grid()
+    accepted = np.exp((rewards - float(reference.max_reward)) / temperature)
+    _check_acceptance(float(weights @ accepted), reference)
+    return Rejection(reference.unordered(), _inverse(temperature, reference), _accept_tilt)
+
+
+def chi_squared_tilt(reference: Ordered, strength: float) -> Rejection:
+    """Draw until one is accepted, with probability (r − ν)₊/(r_max − ν), E_π(r − ν)₊ = β.
+
+    Candidates and acceptance are simulated; the rule is given ν and r_max, computed from the
+    reference. :func:`inference_time_pessimism` has to estimate ν, as whoever runs it does.
+    """
+    strength = positive("strength", strength)
+    rewards, weights = (values[::-1] for values in reference.reward_grid())
+    # E(r − ν)₊ ≥ E(r − ν) over the k highest rewards, with equality where these are the r > ν.
+    nu = float(np.max((np.cumsum(weights * rewards) - strength) / np.cumsum(weights)))
+    _check_acceptance(strength / (float(reference.max_reward) - nu), reference)
+    return Rejection(reference.unordered(), jnp.float32(nu), accept_chi_squared)
+
+
+def inference_time_pessimism(reference: Ordered, n: int, strength: float) -> PessimisticRejection:
+    """The χ² rule with its normaliser estimated from n draws, and fresh draws until one is kept.
+
+    Tends to :func:`chi_squared_tilt` for many draws; the rule is given r_max only.
+
+    Example:
+        >>> import jax
+        >>> from simulations.engine.simulate import simulate
+        >>> from simulations.draws.references import discrete_reference
+        >>> coin = discrete_reference([0.5, 0.5], [0.0, 1.0])
+        >>> race = inference_time_pessimism(coin, 1, 0.25)  # one draw r: keeps what is above r − β
+        >>> counts = simulate(jax.random.key(0), race, num_trials=10_000).counts
+        >>> round(float(counts[0]) / 10_000, 2)  # after a 0, 1 is kept with odds of 1.25 to 0.25
+        0.08
+    """
+    strength = positive("strength", strength)
+    if not float(reference.max_reward) < math.inf:
+        raise ValueError("reference must have a largest reward, got none: use a bounded reward")
+    draws = whole_number("n", n, at_most=2**31 - 1, remedy="draws are counted")
+    return PessimisticRejection(reference.unordered(), jnp.int32(draws), jnp.float32(strength))
+
+
+# Scores and acceptance rules: (reference, words, noise, parameter).
+
+
+def _reward_score(reference: Reference, words: Array, noise: Array, parameter: Array) -> Array:
+    del noise
+    return reference.reward(words) * parameter
+
+
+def _gumbel_score(reference: Reference, words: Array, noise: Array, parameter: Array) -> Array:
+    return reference.reward(words) * parameter + gumbel(noise)
+
+
+def _exponential_score(reference: Reference, words: Array, noise: Array, parameter: Array) -> Array:
+    return reference.reward(words) * parameter + exponential(noise)
+
+
+def _earliness(reference: Reference, words: Array, noise: Array, parameter: Array) -> Array:
+    mean_wait = jnp.exp((parameter[1] - reference.reward(words)) * parameter[0])
+    return -exponential(noise) * mean_wait
+
+
+def _accept_top(reference: Reference, words: Array, noise: Array, parameter: Array) -> Array:
+    # A word is the rank, and its place within a level the uniform rank within the tie.
+    del reference, noise
+    return words >= parameter
+
+
+def _accept_above(reference: Reference, words: Array, noise: Array, parameter: Array) -> Array:
+    reward = reference.reward(words)
+    return (reward > parameter[0]) | (
+        (reward == parameter[0]) & (unit_interval(noise) <= parameter[1])
+    )
+
+
+def _accept_tilt(reference: Reference, words: Array, noise: Array, parameter: Array) -> Array:
+    # e^{(r − r_max)/λ} is the chance that an Exp(1) variable exceeds (r_max − r)/λ.
+    highest = jnp.asarray(reference.max_reward, jnp.float32)
+    return exponential(noise) >= (highest - reference.reward(words)) * parameter
+
+
+# Construction.
+
+
+def _by_reward(
+    reference: Ordered, count: CandidateCount, *, lowest: bool = False
+) -> RankRace | ScoredRace:
+    """The highest reward, or the lowest: by raw words where these are in its order."""
+    if isinstance(reference, Ordered):
+        return RankRace(reference, count, lowest)
+    return ScoredRace(reference, count, jnp.float32(-1 if lowest else 1), _reward_score)
+
+
+def _race(
+    reference: Ordered, count: CandidateCount, temperature: float, score: Score
+) -> ScoredRace:
+    return ScoredRace(reference.unordered(), count, _inverse(temperature, reference), score)
+
+
+def _inverse(temperature: float, reference: Ordered) -> Array:
+    """1/λ, by which no reward becomes an infinite score: those tie, and 0·∞ loses to everything."""
+    temperature = positive("temperature", temperature)
+    rewards = np.abs(_extremes(reference) if isinstance(reference, Ordered) else _LARGEST_TOTAL)
+    smallest = float(np.max(rewards, initial=1, where=np.isfinite(rewards))) / _LARGEST_SCORE
+    if temperature < smallest:
+        raise ValueError(
+            f"temperature must be at least {smallest:.3g} for scores that fit float32, "
+            f"got {temperature}: raise it, or use best_of_n"
+        )
+    return jnp.float32(1 / temperature)
+
+
+def _extremes(reference: Ordered) -> NDArray[np.float32]:
+    """Lowest and highest reward that can be drawn."""
+    return np.asarray(reference.reward(jnp.uint32([0, 2**32 - 1])))
+
+
+def _fixed(n: int) -> CandidateCount:
+    n = whole_number("n", n, at_most=2**31 - 1, remedy="candidates are counted")
+    return CandidateCount(jnp.int32(n), jnp.zeros(0, jnp.uint32), _block(n))
+
+
+def _one_plus_poisson(mean_extra_draws: float) -> CandidateCount:
+    mean_extra_draws = positive("mean_extra_draws", mean_extra_draws)
+    return _random_count(
+        special.pdtr(np.arange(_poisson_range(mean_extra_draws)), mean_extra_draws)
+    )
+
+
+def _random_count(cdf: np.ndarray) -> CandidateCount:
+    """P(N ≤ 1), P(N ≤ 2), … as words; rounding to 2⁻³² cuts the far tail off."""
+    edges = np.rint(cdf * 2**32)
+    thresholds = jnp.asarray(edges[edges < 2**32].astype(np.uint32))
+    return CandidateCount(jnp.int32(1), thresholds, _block(len(thresholds)))
+
+
+def _block(num_candidates: int) -> int:
+    """The power of two that does not waste half a block on a small number."""
+    return min(_LARGEST_BLOCK, 1 << max(1, num_candidates - 1).bit_length())
+
+
+def _poisson_range(mean: float) -> int:
+    if mean > _LARGEST_MEAN:
+        raise ValueError(
+            f"a Poisson number of candidates must have a mean of at most {_LARGEST_MEAN:g}, got "
+            f"{mean:g}: so many are all but a fixed number, best_of_n"
+        )
+    return int(mean + 12 * math.sqrt(mean) + 30)
+
+
+def _check_acceptance(rate: float, reference: Reference) -> None:
+    if not rate >= _SMALLEST_ACCEPTANCE:
+        raise ValueError(
+            f"rejection from {type(reference).__name__} with max_reward {reference.max_reward} "
+            f"accepts a fraction {rate:.3g} of draws, below {_SMALLEST_ACCEPTANCE}: "
+            "raise the temperature or strength, or use a bounded reward"
+        )

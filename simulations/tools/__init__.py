@@ -1,0 +1,1 @@
+"""What every part uses: checked arguments, pytrees, progress, files."""

@@ -1,0 +1,156 @@
+"""Claims: which verdict, and what comes out of those of the papers."""
+
+import dataclasses
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from paper_repro.papers.bonbon_alignment import claims as bonbon
+from paper_repro.papers.bonbon_alignment.rank_policies import NUMBERS, best_of_n_curve
+from paper_repro.papers.catalogue import PAPERS, claims
+from paper_repro.papers.claim import Claim, Computed, Tolerance, evaluate, judge, printed
+from paper_repro.pipeline import monte_carlo
+from tests.examples import example
+
+ALL_CLAIMS = tuple(claim for paper in PAPERS for claim in claims(paper))
+CHECKABLE = tuple(claim for claim in bonbon.CLAIMS if claim.compute is not None)
+
+
+# Verdicts.
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        ({}, "reproduced"),
+        ({"compute": lambda: 2.0 + 1e-8}, "differs"),
+        ({"compute": lambda: math.nan}, "differs"),
+        ({"compute": lambda: [2.0, 2.0]}, "differs"),
+        ({"expected": (2.0, 3.0), "compute": lambda: np.array([2.0, 3.0])}, "reproduced"),
+        ({"expected": (2.0, 3.0), "compute": lambda: [2.0, 3.1]}, "differs"),
+        ({"expected": math.inf, "compute": lambda: math.inf}, "reproduced"),
+        ({"expected": math.inf}, "differs"),
+        ({"relation": "<=", "expected": 3.0}, "reproduced"),
+        ({"relation": "<=", "expected": 1.0}, "differs"),
+        ({"relation": ">=", "expected": 1.0}, "reproduced"),
+        ({"relation": ">=", "expected": 3.0}, "differs"),
+        ({"relation": ">=", "expected": 1.0, "compute": lambda: math.nan}, "differs"),
+        ({"relation": "<=", "expected": 3.0, "sharper": "2", "sharp_value": 2.0}, "sharpened"),
+        ({"relation": "<=", "expected": 3.0, "sharper": "1", "sharp_value": 1.0}, "differs"),
+        ({"relation": "<=", "expected": 1.0, "sharper": "2", "sharp_value": 2.0}, "differs"),
+        ({"compute": None, "not_checkable": "no data"}, "not checkable here"),
+    ],
+)
+def test_verdict(changes: dict[str, Any], verdict: str):
+    assert evaluate(example(**changes)).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("computed", "known_difference", "unexpected"),
+    [(2.0, "", False), (3.0, "", True), (3.0, "a misprint", False), (2.0, "a misprint", True)],
+)
+def test_only_an_undocumented_difference_or_a_stale_document_is_unexpected(
+    computed: float, known_difference: str, unexpected: bool
+):
+    claim = example(compute=lambda: computed, known_difference=known_difference)
+    assert evaluate(claim).unexpected is unexpected
+
+
+def test_a_claim_that_raises_differs_and_says_what_was_raised():
+    computed = evaluate(example(compute=lambda: 1 / 0, known_difference="documented"))
+    assert (computed.verdict, computed.unexpected) == ("differs", True)
+    assert "ZeroDivisionError" in computed.error
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"compute": None}, "not_checkable"),
+        ({"not_checkable": "no data"}, "not_checkable"),
+        ({"tolerance": None}, "tolerance"),
+        ({"expected": ()}, "expected"),
+        ({"labels": ("a", "b")}, "labels"),
+        ({"sharper": "more"}, "sharp_value"),
+        ({"sharper": "more", "sharp_value": (1.0, 2.0)}, "sharp_value"),
+    ],
+)
+def test_a_claim_whose_parts_do_not_fit_is_refused(changes: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match=message):
+        example(**changes)
+
+
+@pytest.mark.parametrize("fields", [("",), ("why", -1.0), ("why", math.nan)])
+def test_a_tolerance_needs_a_reason_and_a_size(fields: tuple[Any, ...]):
+    with pytest.raises(ValueError, match="must"):
+        Tolerance(*fields)
+
+
+def test_a_printed_number_allows_half_a_unit_of_its_last_digit_or_less():
+    claim = example(expected=9.24, tolerance=printed(3))
+    assert judge(claim, 9.2449) == "reproduced"
+    assert judge(example(expected=1.24, tolerance=printed(3)), 1.2501) == "differs"
+
+
+def test_a_result_goes_through_json_unchanged():
+    computed = Computed(
+        "a/b", "differs", (1 / 3, math.inf), (0.1, 2.0), (0.3, 4.0), "E: λ", 0.25, True
+    )
+    assert Computed.from_json(json.loads(json.dumps(computed.to_json()))) == computed
+
+
+# The claims.
+
+
+@pytest.fixture(scope="module")
+def bonbon_results() -> list[Computed]:
+    return [evaluate(claim) for claim in bonbon.CLAIMS]
+
+
+def test_every_claim_of_bonbon_comes_out_as_documented(bonbon_results: list[Computed]):
+    assert [computed for computed in bonbon_results if computed.unexpected] == []
+    assert sum(computed.verdict == "sharpened" for computed in bonbon_results) >= 2
+
+
+def test_a_wrong_theory_is_found():
+    curves = {c.id: c for c in bonbon.CLAIMS}
+    win_rate, kl = best_of_n_curve(np.array(NUMBERS) + 1e-6)  # n, off by a millionth
+    assert judge(curves["bonbon/best-of-n-win-rate"], win_rate) == "differs"
+    assert judge(curves["bonbon/best-of-n-kl"], kl) == "differs"
+
+
+@pytest.mark.parametrize("claim", CHECKABLE, ids=lambda claim: claim.id)
+def test_an_error_of_one_percent_in_any_entry_differs(claim: Claim):
+    right = np.ravel(claim.sharp_value if claim.sharper else claim.expected).astype(float)
+    assert judge(claim, right) in ("reproduced", "sharpened")
+    for entry in range(right.size):
+        size = 0.01 * abs(right[entry]) or 1e-8
+        for sign in {"=": (-1, 1), "<=": (1,), ">=": (-1,)}[claim.relation]:
+            wrong = right.copy()
+            wrong[entry] += sign * size
+            assert judge(claim, wrong) == "differs"
+
+
+def test_ids_are_unique_over_all_papers():
+    ids = [claim.id for claim in ALL_CLAIMS]
+    assert len(ids) == len(set(ids)) > 40
+
+
+def test_what_vouches_for_a_claim_is_simulated():
+    named = {name for claim in ALL_CLAIMS for name in claim.checked_by}
+    assert named
+    assert named - monte_carlo.subjects(monte_carlo.QUICK) == set()
+
+
+def test_the_margin_of_pairs_is_checked_with_power():
+    config = dataclasses.replace(
+        monte_carlo.QUICK,
+        laws=dataclasses.replace(monte_carlo.QUICK.laws, cases=monte_carlo.QUICK.laws.cases[:1]),
+        margin_trials=1_000_000,
+    )
+    payload = monte_carlo.run(config, lambda *_: None)
+    assert payload["passed"]
+    assert len(payload["planted"]) == 5  # n+1 for the law; n+1 and 2 % for mean and variance
+    assert payload == json.loads(json.dumps(payload))

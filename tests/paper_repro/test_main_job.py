@@ -1,0 +1,240 @@
+"""The main job: what is done again and what is not, and its command line."""
+
+import dataclasses
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from paper_repro import __main__ as program
+from paper_repro.papers.catalogue import PAPERS
+from paper_repro.papers.claim import Computed
+from paper_repro.pipeline import provenance, records, runner
+from paper_repro.pipeline.display import Display
+from paper_repro.pipeline.records import Record
+from paper_repro.pipeline.stages import Product, Progress, Stage, stages
+from paper_repro.report.summary import PaperResult, summarise
+from tests.examples import example
+
+
+class Bench:
+    """Three stages that count how often they run; the second can be made to be interrupted."""
+
+    def __init__(self) -> None:
+        self.ran: list[str] = []
+        self.interrupted = False
+        self.config = {"n": 8}
+
+    def stages(self) -> tuple[Stage, ...]:
+        module = "paper_repro.papers.claim"
+        return (
+            Stage("claims/one", "One", module, self._run("one"), self.config),
+            Stage("checks", "Two", module, self._run("two")),
+            Stage("figures/three", "Three", module, self._run("three"), needs=("checks",)),
+        )
+
+    def _run(self, name: str) -> Callable[[Path, Progress], Product]:
+        def run(output: Path, progress: Progress) -> Product:
+            progress("halfway", 1, 2)
+            if name == "two" and self.interrupted:
+                raise KeyboardInterrupt
+            self.ran.append(name)
+            file = output / f"{name}.txt"
+            file.write_text(name)
+            return Product({"name": name}, (file,))
+
+        return run
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def run(bench: Bench, output: Path, *only: str) -> tuple[dict[str, Record], str]:
+    text = io.StringIO()
+    with Display(Console(file=text)) as display:
+        found = runner.run(bench.stages(), output, display, only=only)
+    return found, text.getvalue()
+
+
+def test_what_is_done_is_not_done_again(bench: Bench, tmp_path: Path):
+    first, _ = run(bench, tmp_path)
+    again, text = run(bench, tmp_path)
+    assert bench.ran == ["one", "two", "three"]
+    assert again == first
+    assert text.count("cached") == 3
+
+
+def test_an_interrupted_run_goes_on_where_it_was(bench: Bench, tmp_path: Path):
+    bench.interrupted = True
+    with pytest.raises(KeyboardInterrupt):
+        run(bench, tmp_path)
+    assert [path.name for path in (tmp_path / "stages").iterdir()] == ["claims-one.json"]
+    bench.interrupted = False
+    found, _ = run(bench, tmp_path)
+    assert bench.ran == ["one", "two", "three"]
+    assert set(found) == {"claims/one", "checks", "figures/three"}
+
+
+def test_another_configuration_is_another_result(bench: Bench, tmp_path: Path):
+    run(bench, tmp_path)
+    bench.config = {"n": 9}
+    run(bench, tmp_path)
+    assert bench.ran == ["one", "two", "three", "one"]
+
+
+def test_a_file_that_was_touched_is_made_again(bench: Bench, tmp_path: Path):
+    run(bench, tmp_path)
+    (tmp_path / "two.txt").write_text("two, edited")
+    run(bench, tmp_path)
+    assert bench.ran == ["one", "two", "three", "two"]  # the same result: three may stay
+
+
+def test_only_what_is_picked_and_what_it_needs_is_run(bench: Bench, tmp_path: Path):
+    found, _ = run(bench, tmp_path, "figures")
+    assert bench.ran == ["two", "three"]
+    assert set(found) == {"checks", "figures/three"}
+
+
+def test_half_a_record_is_no_record(bench: Bench, tmp_path: Path):
+    run(bench, tmp_path)
+    path = records.path_of(tmp_path, "checks")
+    path.write_text(path.read_text()[:40])
+    run(bench, tmp_path)
+    assert bench.ran == ["one", "two", "three", "two"]
+
+
+def test_a_half_written_file_is_never_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "record.json"
+    records.write_atomically(path, "old")
+    write_text = Path.write_text
+
+    def interrupted(file: Path, text: str, **options: Any) -> int:
+        write_text(file, text[: len(text) // 2], **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_text", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        records.write_atomically(path, "new and long")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A checkout: `figures.gap` uses `simulations.engine.simulate`, not `bon_theory.policy`."""
+    files = {
+        "figures/__init__.py": "",
+        "figures/gap.py": "def data():\n    from simulations.engine import simulate\n    return 1",
+        "simulations/__init__.py": "",
+        "simulations/engine/simulate.py": "import numpy as np",
+        "bon_theory/__init__.py": "",
+        "bon_theory/policy.py": "",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def test_a_result_depends_on_the_sources_it_imports_and_no_others(checkout: Path):
+    def key() -> str:
+        return provenance.key("gap", "figures.gap", {"n": 8}, (), checkout)
+
+    before = key()
+    (checkout / "bon_theory" / "policy.py").write_text("changed = True")
+    assert key() == before
+    (checkout / "simulations" / "engine.py").write_text("import numpy as np\nchanged = True")
+    assert key() != before
+
+
+def test_a_result_depends_on_configuration_and_needs(checkout: Path):
+    keys = {
+        provenance.key(*arguments, checkout)
+        for arguments in (
+            ("gap", "figures.gap", {"n": 8}, ()),
+            ("gap", "figures.gap", {"n": 9}, ()),
+            ("gap", "figures.gap", {"n": 8}, ("abc",)),
+        )
+    }
+    assert len(keys) == 3
+
+
+def test_claims_depend_on_the_theory_and_figures_on_their_scripts():
+    used = provenance.sources("paper_repro.papers.bonbon_alignment.claims")
+    assert {"bon_theory/selection/ranks.py", "paper_repro/papers/claim.py"} <= set(used)
+    assert not any(name.startswith("simulations/language_model") for name in used)
+    for stage in stages("quick"):
+        assert provenance.sources(stage.module)
+
+
+# The command line.
+
+
+@pytest.fixture
+def planned(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    monkeypatch.setattr(program, "stages", lambda profile: bench.stages())
+    monkeypatch.setattr(
+        program, "summarise", lambda profile, _stages, _found: summarise(profile, (), {})
+    )
+    return bench
+
+
+def test_a_run_writes_the_report(planned: Bench, tmp_path: Path, capsys: Any):
+    assert program.main(["--output", str(tmp_path)]) == 0
+    assert "<h1>" in (tmp_path / "report.html").read_text()
+    assert "report.html" in capsys.readouterr().out
+
+
+def test_an_interrupt_is_reported_as_such(planned: Bench, tmp_path: Path, capsys: Any):
+    planned.interrupted = True
+    assert program.main(["--output", str(tmp_path)]) == 130
+    assert "go on" in capsys.readouterr().out
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_something_unexpected_fails_the_run(
+    planned: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    bad = Computed("example/claim", "differs", (3.0,), (2.0,), unexpected=True)
+    result = PaperResult(PAPERS[0], ((example(), bad),))
+    broken = dataclasses.replace(summarise("quick", (), {}), papers=(result,))
+    monkeypatch.setattr(program, "summarise", lambda *_: broken)
+    assert program.main(["--output", str(tmp_path)]) == 1
+
+
+@pytest.mark.parametrize("arguments", [["--profile", "slow"], ["--nonsense"], ["--only"]])
+def test_bad_options_exit_with_2(arguments: list[str], capsys: Any):
+    with pytest.raises(SystemExit) as exit_:
+        program.main(arguments)
+    assert exit_.value.code == 2
+    assert "error" in capsys.readouterr().err
+
+
+def test_an_unknown_stage_exits_with_2_and_names_the_choices(tmp_path: Path, capsys: Any):
+    assert program.main(["--only", "claim", "--output", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "unknown: claim" in error
+    assert "claims/bonbon_alignment" in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_that_is_a_file_exits_with_2(tmp_path: Path, capsys: Any):
+    (tmp_path / "file").write_text("")
+    assert program.main(["--output", str(tmp_path / "file")]) == 2
+    assert "file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("profile", ["quick", "full"])
+def test_stages_come_after_what_they_need_and_are_named_once(profile: Any):
+    planned = stages(profile)
+    names = [stage.name for stage in planned]
+    assert len(names) == len(set(names))
+    for position, stage in enumerate(planned):
+        assert set(stage.needs) <= set(names[:position])
+        json.dumps(dict(stage.config))

@@ -1,0 +1,209 @@
+"""The report and the table in the terminal: everything there, risk stated, failures named."""
+
+import base64
+import dataclasses
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from paper_repro.papers.catalogue import PAPERS, claims
+from paper_repro.papers.claim import Computed
+from paper_repro.pipeline import bounds, provenance
+from paper_repro.pipeline.records import Record
+from paper_repro.report import page as report
+from paper_repro.report import terminal
+from paper_repro.report.summary import PaperResult, Summary
+
+ALL_CLAIMS = tuple(claim for paper in PAPERS for claim in claims(paper))
+
+
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+CHECK = {"name": "law <8>", "statistic": 1.5, "p_value": 0.25, "num_trials": 1000}
+PLANTED = {"name": "law for 9", "statistic": 99.0, "p_value": 0.0, "num_trials": 1000}
+
+
+@pytest.fixture
+def summary(tmp_path: Path) -> Summary:
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "gap.png").write_bytes(PNG)
+    results = []
+    for paper in PAPERS:
+        pairs = [
+            (claim, Computed(claim.id, "reproduced", value, value))
+            for claim in claims(paper)
+            for value in [tuple(np.ravel(claim.expected).tolist())]
+        ]
+        results.append(PaperResult(paper, tuple(pairs)))
+    checks = {
+        "false_alarm": 1e-6,
+        "threshold": 1e-8,
+        "checks": [CHECK],
+        "rejected": [],
+        "planted": [PLANTED],
+        "missed": [],
+        "trials": 1000,
+        "seed": 7,
+        "passed": True,
+    }
+    table = {
+        "reward": "known words",
+        "quantity": "win rate",
+        "temperature": 0.0,
+        "numbers": [1, 2],
+        "predicted": [0.5, 0.6],
+        "measured": [0.5, 0.61],
+        "error": [0.01, 0.01],
+    }
+    model = {
+        "corpus_bytes": 100,
+        "num_parameters": 10,
+        "num_steps": 5,
+        "validation_loss": 1.5,
+        "mean_length": 3.0,
+        "seed": 8,
+        "false_alarm": 1e-6,
+        "threshold": 1e-8,
+        "num_checks": 1,
+        "largest_z": 1.0,
+        "rejected": [],
+        "num_planted": 1,
+        "planted_rejected": 1,
+        "unproved": [],
+        "tables": [table],
+        "samples": [{"prompt": "The <b>", "sample": " next"}],
+        "passed": True,
+    }
+    bound = {
+        "name": "best_of_n_kl",
+        "side": "upper",
+        "quantity": "KL",
+        "source": "[G] <2>",
+        "status": "theorem",
+        "tightest": "n = 2",
+        "slack": [0.25, 0.5],
+        "violations": 0,
+    }
+    sweep = {"num_problems": 9, "seed": 1, "rows": [bound], "violated": [], "passed": True}
+    figure = {"name": "gap", "caption": "The gap.", "png": "gap.png"}
+    record = Record("checks", "k", checks, seconds=1.0, finished="2026-01-01T00:00:00+00:00")
+    return Summary(
+        profile="quick",
+        papers=tuple(results),
+        checks=checks,
+        language_model=model,
+        bounds=sweep,
+        figures=(figure,),
+        stages=(("Monte Carlo checks", record), ("Language model", None)),
+        versions=provenance.versions(),
+        machine="Linux",
+    )
+
+
+class Page(HTMLParser):
+    """Collects text, what the page would load, and whether tags are balanced."""
+
+    VOID = ("meta", "img")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.loads: list[str] = []
+        self.texts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in self.VOID:
+            self.open.append(tag)
+        found = dict(attrs)
+        self.loads += [found[name] or "" for name in ("src", "srcset", "data") if name in found]
+        if tag in ("link", "script", "iframe", "object", "base"):
+            self.loads.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def test_the_report_holds_every_claim_and_loads_nothing(summary: Summary, tmp_path: Path):
+    html = report.render(summary, tmp_path)
+    page = Page(html)
+    assert page.open == []
+    assert {claim.id for claim in ALL_CLAIMS} <= set(page.texts)
+    assert page.loads == [f"data:image/png;base64,{base64.b64encode(PNG).decode()}"]
+    assert not re.search(r"@import|url\(", html)
+
+
+def test_the_report_states_risk_power_versions_and_seeds(summary: Summary, tmp_path: Path):
+    text = " ".join(Page(report.render(summary, tmp_path)).texts)
+    assert "at most 1e-06" in text
+    assert "at most 2e-06 in all" in text
+    assert "1 of them were rejected" in text
+    assert "seed 7" in text
+    assert provenance.versions()["jax"] in text
+    assert "not run" in text
+
+
+def test_the_report_escapes_what_it_is_given(summary: Summary, tmp_path: Path):
+    html = report.render(summary, tmp_path)
+    assert "law <8>" in Page(html).texts
+    assert "The <b>" in Page(html).texts
+    assert "<b>The" not in html
+
+
+def test_an_unexpected_claim_is_named_at_the_top(summary: Summary, tmp_path: Path):
+    result = summary.papers[0]
+    claim, computed = result.claims[0]
+    bad = dataclasses.replace(computed, verdict="differs", unexpected=True)
+    broken = dataclasses.replace(
+        summary, papers=(dataclasses.replace(result, claims=((claim, bad),)),)
+    )
+    assert not broken.passed
+    html = report.render(broken, tmp_path)
+    assert f"not as documented: {claim.id}" in html.split("</section>")[0]
+    text = io.StringIO()
+    terminal.show(Console(file=text, width=110), broken, tmp_path / "report.html")
+    assert f"Not as documented: {claim.id}" in text.getvalue()
+
+
+@pytest.mark.parametrize("part", ["checks", "language_model", "bounds"])
+def test_a_failed_check_is_not_passed_over(summary: Summary, part: str):
+    failed = getattr(summary, part) | {"passed": False}
+    assert summary.passed
+    assert not dataclasses.replace(summary, **{part: failed}).passed
+
+
+def test_a_violated_theorem_fails_the_report(tmp_path: Path):
+    def columns(names: list[str], violations: list[int]) -> dict[str, list[Any]]:
+        texts = {c: ["x"] * len(names) for c in ("side", "quantity", "source", "tightest")}
+        slack = {"slack_50": [0.5] * len(names), "status": ["theorem", "conjecture"][: len(names)]}
+        return {"name": names, "violations": violations, **texts, **slack}
+
+    def judged(coarse: list[int], fine: list[int]) -> dict[str, Any]:
+        tables = {"coarse": columns(["a", "b"], coarse), "fine": columns(["a"], fine)}
+        found = {"parameters": {"num_problems": 9, "seed": 1}, "tables": tables}
+        (tmp_path / "figures").mkdir(exist_ok=True)
+        (tmp_path / "figures" / "bounds.json").write_text(json.dumps(found))
+        return bounds.run(tmp_path)
+
+    assert judged([0, 3], [0])["passed"]  # a conjecture may fail; the table says so
+    assert judged([0, 0], [2])["violated"] == judged([1, 0], [0])["violated"] == ["a"]
+    assert [row["slack"] for row in judged([0, 0], [0])["rows"]] == [[0.5, 0.5], [0.5]]
+
+
+def test_the_terminal_shows_every_claim(summary: Summary, tmp_path: Path):
+    text = io.StringIO()
+    terminal.show(Console(file=text, width=110), summary, tmp_path / "report.html")
+    for claim in ALL_CLAIMS:
+        assert claim.id.partition("/")[2] in text.getvalue()
+    assert "Nothing unexpected" in text.getvalue()

@@ -1,0 +1,16 @@
+"""Claims on reward hacking and over-optimisation come out as documented."""
+
+import pytest
+
+from paper_repro.papers.claim import Claim, evaluate
+from paper_repro.papers.inference_time_reward_hacking.claims import CLAIMS as HACKING
+from paper_repro.papers.reward_model_overoptimization.claims import CLAIMS as OVEROPTIMIZATION
+
+CHECKABLE = [claim for claim in (*HACKING, *OVEROPTIMIZATION) if claim.compute is not None]
+
+
+@pytest.mark.parametrize("claim", CHECKABLE, ids=lambda claim: claim.id)
+def test_a_claim_comes_out_as_documented(claim: Claim):
+    computed = evaluate(claim)
+    assert not computed.unexpected, computed
+    assert (computed.verdict == "differs") == bool(claim.known_difference)

@@ -1,0 +1,240 @@
+"""The experiment: pools whose law is known, then a whole run at a tiny size."""
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from scipy import integrate, stats
+
+from simulations.experiments.language_model import Config, Results, run, run_identity
+from simulations.experiments.reward_pools import (
+    Comparison,
+    PoolComparison,
+    compare,
+    tail_bound,
+)
+from simulations.language_model import train
+from simulations.language_model.transformer import Config as ModelConfig
+
+NUM_PROMPTS, POOL, NUMBERS, TEMPERATURES = 400, 32, (1, 3), (0.0, 0.5)
+POOLS = np.random.default_rng(0).normal(size=(NUM_PROMPTS, 2 * POOL))
+
+
+@pytest.fixture(scope="module")
+def gaussian() -> PoolComparison:
+    """Many prompts with small pools of standard normal rewards, where nothing is asymptotic."""
+    return compare(
+        jax.random.key(0),
+        POOLS[:, :POOL],
+        POOLS[:, POOL:],
+        numbers=NUMBERS,
+        temperatures=TEMPERATURES,
+        num_resamples=64,
+    )
+
+
+def true_mean(n: int, temperature: float) -> float:
+    """E of the selected among n standard normal rewards; soft selection among 3 by quadrature."""
+    if n == 1:
+        return 0.0
+    if temperature == 0:
+        return integrate.quad(lambda x: x * n * stats.norm.pdf(x) * stats.norm.cdf(x) ** 2, -8, 8)[
+            0
+        ]
+    nodes, weights = np.polynomial.hermite_e.hermegauss(40)
+    grid = np.stack(np.meshgrid(nodes, nodes, nodes, indexing="ij"))
+    probs = weights / weights.sum()
+    share = np.exp(grid / temperature) / np.exp(grid / temperature).sum(axis=0)
+    return float(np.einsum("ijk,i,j,k->", (share * grid).sum(axis=0), probs, probs, probs))
+
+
+def cells(comparison: Comparison):
+    """(n, λ, the cell's arrays `[B]` by name) for each cell."""
+    for (i, temperature), (j, n) in itertools.product(enumerate(TEMPERATURES), enumerate(NUMBERS)):
+        yield n, temperature, {name: array[i, j] for name, array in vars(comparison).items()}
+
+
+def test_prediction_is_the_mean_over_all_draws_from_the_pool(gaussian: PoolComparison) -> None:
+    """Every one of 32³ ordered draws with replacement, each selected by its softmax."""
+    pool = POOLS[0, :POOL]
+    draws = np.array(list(itertools.product(pool, repeat=3)))
+    weights = np.exp(draws / 0.5)
+    share = weights / weights.sum(axis=1, keepdims=True)
+    # Without ties the chance to beat one more draw is (rank + ½)/N.
+    beats = (np.argsort(np.argsort(pool)) + 0.5) / POOL
+    won = np.array(list(itertools.product(beats, repeat=3)))
+    for comparison, values in ((gaussian.expected_reward, draws), (gaussian.win_rate, won)):
+        expected = (share * values).sum(axis=1).mean()
+        np.testing.assert_allclose(comparison.predicted[1, 1, 0], expected, rtol=1e-12)
+
+
+def test_both_measurements_agree_with_the_prediction(gaussian: PoolComparison) -> None:
+    """16 z-tests; 5 standard deviations are a false-alarm rate of 1e-5 over all."""
+    for comparison in (gaussian.expected_reward, gaussian.win_rate):
+        assert np.abs(comparison.measured_z).max() < 5
+        assert np.abs(comparison.resampled_z).max() < 5
+
+
+def test_the_law_of_one_more_candidate_is_rejected(gaussian: PoolComparison) -> None:
+    for comparison in (gaussian.expected_reward, gaussian.win_rate):
+        assert np.abs(comparison.planted_z).min() > 10
+
+
+def test_the_tail_bound_holds_for_rare_losses_where_the_normal_tail_does_not() -> None:
+    """240 win scores of probability 64/65: exact binomial tails on both sides."""
+    size, win = 240, 64 / 65
+    sigma = np.sqrt(win * (1 - win) / size)
+    normal_fails, bound = False, 1.0
+    for z in np.linspace(0.5, 9, 18):
+        exact = stats.binom.cdf(np.floor(size * (win - z * sigma)), size, win)
+        exact += stats.binom.sf(np.ceil(size * (win + z * sigma)) - 1, size, win)
+        bound = float(tail_bound(np.array(z), np.array(1 / (size * sigma))))
+        assert exact <= bound
+        normal_fails |= exact > 1000 * stats.norm.sf(z)
+    assert normal_fails
+    assert bound < 1e-6
+
+
+def test_prediction_error_and_bias_are_those_seen_over_prompts(gaussian: PoolComparison) -> None:
+    """The truth is known: 400 pools show how far predictions scatter, and where they centre.
+
+    A standard deviation of 400 is known to 3.5 %; the jackknife is right to order n/N = 0.1.
+    """
+    for n, temperature, cell in cells(gaussian.expected_reward):
+        error = cell["predicted"] - true_mean(n, temperature)
+        scatter = np.std(error, ddof=1)
+        assert np.sqrt(np.mean(cell["predicted_error"] ** 2)) == pytest.approx(scatter, rel=0.2)
+        unbiased = error - cell["predicted_bias"]
+        assert abs(unbiased.mean()) < 5 * scatter / np.sqrt(NUM_PROMPTS)
+
+
+def test_the_plug_in_law_is_biased_low_and_the_correction_sees_it(gaussian: PoolComparison) -> None:
+    bias = gaussian.expected_reward.predicted_bias[0, 1]
+    z = bias.mean() / (bias.std(ddof=1) / np.sqrt(NUM_PROMPTS))
+    assert z < -5
+
+
+def test_measured_errors_are_those_seen_over_prompts(gaussian: PoolComparison) -> None:
+    """Prompts are replicas here, so the scatter of measured means is their standard error."""
+    for comparison in (gaussian.expected_reward, gaussian.win_rate):
+        for _, _, cell in cells(comparison):
+            scatter = np.std(cell["measured"], ddof=1)
+            stated = np.sqrt(np.mean(cell["measured_error"] ** 2))
+            assert stated == pytest.approx(scatter, rel=0.2)
+            difference = np.std(cell["resampled"] - cell["predicted"], ddof=1)
+            stated = np.sqrt(np.mean(cell["resampled_error"] ** 2))
+            assert stated == pytest.approx(difference, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "measurement", "numbers", "temperature", "message"),
+    [
+        ((2, 5), (2, 5), (3,), 1.0, r"prediction_pool has shape \(2, 5\)"),
+        ((2, 4), (3, 5), (3,), 1.0, r"measurement_pool has shape \(3, 5\)"),
+        ((2, 4), (2, 4), (4,), 1.0, r"numbers is \(4,\) and measurement_pool has 4"),
+        ((2, 4), (2, 4), (0, 3), 1.0, r"numbers is \(0, 3\)"),
+        ((2, 4), (2, 4), (), 1.0, r"numbers is \(\)"),
+        ((2, 4), (2, 4), (3,), -1.0, r"temperatures is \(-1.0,\)"),
+        ((2, 4), (2, 4), (3,), float("nan"), r"temperatures is \(nan,\)"),
+    ],
+)
+def test_bad_input_is_named(prediction, measurement, numbers, temperature, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        compare(
+            jax.random.key(0),
+            np.zeros(prediction),
+            np.zeros(measurement),
+            numbers=numbers,
+            temperatures=(temperature,),
+            num_resamples=3,
+        )
+
+
+TINY = Config(
+    training=train.Config(
+        ModelConfig(width=8, num_layers=1), num_steps=6, batch_size=5, window=17, warmup_steps=2
+    ),
+    num_prompts=3,
+    prompt_bytes=16,
+    max_new_tokens=11,
+    prediction_pool=8,
+    measurement_pool=8,
+    numbers=(1, 3),
+    known_words_temperatures=(0.0, 0.5),
+    trigram_likelihood_temperatures=(0.0, 0.1),
+    num_resamples=7,
+)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("run")
+
+
+@pytest.fixture(scope="module")
+def results(directory: Path) -> Results:
+    return run(TINY, jax.random.key(0), checkpoint_dir=directory)
+
+
+def leaves(results: Results) -> list[np.ndarray]:
+    found = []
+    for scored in (results.known_words, results.trigram_likelihood):
+        pools = scored.comparison
+        found += [scored.rewards, scored.best_texts, pools.kl_divergence, pools.numbers]
+        found += [pools.temperatures, pools.num_measured, pools.num_resampled]
+        found += [*vars(pools.expected_reward).values(), *vars(pools.win_rate).values()]
+    return [*found, results.losses, results.prompts, results.lengths, results.first_texts]
+
+
+def test_shapes_are_as_documented(results: Results) -> None:
+    for scored in (results.known_words, results.trigram_likelihood):
+        assert scored.rewards.shape == (3, 16)
+        assert scored.comparison.kl_divergence.shape == (2, 2, 3)
+        for array in vars(scored.comparison.expected_reward).values():
+            assert array.shape == (2, 2, 3)
+    assert results.lengths.shape == (3, 16)
+
+
+def test_a_second_run_finds_the_trained_model_and_gives_the_same(
+    results: Results, directory: Path
+) -> None:
+    stages: set[str] = set()
+    again = run(
+        TINY,
+        jax.random.key(0),
+        checkpoint_dir=directory,
+        progress=lambda stage, done, total: stages.add(stage),
+    )
+    assert stages == {"sampling", "selecting by KnownWords", "selecting by TrigramLikelihood"}
+    for a, b in zip(leaves(results), leaves(again), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_results_survive_the_disk_and_know_what_they_belong_to(
+    results: Results, tmp_path: Path
+) -> None:
+    path = tmp_path / "results.npz"
+    results.save(path)
+    loaded = Results.load(path, run_identity(TINY, jax.random.key(0)))
+    for a, b in zip(leaves(results), leaves(loaded), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert loaded.validation_loss == results.validation_loss
+    assert loaded.report() == results.report()
+    with pytest.raises(ValueError, match=r'(?s)"num_prompts": 3.*"num_prompts": 4'):
+        Results.load(path, run_identity(replace(TINY, num_prompts=4), jax.random.key(0)))
+
+
+def test_the_report_holds_every_check_once(results: Results) -> None:
+    """Two rewards, two quantities, two routes, two temperatures and two numbers."""
+    names = [check.name for check in results.report().checks]
+    assert len(names) == len(set(names)) == 2**5
+    assert len(results.report(planted=True).checks) == 2**4
+
+
+def test_tie_probability_counts_pairs(results: Results) -> None:
+    rewards = results.known_words.rewards
+    pairs = [np.equal.outer(row, row)[~np.eye(16, dtype=bool)].mean() for row in rewards]
+    assert results.known_words.tie_probability == pytest.approx(np.mean(pairs), rel=1e-12)

@@ -1,0 +1,179 @@
+"""Sampling: the law, its log-probabilities, and independence of how the work is cut up."""
+
+import itertools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from simulations.language_model.generate import _inverse_cdf, generate, response_log_probs
+from simulations.language_model.text.tokenizers import Vocabulary
+from simulations.language_model.transformer import Config, Transformer
+from simulations.statistics.checks import check_histogram
+
+VOCABULARY = Vocabulary(5)
+EOS, BOS, PAD = VOCABULARY.eos_id, VOCABULARY.bos_id, VOCABULARY.pad_id
+PROMPTS = np.array([[BOS, 0, 3], [PAD, BOS, 2]], np.int32)
+NUM_TOKENS = 3
+
+
+@pytest.fixture(scope="module")
+def model() -> Transformer:
+    """Untrained, which is already far from uniform."""
+    return Transformer(Config(VOCABULARY, width=8, num_layers=1), rngs=nnx.Rngs(1))
+
+
+@nnx.jit
+def log_probs(model: Transformer, prompts, responses, temperature) -> jax.Array:
+    return response_log_probs(model, prompts, responses, temperature=temperature)
+
+
+def draw(model: Transformer, seed: int, prompts: np.ndarray = PROMPTS, **options):
+    settings: dict[str, Any] = {"num_candidates": 7, "max_new_tokens": NUM_TOKENS} | options
+    return generate(jax.random.key(seed), model, prompts, **settings)
+
+
+def all_responses() -> np.ndarray:
+    """Every response `[K, T]`: it ends at its first EOS, or is cut at T tokens."""
+    responses = set()
+    for tokens in itertools.product(range(5), repeat=NUM_TOKENS):
+        length = tokens.index(EOS) + 1 if EOS in tokens else NUM_TOKENS
+        responses.add(tokens[:length] + (PAD,) * (NUM_TOKENS - length))
+    return np.array(sorted(responses), np.int32)
+
+
+def law(model: Transformer, prompt: np.ndarray, temperature: float) -> np.ndarray:
+    responses = all_responses()
+    prompts = np.repeat(prompt[None], len(responses), axis=0)
+    return np.exp(log_probs(model, prompts, responses, jnp.float32(temperature)), dtype=np.float64)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_probabilities_of_all_responses_sum_to_one(model: Transformer, temperature: float) -> None:
+    for prompt in PROMPTS:
+        probs = law(model, prompt, temperature)
+        assert probs.max() > 5 * probs.min()
+        np.testing.assert_allclose(probs.sum(), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_responses_follow_the_law(model: Transformer, temperature: float) -> None:
+    """G-test of whole responses and of first tokens at a false-alarm rate of 1e-6 each.
+
+    Power: the law at a temperature 20 % higher is rejected, for whole responses.
+    """
+    drawn = draw(model, 2, num_candidates=2**14, temperature=temperature, batch_size=2**14)
+    index = {tuple(response): i for i, response in enumerate(all_responses().tolist())}
+    first = all_responses()[:, 0]
+    for prompt, tokens in zip(PROMPTS, drawn.tokens, strict=True):
+        counts = np.bincount([index[tuple(r)] for r in tokens.tolist()], minlength=len(index))
+        probs = law(model, prompt, temperature)
+        probs /= probs.sum()  # 1 to float32 rounding, as tested above
+        assert check_histogram("responses", counts, probs).p_value > 1e-6
+        by_token = check_histogram(
+            "first token", np.bincount(tokens[:, 0], minlength=5), np.bincount(first, probs)
+        )
+        assert by_token.p_value > 1e-6
+        wrong = law(model, prompt, 1.2 * temperature)
+        assert check_histogram("planted", counts, wrong / wrong.sum()).p_value < 1e-6
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_log_probs_are_those_of_one_pass_over_the_response(
+    model: Transformer, temperature: float
+) -> None:
+    """Sums of three float32 log-probabilities by two routes."""
+    drawn = draw(model, 3, temperature=temperature)
+    for i, prompt in enumerate(PROMPTS):
+        prompts = np.repeat(prompt[None], 7, axis=0)
+        expected = log_probs(model, prompts, drawn.tokens[i], jnp.float32(temperature))
+        np.testing.assert_allclose(drawn.log_probs[i], expected, atol=1e-5)
+
+
+def test_a_response_ends_at_eos_and_is_padded(model: Transformer) -> None:
+    drawn = draw(model, 4, num_candidates=64)
+    ended = 0
+    for tokens, length in zip(drawn.tokens.reshape(-1, 3), drawn.lengths.ravel(), strict=True):
+        assert (tokens[:length] < VOCABULARY.num_tokens).all()
+        assert (tokens[: length - 1] != EOS).all()
+        assert (tokens[length:] == PAD).all()
+        ended += length < NUM_TOKENS
+        if length < NUM_TOKENS:
+            assert tokens[length - 1] == EOS
+    assert 0 < ended < 128
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 14])
+def test_batches_change_nothing(model: Transformer, batch_size: int) -> None:
+    whole, pieces = draw(model, 5), draw(model, 5, batch_size=batch_size)
+    np.testing.assert_array_equal(pieces.tokens, whole.tokens)
+    np.testing.assert_allclose(pieces.log_probs, whole.log_probs, atol=1e-5)
+
+
+def test_more_candidates_add_to_the_former_ones(model: Transformer) -> None:
+    few, many = draw(model, 6, num_candidates=3), draw(model, 6, num_candidates=7)
+    np.testing.assert_array_equal(many.tokens[:, :3], few.tokens)
+
+
+def test_candidates_differ_between_prompts_candidates_and_keys(model: Transformer) -> None:
+    prompts = np.repeat(PROMPTS[:1], 2, axis=0)
+    tokens = draw(model, 7, prompts, num_candidates=64).tokens
+    assert (tokens[0] != tokens[1]).any()
+    assert (tokens[:, 1:] != tokens[:, :-1]).any()
+    assert (draw(model, 8, prompts, num_candidates=64).tokens != tokens).any()
+
+
+def test_a_padded_prompt_is_continued_as_without_padding(model: Transformer) -> None:
+    padded = np.concatenate([np.full((2, 2), PAD, np.int32), PROMPTS], axis=1)
+    np.testing.assert_array_equal(draw(model, 9, padded).tokens, draw(model, 9).tokens)
+
+
+def test_a_prompt_whose_response_is_cut_to_one_token(model: Transformer) -> None:
+    drawn = draw(model, 10, max_new_tokens=1)
+    assert drawn.tokens.shape == (2, 7, 1)
+    assert (drawn.lengths == 1).all()
+
+
+def test_progress_counts_rows(model: Transformer) -> None:
+    calls: list[tuple[int, int]] = []
+    draw(model, 11, batch_size=5, progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(5, 14), (10, 14), (14, 14)]
+
+
+def test_log_probs_have_gradients(model: Transformer) -> None:
+    responses = np.array([[1, EOS, PAD], [0, 2, 3]], np.int32)
+    gradients = nnx.jit(
+        nnx.grad(lambda model: jnp.sum(response_log_probs(model, PROMPTS, responses)))
+    )(model)
+    leaves = jax.tree.leaves(gradients)
+    assert all(jnp.isfinite(leaf).all() for leaf in leaves)
+    assert max(jnp.abs(leaf).max() for leaf in leaves) > 0
+
+
+def test_inverse_cdf_at_the_ends_and_past_impossible_tokens() -> None:
+    probs = jnp.asarray([[0.0, 0.25, 0.0, 0.75, 0.0]] * 4, jnp.float32)
+    uniform = jnp.asarray([0.0, 0.25 - 2**-25, 0.25, 1 - 2**-24], jnp.float32)
+    np.testing.assert_array_equal(_inverse_cdf(uniform, probs), [1, 1, 3, 3])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_candidates": 0}, "num_candidates is 0"),
+        ({"max_new_tokens": 0}, "max_new_tokens is 0"),
+        ({"temperature": 0.0}, "temperature is 0.0"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"prompts": PROMPTS[0]}, r"prompts has shape \(3,\)"),
+        ({"prompts": PROMPTS[:, :0]}, r"prompts has shape \(2, 0\)"),
+        ({"prompts": PROMPTS.astype(np.float32)}, "dtype float32"),
+        ({"prompts": PROMPTS[:, ::-1]}, "rows that end in PAD"),
+        ({"prompts": PROMPTS + 1}, "token ids from 1 to 7"),
+    ],
+)
+def test_bad_input_is_named(model: Transformer, options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        draw(model, 12, **options)

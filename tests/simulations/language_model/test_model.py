@@ -1,0 +1,124 @@
+"""The transformer is what it says: against NumPy, with and without a cache, and causal."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from simulations.language_model.text.tokenizers import Vocabulary
+from simulations.language_model.transformer import (
+    Cache,
+    Config,
+    Transformer,
+    next_token_loss,
+    num_parameters,
+)
+from tests.simulations.language_model import oracle
+
+CONFIG = Config(vocabulary=Vocabulary(11), width=12, num_layers=2, num_heads=3)
+# float32 sums of a dozen terms in two layers; logits reach 17, with 2e-6 in the last place.
+TOLERANCE = 3e-5
+
+
+@pytest.fixture(scope="module")
+def model() -> Transformer:
+    """Weights far larger than an untrained model's, so that attention is far from uniform."""
+    model = Transformer(CONFIG, rngs=nnx.Rngs(0))
+    state = jax.tree.map(lambda leaf: leaf * np.float32(3), nnx.state(model, nnx.Param))
+    nnx.update(model, state)
+    return model
+
+
+@nnx.jit
+def logits_of(model: Transformer, tokens: jax.Array) -> jax.Array:
+    return model(tokens)
+
+
+@nnx.jit
+def extend(model: Transformer, tokens: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
+    return model.extend(tokens, cache)
+
+
+def row(*tokens: int) -> jax.Array:
+    return jnp.asarray([tokens], jnp.int32)
+
+
+TOKENS = (11, 4, 0, 7, 10, 3, 3)
+
+
+def test_logits_are_those_of_a_plain_numpy_transformer(model: Transformer) -> None:
+    flat = nnx.to_flat_state(nnx.state(model, nnx.Param))
+    weights = {"/".join(map(str, path)): np.asarray(leaf[...], np.float64) for path, leaf in flat}
+    expected = oracle.logits(weights, list(TOKENS), layers=2, heads=3)
+    assert np.ptp(expected) > 1
+    np.testing.assert_allclose(logits_of(model, row(*TOKENS))[0], expected, atol=TOLERANCE * 10)
+
+
+def test_everything_is_float32_even_under_x64(model: Transformer) -> None:
+    assert jax.config.read("jax_enable_x64")
+    assert logits_of(model, row(*TOKENS)).dtype == jnp.float32
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(nnx.state(model)))
+
+
+@pytest.mark.parametrize("pieces", [(7,), (1, 6), (3, 1, 1, 2)])
+def test_the_cache_changes_nothing(model: Transformer, pieces: tuple[int, ...]) -> None:
+    tokens = jnp.concatenate([row(*TOKENS), row(12, 12, *TOKENS[:5])])
+    cache = Cache.empty(CONFIG, batch_size=2, num_slots=9)
+    parts = []
+    for piece in jnp.split(tokens, np.cumsum(pieces)[:-1], axis=1):
+        logits, cache = extend(model, piece, cache)
+        parts.append(logits)
+    whole = logits_of(model, tokens)
+    together = jnp.concatenate(parts, axis=1)
+    np.testing.assert_allclose(together[0], whole[0], atol=TOLERANCE)
+    np.testing.assert_allclose(together[1, 2:], whole[1, 2:], atol=TOLERANCE)
+    assert cache.length == 7
+
+
+def test_logits_do_not_see_the_future(model: Transformer) -> None:
+    before = logits_of(model, row(*TOKENS))
+    after = logits_of(model, row(*TOKENS[:4], 9, 8, 1))
+    np.testing.assert_array_equal(before[:, :4], after[:, :4])
+    assert jnp.abs(before[:, 4:] - after[:, 4:]).max() > 0.1
+
+
+def test_logits_see_the_whole_past(model: Transformer) -> None:
+    for changed in range(6):
+        tokens: list[int] = list(TOKENS)
+        tokens[changed] = 1
+        difference = logits_of(model, row(*tokens)) - logits_of(model, row(*TOKENS))
+        assert jnp.abs(difference)[0, -1].max() > 1e-4
+
+
+def test_padding_changes_nothing(model: Transformer) -> None:
+    pad = CONFIG.vocabulary.pad_id
+    plain = logits_of(model, row(*TOKENS))[0]
+    padded = logits_of(model, row(pad, pad, *TOKENS, pad))[0]
+    np.testing.assert_allclose(padded[2:-1], plain, atol=TOLERANCE)
+    assert jnp.isfinite(padded).all()
+
+
+def test_loss_is_the_mean_over_tokens_that_can_be_emitted(model: Transformer) -> None:
+    """BOS (11) and PAD (12) are no targets; EOS (10) is."""
+    tokens = row(11, 4, 10, 11, 5, 12)
+    log_probs = jax.nn.log_softmax(logits_of(model, tokens[:, :-1]))[0]
+    expected = -(log_probs[0, 4] + log_probs[1, 10] + log_probs[3, 5]) / 3
+    np.testing.assert_allclose(next_token_loss(model, tokens), expected, rtol=1e-6)
+
+
+def test_loss_has_finite_gradients_with_padding(model: Transformer) -> None:
+    gradients = nnx.jit(nnx.grad(next_token_loss))(model, row(12, 12, 11, 4, 10, 12))
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
+
+
+def test_number_of_parameters() -> None:
+    tokens, width, layers = 11, 12, 2
+    per_layer = 2 * width + 3 * width**2 + width**2 + 2 * 4 * width**2
+    expected = (tokens + 2) * width + layers * per_layer + width + width * tokens
+    assert num_parameters(Transformer(CONFIG, rngs=nnx.Rngs(0))) == expected
+
+
+def test_a_width_that_heads_cannot_share_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"width is 10 and num_heads is 3"):
+        Config(width=10, num_heads=3)

@@ -20,7 +20,7 @@ PYTHON ?= $(shell for p in $(CANDIDATES); do "$$p" -c "$(USABLE)" >/dev/null 2>&
 
 .PHONY: help
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 
 .PHONY: repro
 repro: $(VENV)/.reproduce  ## regenerate figures, claims and report (PROFILE=full: the long version)
@@ -28,11 +28,15 @@ repro: $(VENV)/.reproduce  ## regenerate figures, claims and report (PROFILE=ful
 
 .PHONY: test
 test: lint types  ## format, lint, types, every test and doctest that is not slow
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not browser"
 
 .PHONY: test-slow
 test-slow: $(VENV)/.dev  ## the tests that take minutes, as XLA compiles by default
 	XLA_FLAGS= JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(PYTEST) -m slow
+
+.PHONY: test-browser
+test-browser: $(VENV)/.browser  ## the report in a headless Chromium, which must be installed
+	$(PY) -m pytest -m browser tests/paper_repro
 
 .PHONY: lint
 lint: $(VENV)/.dev  ## ruff: format and rules
@@ -61,6 +65,7 @@ docs: $(VENV)/.dev  ## rewrite docs/api.md from the docstrings, tables from the 
 lock: $(VENV)/.dev  ## write the requirements anew, at the newest versions
 	$(LOCK) --extra dev -o requirements/dev.txt
 	$(LOCK) --extra reproduce -c requirements/dev.txt -o requirements/reproduce.txt
+	$(LOCK) --extra browser -c requirements/dev.txt -o requirements/browser.txt
 
 LOCK = $(PY) -m uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url \
 	--no-header --no-annotate --group build pyproject.toml
@@ -72,18 +77,21 @@ clean:  ## remove the environment, caches and build products
 
 # An environment is whole exactly if it holds a stamp: stamps are removed before anything is
 # installed and written after everything is, and an environment without one is made anew.
-# dev contains reproduce, and so leaves both stamps.
+# browser contains dev and dev contains reproduce, and so they leave those stamps as well.
 $(VENV)/.reproduce: requirements/reproduce.txt pyproject.toml
 	$(call install,reproduce,.reproduce)
 
 $(VENV)/.dev: requirements/dev.txt pyproject.toml
 	$(call install,dev,.reproduce .dev)
 
+$(VENV)/.browser: requirements/browser.txt pyproject.toml
+	$(call install,browser,.reproduce .dev .browser)
+
 define install
 @test -n "$(PYTHON)" || { echo "No Python >= 3.11 with venv found; name one: make $(MAKECMDGOALS) PYTHON=..." >&2; exit 1; }
 @if [ ! -e $(VENV)/.reproduce ]; then \
 	echo "Making $(VENV) with $(PYTHON)"; $(PYTHON) -m venv --clear $(VENV); fi
-@rm -f $(VENV)/.reproduce $(VENV)/.dev
+@rm -f $(VENV)/.reproduce $(VENV)/.dev $(VENV)/.browser
 @echo "Installing requirements/$(1).txt (about a minute the first time)"
 @$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/$(1).txt
 @$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .

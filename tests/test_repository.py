@@ -72,7 +72,7 @@ def test_the_version_is_the_same_everywhere():
     assert {project["version"], citation[1], changelog[1]} == {bon_theory.__version__}
 
 
-@pytest.mark.parametrize("name", ["dev", "reproduce"])
+@pytest.mark.parametrize("name", ["browser", "dev", "reproduce"])
 def test_the_lock_pins_and_hashes_everything(name: str):
     lock = (ROOT / "requirements" / f"{name}.txt").read_text().replace("\\\n", " ")
     lines = [line for line in lock.splitlines() if line.strip() and not line.startswith("#")]

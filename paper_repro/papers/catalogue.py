@@ -15,12 +15,14 @@ class Paper:
     Attributes:
         key: name of its folder; the claims are `paper_repro.<key>.claims.CLAIMS`.
         title: of the paper.
+        short_title: in few words, where space is short.
         authors: as printed.
         arxiv: identifier.
     """
 
     key: str
     title: str
+    short_title: str
     authors: str
     arxiv: str
 
@@ -34,36 +36,42 @@ PAPERS: tuple[Paper, ...] = (
     Paper(
         "bonbon_alignment",
         "BoNBoN Alignment for Large Language Models and the Sweetness of Best-of-n Sampling",
+        "BoNBoN alignment",
         "Lin Gui, Cristina Gârbacea, Victor Veitch",
         "2406.00832",
     ),
     Paper(
         "soft_best_of_n",
         "Soft Best-of-n Sampling for Model Alignment",
+        "soft best-of-n sampling",
         "Claudio Mayrink Verdun, Alex Oesterling, Himabindu Lakkaraju, Flavio P. Calmon",
         "2505.03156",
     ),
     Paper(
         "best_of_n_guarantees",
         "Theoretical guarantees on the best-of-n alignment policy",
+        "guarantees on best-of-n",
         "Ahmad Beirami et al.",
         "2401.01879",
     ),
     Paper(
         "information_theoretic_guarantees",
         "Information Theoretic Guarantees For Policy Alignment In Large Language Models",
+        "information-theoretic guarantees",
         "Youssef Mroueh",
         "2406.05883",
     ),
     Paper(
         "smoothing_lens",
         "Best-of-N through the Smoothing Lens: KL Divergence and Regret Analysis",
+        "smoothing lens",
         "Gholamali Aminian et al.",
         "2507.05913",
     ),
     Paper(
         "uniform_race",
         "Uniform Race; ExpBoN (the same mechanism, argmax w/U)",
+        "uniform race",
         "Shin, Pang, Jun; Liu, Wan, Gunduz",
         "2609.21899",
     ),
@@ -71,18 +79,21 @@ PAPERS: tuple[Paper, ...] = (
         "coverage_and_pessimism",
         "Is Best-of-N the Best of Them? Coverage, Scaling, and Optimality in Inference-Time "
         "Alignment",
+        "coverage and pessimism",
         "Audrey Huang et al.",
         "2503.21878",
     ),
     Paper(
         "inference_time_reward_hacking",
         "Inference-Time Reward Hacking in Large Language Models",
+        "inference-time reward hacking",
         "Hadi Khalaf et al.",
         "2506.19248",
     ),
     Paper(
         "reward_model_overoptimization",
         "Scaling Laws for Reward Model Overoptimization",
+        "reward-model overoptimization",
         "Leo Gao, John Schulman, Jacob Hilton",
         "2210.10760",
     ),

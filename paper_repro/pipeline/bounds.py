@@ -6,40 +6,30 @@ import json
 from pathlib import Path
 from typing import Any
 
+from paper_repro.pipeline.payloads import BoundRow, BoundsResults
 
-def run(output: Path) -> dict[str, Any]:
-    """Read the figure's data; a theorem that is violated anywhere is a failure of the report.
 
-    Returns:
-        `num_problems`; `rows`, one per inequality, with the median `slack` for each number of
-        outcomes swept; `violated`, the names of theorems with a violation; `passed`.
-    """
+def run(output: Path) -> BoundsResults:
+    """Read the figure's data: a theorem that is violated anywhere is a failure of the report."""
     found = json.loads((output / "figures" / "bounds.json").read_text(encoding="utf-8"))
-    coarse, fine = (_rows(found["tables"][name]) for name in ("coarse", "fine"))
-    rows = [
-        {
-            "name": name,
-            "side": row["side"],
-            "quantity": row["quantity"],
-            "source": row["source"],
-            "status": row["status"],
-            "tightest": row["tightest"],
-            "slack": [sweep[name]["slack_50"] for sweep in (coarse, fine) if name in sweep],
-            "violations": sum(
-                sweep[name]["violations"] for sweep in (coarse, fine) if name in sweep
-            ),
-        }
-        for name, row in coarse.items()
-    ]
-    violated = [r["name"] for r in rows if r["violations"] and r["status"] == "theorem"]
-    num_problems = found["parameters"]["num_problems"]
-    return {
-        "num_problems": num_problems,
-        "seed": found["parameters"]["seed"],
-        "rows": rows,
-        "violated": violated,
-        "passed": not violated,
-    }
+    sweeps = [_rows(found["tables"][name]) for name in ("coarse", "fine")]
+    rows = []
+    for name, row in sweeps[0].items():
+        swept = [sweep[name] for sweep in sweeps if name in sweep]
+        rows.append(
+            BoundRow(
+                name=name,
+                side=row["side"],
+                quantity=row["quantity"],
+                source=row["source"],
+                status=row["status"],
+                tightest=row["tightest"],
+                slack=tuple(other["slack_50"] for other in swept),
+                violations=sum(other["violations"] for other in swept),
+            )
+        )
+    parameters = found["parameters"]
+    return BoundsResults(parameters["num_problems"], parameters["seed"], tuple(rows))
 
 
 def _rows(table: dict[str, list[Any]]) -> dict[str, dict[str, Any]]:

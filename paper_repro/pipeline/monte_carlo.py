@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import jax
 
 from paper_repro.papers.bonbon_alignment import margins
+from paper_repro.pipeline.payloads import MonteCarloResults
 from simulations.experiments import theory_checks
-from simulations.statistics.checks import Family
+from simulations.statistics.checks import Check, Family
 
 FALSE_ALARM = 1e-6
 SEED = 20240602
@@ -46,12 +46,8 @@ def subjects(config: Config) -> set[str]:
     return named | set(margins.CHECK_NAMES)
 
 
-def run(config: Config, progress: Callable[[str, int, int], None]) -> dict[str, Any]:
-    """Simulate, judge all checks as one family, and try what was planted against its threshold.
-
-    Returns:
-        A JSON-able dictionary; see the code's last lines.
-    """
+def run(config: Config, progress: Callable[[str, int, int], None]) -> MonteCarloResults:
+    """Simulate, judge all checks as one family, and try what was planted against its threshold."""
     laws_key, margins_key = jax.random.split(jax.random.key(config.seed))
     total = len(config.laws.cases) + 1
     done = itertools.count()
@@ -61,23 +57,30 @@ def run(config: Config, progress: Callable[[str, int, int], None]) -> dict[str, 
     progress("contrastive margin", total - 1, total)
     pairs = margins.run(margins_key, num_trials=config.margin_trials)
 
-    # Planned by the matrix alone, so judging all of them together keeps the rate.
-    checks = (*laws.report.checks, *pairs.checks)
+    trials = sum(outcome.simulation.num_trials for outcome in laws.outcomes)
+    return judge(
+        (*laws.report.checks, *pairs.checks),
+        (*(p for outcome in laws.outcomes for p in outcome.planted), *pairs.planted),
+        trials=trials + config.margin_trials,
+        seed=config.seed,
+    )
+
+
+def judge(
+    checks: Sequence[Check], planted: Sequence[Check], *, trials: int, seed: int
+) -> MonteCarloResults:
+    """The verdict on all checks as one family, planned by the matrix alone, which keeps its rate.
+
+    What is planted must be rejected at the threshold of the family, not at its false-alarm rate.
+    """
     report = Family(tuple(check.name for check in checks), FALSE_ALARM).judge(checks)
-    planted = (*(p for outcome in laws.outcomes for p in outcome.planted), *pairs.planted)
-    missed = [check.name for check in planted if check.p_value > report.threshold]
-    return {
-        "false_alarm": report.false_alarm,
-        "threshold": report.threshold,
-        "checks": [asdict(check) for check in checks],
-        "rejected": [check.name for check in report.rejected],
-        "planted": [asdict(check) for check in planted],
-        "missed": missed,
-        "trials": _trials(laws.outcomes) + config.margin_trials,
-        "seed": config.seed,
-        "passed": report.passed and not missed,
-    }
-
-
-def _trials(outcomes: tuple[theory_checks.Outcome, ...]) -> int:
-    return sum(outcome.simulation.num_trials for outcome in outcomes)
+    return MonteCarloResults(
+        false_alarm=report.false_alarm,
+        threshold=report.threshold,
+        checks=tuple(checks),
+        rejected=tuple(check.name for check in report.rejected),
+        planted=tuple(planted),
+        missed=tuple(check.name for check in planted if check.p_value > report.threshold),
+        trials=trials,
+        seed=seed,
+    )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import jax
 
 from paper_repro.pipeline import provenance
+from paper_repro.pipeline.payloads import PredictionTable, SampleTexts, SequenceResults
 from simulations.experiments import language_model
 from simulations.experiments.language_model import Results
 from simulations.language_model import train
@@ -46,12 +47,8 @@ def results_path(output: Path) -> Path:
     return output / "language_model.npz"
 
 
-def run(config: Config, output: Path, progress: Callable[[str, int, int], None]) -> dict[str, Any]:
-    """Train, sample, predict, measure, judge; the results are saved beside the report.
-
-    Returns:
-        A JSON-able summary; see the code's last lines.
-    """
+def run(config: Config, output: Path, progress: Callable[[str, int, int], None]) -> SequenceResults:
+    """Train, sample, predict, measure, judge; the results are saved beside the report."""
     results = language_model.run(
         config.experiment,
         jax.random.key(config.seed),
@@ -64,27 +61,25 @@ def run(config: Config, output: Path, progress: Callable[[str, int, int], None])
     missed = sorted({check.name for check in planted.checks} - {c.name for c in planted.rejected})
     # At larger n, n and n+1 hardly differ: there nothing can be proved at this size.
     unproved = [name for name in missed if ", n=1," in name or ", n=2," in name]
-    return {
-        "corpus_bytes": results.corpus_bytes,
-        "num_parameters": results.num_parameters,
-        "num_steps": len(results.losses),
-        "validation_loss": float(results.validation_loss),
-        "mean_length": float(results.lengths.mean()),
-        "tie_probability": float(results.known_words.tie_probability),
-        "config": asdict(config.experiment),
-        "seed": config.seed,
-        "false_alarm": report.false_alarm,
-        "threshold": report.threshold,
-        "num_checks": len(report.checks),
-        "largest_z": max(abs(check.statistic) for check in report.checks),
-        "rejected": [check.name for check in report.rejected],
-        "num_planted": len(planted.checks),
-        "planted_rejected": len(planted.rejected),
-        "unproved": unproved,
-        "tables": _tables(results),
-        "samples": _samples(results),
-        "passed": report.passed and not unproved,
-    }
+    return SequenceResults(
+        corpus_bytes=results.corpus_bytes,
+        num_parameters=results.num_parameters,
+        num_steps=len(results.losses),
+        validation_loss=float(results.validation_loss),
+        mean_length=float(results.lengths.mean()),
+        tie_probability=float(results.known_words.tie_probability),
+        seed=config.seed,
+        false_alarm=report.false_alarm,
+        threshold=report.threshold,
+        num_checks=len(report.checks),
+        largest_z=max(abs(check.statistic) for check in report.checks),
+        rejected=tuple(check.name for check in report.rejected),
+        num_planted=len(planted.checks),
+        planted_rejected=len(planted.rejected),
+        unproved=tuple(unproved),
+        tables=tuple(_tables(results)),
+        samples=_samples(results),
+    )
 
 
 def _checkpoints(output: Path) -> Path:
@@ -93,9 +88,8 @@ def _checkpoints(output: Path) -> Path:
     return output / "checkpoints" / code[:12]
 
 
-def _tables(results: Results) -> list[dict[str, Any]]:
-    """One per reward, quantity and temperature: predicted, measured and error at each n."""
-    tables = []
+def _tables(results: Results) -> Iterator[PredictionTable]:
+    """One per reward, quantity and temperature."""
     for reward, title in REWARDS.items():
         pools = getattr(results, reward).comparison
         for quantity, name in QUANTITIES.items():
@@ -103,29 +97,25 @@ def _tables(results: Results) -> list[dict[str, Any]]:
             predicted = (comparison.predicted - comparison.predicted_bias).mean(axis=-1)
             measured = comparison.measured.mean(axis=-1)
             error = comparison.measured_std_error
-            tables += [
-                {
-                    "reward": title,
-                    "quantity": name,
-                    "temperature": float(temperature),
-                    "numbers": pools.numbers.tolist(),
-                    "predicted": predicted[row].tolist(),
-                    "measured": measured[row].tolist(),
-                    "error": error[row].tolist(),
-                }
-                for row, temperature in enumerate(pools.temperatures)
-            ]
-    return tables
+            for row, temperature in enumerate(pools.temperatures):
+                yield PredictionTable(
+                    reward=title,
+                    quantity=name,
+                    temperature=float(temperature),
+                    numbers=tuple(pools.numbers.tolist()),
+                    predicted=tuple(predicted[row].tolist()),
+                    measured=tuple(measured[row].tolist()),
+                    error=tuple(error[row].tolist()),
+                )
 
 
-def _samples(results: Results, count: int = 4) -> list[dict[str, str]]:
+def _samples(results: Results, count: int = 4) -> tuple[SampleTexts, ...]:
     """A few prompts with a plain sample and the best of 64 by each reward."""
-    return [
-        {
-            "prompt": str(results.prompts[row]),
-            "sample": str(results.first_texts[row]),
-            "most known words": str(results.known_words.best_texts[row]),
-            "highest trigram likelihood": str(results.trigram_likelihood.best_texts[row]),
-        }
-        for row in range(min(count, len(results.prompts)))
-    ]
+    texts = zip(
+        results.prompts,
+        results.first_texts,
+        results.known_words.best_texts,
+        results.trigram_likelihood.best_texts,
+        strict=True,
+    )
+    return tuple(SampleTexts(*map(str, row)) for row in itertools.islice(texts, count))

@@ -8,7 +8,8 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+
+from paper_repro.pipeline.payloads import Payload
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Record:
     Attributes:
         stage: its name.
         key: digest of what the result depends on (`provenance.key`).
-        payload: the result, JSON-able.
+        payload: the result.
         files: SHA-256 of each file that belongs to it, by its path in the output directory.
         seconds: the stage took.
         finished: when, in ISO 8601.
@@ -26,7 +27,7 @@ class Record:
 
     stage: str
     key: str
-    payload: dict[str, Any]
+    payload: Payload
     files: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     finished: str = ""
@@ -43,12 +44,18 @@ def save(output: Path, record: Record) -> None:
     write_atomically(path_of(output, record.stage), text)
 
 
-def load(output: Path, stage: str, key: str) -> Record | None:
+def load(output: Path, stage: str, key: str, payload: type[Payload]) -> Record | None:
     """The stage's record if it was made under `key` and all its files are as it left them."""
     try:
-        record = Record(**json.loads(path_of(output, stage).read_text(encoding="utf-8")))
+        fields = json.loads(path_of(output, stage).read_text(encoding="utf-8"))
+        record = Record(**{**fields, "payload": payload.from_json(fields["payload"])})
         intact = all(digest(output / name) == sha for name, sha in record.files.items())
-    except (OSError, ValueError, TypeError):  # not there, not JSON, not a record: to be made anew
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+    ):  # not there, not JSON, not a record: to be made anew
         return None
     return record if intact and (record.stage, record.key) == (stage, key) else None
 

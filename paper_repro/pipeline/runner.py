@@ -12,6 +12,9 @@ from paper_repro.pipeline.display import Display
 from paper_repro.pipeline.records import Record
 from paper_repro.pipeline.stages import Stage
 
+# What shapes the records of all stages, though no stage imports it.
+_SHAPE = ("payloads", "runner", "stages")
+
 
 def selected(stages: Sequence[Stage], only: Collection[str]) -> set[str]:
     """Names of the stages that `only` picks by name or group, and of those they need.
@@ -45,7 +48,7 @@ def run(
     found: dict[str, Record] = {}
     for stage in stages:
         keys[stage.name] = _key(stage, keys)
-        record = records.load(output, stage.name, keys[stage.name])
+        record = records.load(output, stage.name, keys[stage.name], stage.payload)
         if record is not None:
             if stage.name in picked:
                 display.cached(stage.title, record.seconds)
@@ -57,10 +60,7 @@ def run(
 
 
 def _key(stage: Stage, keys: dict[str, str]) -> str:
-    # This module and `stages` shape the payloads of all stages, though none imports them.
-    shape = [
-        records.digest(Path(__file__).with_name(f"{name}.py")) for name in ("stages", "runner")
-    ]
+    shape = [records.digest(Path(__file__).with_name(f"{name}.py")) for name in _SHAPE]
     needs = tuple(keys[name] for name in stage.needs)
     return provenance.key(stage.name, stage.module, {**stage.config, "shape": shape}, needs)
 

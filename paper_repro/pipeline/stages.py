@@ -11,7 +11,8 @@ from typing import Any, Literal
 import figures
 from paper_repro.papers.catalogue import PAPERS, Paper, claims
 from paper_repro.papers.claim import evaluate
-from paper_repro.pipeline import bounds, monte_carlo, real_sequences
+from paper_repro.pipeline import bounds, monte_carlo, payloads, real_sequences
+from paper_repro.pipeline.payloads import ComputedClaims, FigureResult, Payload
 
 Profile = Literal["quick", "full"]
 Progress = Callable[[str, int, int], None]
@@ -20,9 +21,9 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Product:
-    """What a stage makes: a JSON-able payload, and files in the output directory."""
+    """What a stage makes: a payload, and files in the output directory."""
 
-    payload: dict[str, Any]
+    payload: Payload
     files: tuple[Path, ...] = ()
 
 
@@ -35,6 +36,7 @@ class Stage:
         title: for people.
         module: entry point; its source, and what it imports of ours, are depended on.
         run: does the work, as `run(output, progress)`.
+        payload: class of what it hands on.
         config: JSON-able, depended on.
         needs: names of earlier stages whose results it reads.
     """
@@ -43,6 +45,7 @@ class Stage:
     title: str
     module: str
     run: Callable[[Path, Progress], Product]
+    payload: type[Payload]
     config: Mapping[str, Any] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
 
@@ -57,7 +60,8 @@ def stages(profile: Profile) -> tuple[Stage, ...]:
             "checks",
             "Monte Carlo checks",
             "paper_repro.pipeline.monte_carlo",
-            lambda _, progress: Product(monte_carlo.run(laws, progress)),
+            partial(_run_checks, laws),
+            payloads.MonteCarloResults,
             asdict(laws),
         ),
         Stage(
@@ -65,6 +69,7 @@ def stages(profile: Profile) -> tuple[Stage, ...]:
             "Language model",
             "paper_repro.pipeline.real_sequences",
             partial(_run_language_model, sequences),
+            payloads.SequenceResults,
             asdict(sequences),
         ),
         *(_figure_stage(name) for name in figures.ALL),
@@ -72,7 +77,8 @@ def stages(profile: Profile) -> tuple[Stage, ...]:
             "bounds",
             "Bounds beside the truth",
             "paper_repro.pipeline.bounds",
-            lambda output, _: Product(bounds.run(output)),
+            _run_bounds,
+            payloads.BoundsResults,
             needs=("figures/bounds",),
         ),
         Stage(
@@ -80,14 +86,20 @@ def stages(profile: Profile) -> tuple[Stage, ...]:
             "Figure: language model",
             "figures.language_model",
             _run_language_model_figure,
+            FigureResult,
             needs=("language-model",),
         ),
     )
 
 
 def _claims_stage(paper: Paper) -> Stage:
-    title = f"Claims: {paper.title.split(' for ')[0]}"
-    return Stage(f"claims/{paper.key}", title, paper.module, partial(_run_claims, paper))
+    return Stage(
+        f"claims/{paper.key}",
+        f"Claims: {paper.short_title}",
+        paper.module,
+        partial(_run_claims, paper),
+        ComputedClaims,
+    )
 
 
 def _run_claims(paper: Paper, output: Path, progress: Progress) -> Product:
@@ -95,13 +107,22 @@ def _run_claims(paper: Paper, output: Path, progress: Progress) -> Product:
     computed = []
     for done, claim in enumerate(found):
         progress(claim.id, done, len(found))
-        computed.append(evaluate(claim).to_json())
-    return Product({"computed": computed})
+        computed.append(evaluate(claim))
+    return Product(ComputedClaims(tuple(computed)))
+
+
+def _run_checks(config: monte_carlo.Config, output: Path, progress: Progress) -> Product:
+    return Product(monte_carlo.run(config, progress))
+
+
+def _run_bounds(output: Path, progress: Progress) -> Product:
+    return Product(bounds.run(output))
 
 
 def _figure_stage(name: str) -> Stage:
     title = f"Figure: {name.replace('_', ' ')}"
-    return Stage(f"figures/{name}", title, f"figures.{name}", partial(_run_figure, name))
+    run = partial(_run_figure, name)
+    return Stage(f"figures/{name}", title, f"figures.{name}", run, FigureResult)
 
 
 def _run_figure(name: str, output: Path, progress: Progress) -> Product:
@@ -122,5 +143,5 @@ def _run_language_model_figure(output: Path, progress: Progress) -> Product:
 
 
 def _figure_product(written: figures.FigureFiles) -> Product:
-    payload = {"name": written.name, "caption": written.caption, "png": written.png.name}
+    payload = FigureResult(written.name, written.caption, written.png.name)
     return Product(payload, (written.pdf, written.png, written.npz, written.json))

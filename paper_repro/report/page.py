@@ -76,7 +76,7 @@ def _header(summary: Summary) -> Markup:
         (summary.language_model, "language model"),
     ):
         if part is not None:
-            word = "passed" if part["passed"] else "failed"
+            word = "passed" if part.passed else "failed"
             tally.append(element("li", escape(f"{name}: {word}"), class_=word))
     sentence = (
         "Nothing unexpected."
@@ -118,7 +118,7 @@ def _provenance(summary: Summary) -> Markup:
         for title, record in summary.stages
     ]
     seeds = [
-        f"{name}: seed {part['seed']}"
+        f"{name}: seed {part.seed}"
         for part, name in (
             (summary.checks, "Monte Carlo checks"),
             (summary.language_model, "language model"),

@@ -6,15 +6,25 @@ import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import jax
 
 from paper_repro.papers.catalogue import PAPERS, Paper, claims
 from paper_repro.papers.claim import Claim, Computed, Verdict
 from paper_repro.pipeline import provenance
+from paper_repro.pipeline.payloads import (
+    BoundsResults,
+    ComputedClaims,
+    FigureResult,
+    MonteCarloResults,
+    Payload,
+    SequenceResults,
+)
 from paper_repro.pipeline.records import Record
 from paper_repro.pipeline.stages import Stage
+
+P = TypeVar("P", bound=Payload)
 
 
 @dataclass(frozen=True)
@@ -43,10 +53,10 @@ class Summary:
 
     profile: str
     papers: tuple[PaperResult, ...]
-    checks: dict[str, Any] | None
-    language_model: dict[str, Any] | None
-    bounds: dict[str, Any] | None
-    figures: tuple[dict[str, Any], ...]
+    checks: MonteCarloResults | None
+    language_model: SequenceResults | None
+    bounds: BoundsResults | None
+    figures: tuple[FigureResult, ...]
     stages: tuple[tuple[str, Record | None], ...]
     versions: dict[str, str]
     machine: str
@@ -69,7 +79,7 @@ class Summary:
             ("language model", self.language_model),
             ("bounds", self.bounds),
         )
-        failed = (name for name, part in parts if part is not None and not part["passed"])
+        failed = (name for name, part in parts if part is not None and not part.passed)
         return (*(computed.claim_id for computed in self.unexpected), *failed)
 
     @property
@@ -80,7 +90,7 @@ class Summary:
     @property
     def false_alarm(self) -> float:
         """Chance, at most, that anything random in the report fails although all is right."""
-        return sum(part["false_alarm"] for part in self._random_parts())
+        return sum(part.false_alarm for part in self._random_parts())
 
     @property
     def passed(self) -> bool:
@@ -90,27 +100,24 @@ class Summary:
     def _pairs(self) -> list[tuple[Claim, Computed]]:
         return [pair for result in self.papers for pair in result.claims]
 
-    def _random_parts(self) -> list[dict[str, Any]]:
+    def _random_parts(self) -> list[MonteCarloResults | SequenceResults]:
         return [part for part in (self.checks, self.language_model) if part is not None]
 
 
 def summarise(profile: str, stages: Sequence[Stage], records: Mapping[str, Record]) -> Summary:
     """Gather what the records hold; a stage without a record is left out and named as not run."""
-    payloads = {name: record.payload for name, record in records.items()}
     return Summary(
         profile=profile,
         papers=tuple(
-            _paper_result(paper, payloads[f"claims/{paper.key}"])
+            _paper_result(paper, payload)
             for paper in PAPERS
-            if f"claims/{paper.key}" in payloads
+            if (payload := _payload(records, f"claims/{paper.key}", ComputedClaims))
         ),
-        checks=payloads.get("checks"),
-        language_model=payloads.get("language-model"),
-        bounds=payloads.get("bounds"),
+        checks=_payload(records, "checks", MonteCarloResults),
+        language_model=_payload(records, "language-model", SequenceResults),
+        bounds=_payload(records, "bounds", BoundsResults),
         figures=tuple(
-            payloads[stage.name]
-            for stage in stages
-            if stage.name.startswith("figures/") and stage.name in payloads
+            payload for stage in stages if (payload := _payload(records, stage.name, FigureResult))
         ),
         stages=tuple((stage.title, records.get(stage.name)) for stage in stages),
         versions=provenance.versions(),
@@ -121,6 +128,12 @@ def summarise(profile: str, stages: Sequence[Stage], records: Mapping[str, Recor
     )
 
 
-def _paper_result(paper: Paper, payload: dict[str, Any]) -> PaperResult:
-    computed = {record["claim_id"]: Computed.from_json(record) for record in payload["computed"]}
+def _payload(records: Mapping[str, Record], stage: str, kind: type[P]) -> P | None:
+    """What the stage of that name handed on, if it has been run and is of that kind."""
+    record = records.get(stage)
+    return record.payload if record is not None and isinstance(record.payload, kind) else None
+
+
+def _paper_result(paper: Paper, payload: ComputedClaims) -> PaperResult:
+    computed = {entry.claim_id: entry for entry in payload.computed}
     return PaperResult(paper, tuple((claim, computed[claim.id]) for claim in claims(paper)))

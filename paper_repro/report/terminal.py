@@ -49,24 +49,24 @@ def _check_lines(summary: Summary) -> list[Text]:
     if (checks := summary.checks) is not None:
         lines.append(
             Text(
-                f"Monte Carlo: {len(checks['checks'])} checks on {checks['trials']:,} selections, "
-                f"{len(checks['rejected'])} rejected; {len(checks['planted'])} planted errors, "
-                f"{len(checks['missed'])} missed; false-alarm rate {checks['false_alarm']:g}"
+                f"Monte Carlo: {len(checks.checks)} checks on {checks.trials:,} selections, "
+                f"{len(checks.rejected)} rejected; {len(checks.planted)} planted errors, "
+                f"{len(checks.missed)} missed; false-alarm rate {checks.false_alarm:g}"
             )
         )
     if (model := summary.language_model) is not None:
         lines.append(
             Text(
-                f"Language model: {model['num_checks']} checks, {len(model['rejected'])} rejected; "
-                f"{model['planted_rejected']} of {model['num_planted']} checks reject n+1; "
-                f"false-alarm rate {model['false_alarm']:g}"
+                f"Language model: {model.num_checks} checks, {len(model.rejected)} rejected; "
+                f"{model.planted_rejected} of {model.num_planted} checks reject n+1; "
+                f"false-alarm rate {model.false_alarm:g}"
             )
         )
     if (bounds := summary.bounds) is not None:
         lines.append(
             Text(
-                f"Bounds: {len(bounds['rows'])} on {bounds['num_problems']:,} random problems, "
-                f"{len(bounds['violated'])} violated"
+                f"Bounds: {len(bounds.rows)} on {bounds.num_problems:,} random problems, "
+                f"{len(bounds.violated)} violated"
             )
         )
     return lines

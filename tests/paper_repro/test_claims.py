@@ -13,6 +13,7 @@ from paper_repro.papers.bonbon_alignment.rank_policies import NUMBERS, best_of_n
 from paper_repro.papers.catalogue import PAPERS, claims
 from paper_repro.papers.claim import Claim, Computed, Tolerance, evaluate, judge, printed
 from paper_repro.pipeline import monte_carlo
+from paper_repro.pipeline.payloads import MonteCarloResults
 from tests.examples import example
 
 ALL_CLAIMS = tuple(claim for paper in PAPERS for claim in claims(paper))
@@ -150,7 +151,7 @@ def test_the_margin_of_pairs_is_checked_with_power():
         laws=dataclasses.replace(monte_carlo.QUICK.laws, cases=monte_carlo.QUICK.laws.cases[:1]),
         margin_trials=1_000_000,
     )
-    payload = monte_carlo.run(config, lambda *_: None)
-    assert payload["passed"]
-    assert len(payload["planted"]) == 5  # n+1 for the law; n+1 and 2 % for mean and variance
-    assert payload == json.loads(json.dumps(payload))
+    found = monte_carlo.run(config, lambda *_: None)
+    assert found.passed
+    assert len(found.planted) == 5  # n+1 for the law; n+1 and 2 % for mean and variance
+    assert MonteCarloResults.from_json(json.loads(json.dumps(found.to_json()))) == found

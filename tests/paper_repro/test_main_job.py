@@ -15,6 +15,7 @@ from paper_repro.papers.catalogue import PAPERS
 from paper_repro.papers.claim import Computed
 from paper_repro.pipeline import provenance, records, runner
 from paper_repro.pipeline.display import Display
+from paper_repro.pipeline.payloads import FigureResult
 from paper_repro.pipeline.records import Record
 from paper_repro.pipeline.stages import Product, Progress, Stage, stages
 from paper_repro.report.summary import PaperResult, summarise
@@ -28,13 +29,21 @@ class Bench:
         self.ran: list[str] = []
         self.interrupted = False
         self.config = {"n": 8}
+        self.needed = {"n": 8}
 
     def stages(self) -> tuple[Stage, ...]:
         module = "paper_repro.papers.claim"
         return (
-            Stage("claims/one", "One", module, self._run("one"), self.config),
-            Stage("checks", "Two", module, self._run("two")),
-            Stage("figures/three", "Three", module, self._run("three"), needs=("checks",)),
+            Stage("claims/one", "One", module, self._run("one"), FigureResult, self.config),
+            Stage("checks", "Two", module, self._run("two"), FigureResult, self.needed),
+            Stage(
+                "figures/three",
+                "Three",
+                module,
+                self._run("three"),
+                FigureResult,
+                needs=("checks",),
+            ),
         )
 
     def _run(self, name: str) -> Callable[[Path, Progress], Product]:
@@ -45,7 +54,7 @@ class Bench:
             self.ran.append(name)
             file = output / f"{name}.txt"
             file.write_text(name)
-            return Product({"name": name}, (file,))
+            return Product(FigureResult(name, "A figure.", file.name), (file,))
 
         return run
 
@@ -86,6 +95,28 @@ def test_another_configuration_is_another_result(bench: Bench, tmp_path: Path):
     bench.config = {"n": 9}
     run(bench, tmp_path)
     assert bench.ran == ["one", "two", "three", "one"]
+
+
+def test_what_needs_a_result_is_made_again_with_it(bench: Bench, tmp_path: Path):
+    run(bench, tmp_path)
+    bench.needed = {"n": 9}
+    run(bench, tmp_path)
+    assert bench.ran == ["one", "two", "three", "two", "three"]
+
+
+@pytest.mark.parametrize("module", ["payloads", "runner", "stages"])
+def test_a_change_of_what_shapes_the_records_makes_all_of_them_stale(
+    bench: Bench, tmp_path: Path, module: str, monkeypatch: pytest.MonkeyPatch
+):
+    run(bench, tmp_path)
+    digest = records.digest
+
+    def changed(path: Path) -> str:
+        return "another" if path.name == f"{module}.py" else digest(path)
+
+    monkeypatch.setattr(records, "digest", changed)
+    run(bench, tmp_path)
+    assert bench.ran == ["one", "two", "three"] * 2
 
 
 def test_a_file_that_was_touched_is_made_again(bench: Bench, tmp_path: Path):

@@ -14,10 +14,11 @@ from rich.console import Console
 
 from paper_repro.papers.catalogue import PAPERS, claims
 from paper_repro.pipeline import bounds, provenance
+from paper_repro.pipeline.payloads import BoundsResults, Payload
 from paper_repro.report import page as report
 from paper_repro.report import terminal
 from paper_repro.report.summary import Summary
-from tests.paper_repro.conftest import PNG
+from tests.paper_repro.conftest import BOUND, CHECKS, MODEL, PNG
 
 ALL_CLAIMS = tuple(claim for paper in PAPERS for claim in claims(paper))
 
@@ -90,9 +91,17 @@ def test_an_unexpected_claim_is_named_at_the_top(summary: Summary, tmp_path: Pat
     assert f"Not as documented: {claim.id}" in text.getvalue()
 
 
-@pytest.mark.parametrize("part", ["checks", "language_model", "bounds"])
-def test_a_failed_check_is_not_passed_over(summary: Summary, part: str):
-    failed = getattr(summary, part) | {"passed": False}
+@pytest.mark.parametrize(
+    ("part", "failed"),
+    [
+        ("checks", dataclasses.replace(CHECKS, rejected=("law <8>",))),
+        ("checks", dataclasses.replace(CHECKS, missed=("law for 9",))),
+        ("language_model", dataclasses.replace(MODEL, rejected=("mean",))),
+        ("language_model", dataclasses.replace(MODEL, unproved=("mean, n=2,",))),
+        ("bounds", BoundsResults(9, 1, (dataclasses.replace(BOUND, violations=1),))),
+    ],
+)
+def test_a_failed_check_is_not_passed_over(summary: Summary, part: str, failed: Payload):
     assert summary.passed
     assert not dataclasses.replace(summary, **{part: failed}).passed
 
@@ -103,16 +112,16 @@ def test_a_violated_theorem_fails_the_report(tmp_path: Path):
         slack = {"slack_50": [0.5] * len(names), "status": ["theorem", "conjecture"][: len(names)]}
         return {"name": names, "violations": violations, **texts, **slack}
 
-    def judged(coarse: list[int], fine: list[int]) -> dict[str, Any]:
+    def judged(coarse: list[int], fine: list[int]) -> BoundsResults:
         tables = {"coarse": columns(["a", "b"], coarse), "fine": columns(["a"], fine)}
         found = {"parameters": {"num_problems": 9, "seed": 1}, "tables": tables}
         (tmp_path / "figures").mkdir(exist_ok=True)
         (tmp_path / "figures" / "bounds.json").write_text(json.dumps(found))
         return bounds.run(tmp_path)
 
-    assert judged([0, 3], [0])["passed"]  # a conjecture may fail; the table says so
-    assert judged([0, 0], [2])["violated"] == judged([1, 0], [0])["violated"] == ["a"]
-    assert [row["slack"] for row in judged([0, 0], [0])["rows"]] == [[0.5, 0.5], [0.5]]
+    assert judged([0, 3], [0]).passed  # a conjecture may fail; the table says so
+    assert judged([0, 0], [2]).violated == judged([1, 0], [0]).violated == ("a",)
+    assert [row.slack for row in judged([0, 0], [0]).rows] == [(0.5, 0.5), (0.5,)]
 
 
 def test_the_terminal_shows_every_claim(summary: Summary, tmp_path: Path):

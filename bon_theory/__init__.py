@@ -55,6 +55,12 @@ from bon_theory.tuning import (
 
 __version__ = "0.1.0"
 
+
+def __dir__() -> list[str]:
+    """What completion offers: the public names alone."""
+    return sorted([*__all__, "__version__", "alignment", "bounds", "sequence"])
+
+
 __all__ = [
     "Frontier",
     "Hedge",

@@ -8,6 +8,7 @@ turns into NaN, which every formula downstream passes on.
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -26,10 +27,12 @@ __all__ = [
     "float_array",
     "is_concrete",
     "positive",
+    "real_array",
     "require",
     "require_batches",
     "reward_array",
     "scalar",
+    "shown",
     "static_number",
     "whole_number",
 ]
@@ -46,19 +49,35 @@ def require(condition: Callable[[], Any], message: Callable[[], str], *values: A
         raise ValueError(message())
 
 
+def shown(value: Any) -> str:
+    """What was got, on one line of a message: at most 80 characters of it."""
+    text = str(value) if isinstance(value, np.ndarray | jax.Array) else repr(value)
+    line = " ".join(text.split())
+    return line if len(line) <= 80 else f"{line[:77]}..."
+
+
 def float_array(name: str, value: Numbers) -> jax.Array:
-    """``value`` as a floating-point array whose last axis exists and is not empty."""
+    """Probabilities and their like: floating point that can carry them, one axis at least."""
     array = _array(name, value)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise ValueError(
             f"{name} must be floating point, got dtype {array.dtype}: "
-            f"write the numbers with a decimal point or pass {name}.astype(float)."
+            f"write the numbers with a decimal point or pass jnp.asarray({name}, float)."
         )
     if jnp.finfo(array.dtype).bits < 32:
         raise ValueError(
             f"{name} must be float32 or float64, got {array.dtype}, which cannot carry "
             f"probabilities: pass {name}.astype(jnp.float32)."
         )
+    return _with_outcomes(name, jnp.asarray(array))
+
+
+def real_array(name: str, value: Numbers) -> jax.Array:
+    """Scores and their like: any real numbers, such as 0 and 1, booleans or half precision."""
+    return _with_outcomes(name, _real(name, value))
+
+
+def _with_outcomes(name: str, array: jax.Array) -> jax.Array:
     if array.ndim == 0 or array.shape[-1] == 0:
         raise ValueError(
             f"{name} must hold at least one number along its last axis, got shape {array.shape}."
@@ -66,14 +85,37 @@ def float_array(name: str, value: Numbers) -> jax.Array:
     return array
 
 
-def _array(name: str, value: Numbers) -> jax.Array:
+def _real(name: str, value: Numbers) -> jax.Array:
+    """``value`` in floating point of at least 32 bits, whatever numbers it holds."""
+    array = _array(name, value)
+    if jnp.issubdtype(array.dtype, jnp.integer) or array.dtype == np.bool_:
+        # Through float64 while NumPy has it: without x64, JAX would wrap integers at 32 bits.
+        wide = np.float64 if isinstance(array, np.ndarray) else jnp.zeros(()).dtype
+        return jnp.asarray(array.astype(wide))
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise ValueError(f"{name} must be real numbers, got dtype {array.dtype}: score outcomes.")
+    return jnp.asarray(array.astype(np.float32) if jnp.finfo(array.dtype).bits < 32 else array)
+
+
+def _array(name: str, value: Numbers) -> jax.Array | np.ndarray:
+    """``value`` as an array in the type it was given; what JAX has not seen stays with NumPy."""
+    if isinstance(value, jax.Array):
+        return value
     try:
+        array = np.asarray(value)
+    except jax.errors.TracerArrayConversionError:  # a list with traced entries
         return jnp.asarray(value)
-    except (TypeError, ValueError):
-        message = (
-            f"{name} must be an array of numbers, got {value!r}: nested lists must be regular."
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(
+            f"{name} must be an array of numbers, got {shown(value)}: nested lists must be regular."
+        ) from None
+    if array.dtype == object and all(isinstance(entry, numbers.Real) for entry in array.flat):
+        return array.astype(np.float64)  # fractions, and integers beyond 64 bits
+    if array.dtype.kind in "OSUMm":
+        raise ValueError(
+            f"{name} must be numbers, got {shown(value)}: convert what is there to float first."
         )
-        raise ValueError(message) from None
+    return array
 
 
 def require_batches(name: str, got: tuple[int, ...], batches: tuple[int, ...]) -> None:
@@ -110,12 +152,13 @@ def scalar(
         bound = _bound(at_least, at_most, dtype)
         what = f"{'a finite number' if finite else 'a number'} {bound}".rstrip()
         remedy = f"choose {name} {bound}" if bound else "compute it from finite numbers"
-        raise ValueError(f"{name} must be {what}, got {given}: {remedy}.")
+        raise ValueError(f"{name} must be {what}, got {shown(given)}: {remedy}.")
     with np.errstate(over="ignore"):
         cast = given.astype(dtype)
     if finite and not np.all(np.isfinite(cast)):
         raise ValueError(
-            f"{name} must be representable in {np.dtype(dtype)}, got {given}: choose a smaller one."
+            f"{name} must be representable in {np.dtype(dtype)}, got {shown(given)}: "
+            "choose a smaller one."
         )
     return jnp.asarray(cast)
 
@@ -127,7 +170,7 @@ def _numbers(name: str, value: Numbers) -> np.ndarray:
             return numbers
     except (TypeError, ValueError, OverflowError):
         pass
-    raise ValueError(f"{name} must be a real number or an array, got {value!r}.")
+    raise ValueError(f"{name} must be a real number or an array, got {shown(value)}.")
 
 
 def _bound(at_least: float, at_most: float, dtype: Any) -> str:
@@ -146,7 +189,9 @@ def static_number(name: str, value: Any) -> float:
             return float(value)
     except (TypeError, ValueError, OverflowError):  # a tracer's is a TypeError
         pass
-    raise ValueError(f"{name} must be a number known before tracing, got {value!r}: pass a float.")
+    raise ValueError(
+        f"{name} must be a number known before tracing, got {shown(value)}: pass a float."
+    )
 
 
 def positive(name: str, value: Numbers, dtype: Any) -> jax.Array:
@@ -158,7 +203,9 @@ def whole_number(name: str, value: Any, at_least: int = 1) -> int:
     """A static number of things."""
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if not whole or value < at_least:
-        raise ValueError(f"{name} must be a whole number of at least {at_least}, got {value!r}.")
+        raise ValueError(
+            f"{name} must be a whole number of at least {at_least}, got {shown(value)}."
+        )
     return int(value)
 
 
@@ -175,11 +222,7 @@ def first_bad(array: jax.Array, good: Callable[[np.ndarray], np.ndarray]) -> str
 
 def reward_array(rewards: Numbers, shape: tuple[int, ...], dtype: Any) -> jax.Array:
     """The rewards in the type of the probabilities, finite there, one per outcome."""
-    array = _array("rewards", rewards)
-    if jnp.issubdtype(array.dtype, jnp.integer):
-        array = array.astype(jnp.zeros(()).dtype)  # graded scores 1, 2, 3 are welcome
-    if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise ValueError(f"rewards must be real numbers, got dtype {array.dtype}: score outcomes.")
+    array = _real("rewards", rewards)
     if array.ndim == 0 or array.shape[-1] != shape[-1]:
         raise ValueError(
             f"rewards must have one value per outcome, got shape {array.shape} "

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bon_theory._arguments import Numbers, float_array, require, require_batches
+from bon_theory._arguments import Numbers, real_array, require, require_batches, shown
 from bon_theory.policy import Policy, aligned, require_policy, require_same_outcomes
 
 __all__ = ["expected_reward", "expected_value", "win_rate"]
@@ -39,7 +39,7 @@ def expected_value(policy: Policy, values: Numbers) -> jax.Array:
     ``policy.rewards`` or of the rank ``jnp.exp(reference.log_cdf)``.
 
     Raises:
-        ValueError: the last axis of ``values`` is not K, they are integers, or one is NaN.
+        ValueError: the last axis of ``values`` is not K, or one is NaN.
 
     Example:
         >>> import bon_theory as bt
@@ -50,7 +50,7 @@ def expected_value(policy: Policy, values: Numbers) -> jax.Array:
     Standard; the proxy/true setting is [Gao], [K].
     """
     require_policy("policy", policy)
-    values = float_array("values", values)
+    values = real_array("values", values)
     if values.shape[-1] != policy.num_outcomes:
         raise ValueError(
             f"values must have one entry per outcome, got shape {values.shape} for "
@@ -96,7 +96,7 @@ def win_rate(
     shares = {"half": 0.5, "win": 1.0, "loss": 0.0}
     if ties not in list(shares):
         raise ValueError(
-            f"ties must be 'half', 'win' or 'loss', got {ties!r}: choose how a tie counts."
+            f"ties must be 'half', 'win' or 'loss', got {shown(ties)}: choose how a tie counts."
         )
     share = shares[ties]
     require_same_outcomes(policy, "opponent", opponent)

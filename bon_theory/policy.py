@@ -9,6 +9,7 @@ where an integrand has kinks or a distribution function is to be had from masses
 from __future__ import annotations
 
 import dataclasses
+import html
 from collections.abc import Callable
 from typing import Any
 
@@ -20,9 +21,12 @@ from bon_theory._arguments import (
     Numbers,
     first_bad,
     float_array,
+    is_concrete,
+    real_array,
     require,
     require_batches,
     reward_array,
+    shown,
 )
 from bon_theory._numerics import one_program, safe_log
 from bon_theory._quadrature import log_odds_nodes
@@ -68,6 +72,27 @@ class Policy:
     log_cdf_below: jax.Array
     log_cdf: jax.Array
     continuous: bool = dataclasses.field(default=False, metadata={"static": True})
+
+    def __repr__(self) -> str:
+        """Kind, outcomes, batch, rewards and dtype on one line, without computing anything."""
+        return f"Policy({', '.join(self._summary())})"
+
+    def _repr_html_(self) -> str:
+        """The line of ``repr`` for notebooks, escaped."""
+        return f"<b>Policy</b> <span>{html.escape(', '.join(self._summary()))}</span>"
+
+    def _summary(self) -> list[str]:
+        """Kind, outcomes, batch, dtype, and the range of the reward where it can be seen."""
+        shape = getattr(self.log_probs, "shape", None)
+        if not shape:  # a transformation may put anything into a pytree
+            return [shown(self.log_probs)]
+        kind = "continuous" if self.continuous else "discrete"
+        parts = [kind, f"{shape[-1]} {'nodes' if self.continuous else 'outcomes'}"]
+        parts += [f"batch {shape[:-1]}"] if shape[:-1] else []
+        if isinstance(self.rewards, jax.Array) and is_concrete(self.rewards):
+            rewards = np.asarray(self.rewards)
+            parts.append(f"rewards {rewards.min():.4g} to {rewards.max():.4g}")
+        return [*parts, str(self.log_probs.dtype)]
 
     @property
     def probs(self) -> jax.Array:
@@ -139,7 +164,10 @@ class Policy:
 
         Args:
             logits: unnormalised log-probabilities, floating point, ``[..., K]``; at least one
-                finite.
+                finite. They belong to *all* outcomes, each listed once. The log-probabilities of
+                answers that were *sampled* do not belong here: samples are already as frequent as
+                they are probable, and would be weighted twice. Their rewards go to
+                :meth:`from_samples`.
             rewards: finite, broadcastable to the same shape.
 
         Raises:
@@ -171,8 +199,16 @@ class Policy:
     def from_samples(rewards: Numbers) -> Policy:
         r"""The empirical law of observed rewards: mass :math:`1/K` on each of ``rewards [..., K]``.
 
+        A selection from it draws from the K rewards *with replacement*: it is exact for the pool,
+        but for the model that the rewards were drawn from it is biased towards less selection,
+        unless :math:`n` is much smaller than :math:`K`. The best of 64 of 120 scores can be no
+        higher than their highest, whatever the model's tail.
+
+        Args:
+            rewards: finite, any real type: integers, booleans and half precision are converted.
+
         Raises:
-            ValueError: a reward is not finite, or integers are given.
+            ValueError: a reward is not finite, or there is none.
 
         Example:
             >>> import bon_theory as bt
@@ -180,7 +216,7 @@ class Policy:
             >>> round(float(bt.expected_reward(bt.best_of_n(pool, n=2))), 6)
             0.60625
         """
-        rewards = float_array("rewards", rewards)
+        rewards = real_array("rewards", rewards)
         return _discrete(
             jnp.full(rewards.shape, -np.log(rewards.shape[-1]), rewards.dtype), rewards
         )
@@ -225,11 +261,13 @@ class Policy:
         """
         if not isinstance(num_nodes, int) or num_nodes < _FEWEST_NODES:
             raise ValueError(
-                f"num_nodes must be a whole number of at least {_FEWEST_NODES}, got {num_nodes}: "
-                f"the default is {_DEFAULT_NODES}."
+                f"num_nodes must be a whole number of at least {_FEWEST_NODES}, got "
+                f"{shown(num_nodes)}: the default is {_DEFAULT_NODES}."
             )
         if list(breaks) != sorted({b for b in breaks if 0 < b < 1}):
-            raise ValueError(f"breaks must be distinct ascending ranks in (0, 1), got {breaks}.")
+            raise ValueError(
+                f"breaks must be distinct ascending ranks in (0, 1), got {shown(breaks)}."
+            )
         log_u, complement, log_weights = log_odds_nodes(num_nodes, tuple(breaks))
         dtype = jnp.zeros(()).dtype  # float64 where the caller has enabled it
         largest = 1 - jnp.finfo(dtype).epsneg

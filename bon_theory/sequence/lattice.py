@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bon_theory._arguments import Numbers, is_concrete, require, whole_number
+from bon_theory._arguments import Numbers, is_concrete, require, shown, whole_number
 from bon_theory._numerics import safe_log
 
 __all__ = ["Lattice"]
@@ -178,7 +178,8 @@ def _distinct(rewards: Numbers) -> tuple[np.ndarray, float]:
         given = np.asarray(rewards)
     except ValueError:
         raise ValueError(
-            f"rewards must be an array of numbers, got {rewards!r}: nested lists must be regular."
+            f"rewards must be an array of numbers, got {shown(rewards)}: "
+            "nested lists must be regular."
         ) from None
     if given.dtype.kind not in "fiu":
         raise ValueError(f"rewards must be real numbers, got dtype {given.dtype}: score outcomes.")

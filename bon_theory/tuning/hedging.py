@@ -46,6 +46,7 @@ from bon_theory._arguments import (
     require,
     require_batches,
     scalar,
+    shown,
     static_number,
 )
 from bon_theory._numerics import one_program
@@ -315,7 +316,7 @@ def _checked_end(name: str, value: float, least: float) -> float:
     end = static_number(name, value)
     if not least <= end < math.inf:
         raise ValueError(
-            f"{name} must be a finite number of at least {least:g}, got {value!r}: the end of the "
-            "range."
+            f"{name} must be a finite number of at least {least:g}, got {shown(value)}: the "
+            "end of the range."
         )
     return end

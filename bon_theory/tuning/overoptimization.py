@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bon_theory._arguments import Numbers, float_array, require, static_number
+from bon_theory._arguments import Numbers, real_array, require, shown, static_number
 from bon_theory._numerics import log1mexp
 from bon_theory.policy import Policy, require_policy
 from bon_theory.tuning.root import increasing_root
@@ -159,7 +159,7 @@ def noisy_proxy(true_reward: Policy, noise: Noise, *, num_nodes: int = 641) -> N
     require_policy("true_reward", true_reward)
     if not isinstance(noise, Noise):
         raise ValueError(
-            f"noise must be a Noise, got {noise!r}: pass Noise.gaussian(scale), for instance."
+            f"noise must be a Noise, got {shown(noise)}: pass Noise.gaussian(scale), for instance."
         )
     if true_reward.batch_shape:
         raise ValueError(
@@ -215,7 +215,7 @@ def fit_overoptimization(kl: Numbers, gain: Numbers) -> OveroptimizationFit:
 
     [Gao] §3, the form for best-of-n.
     """
-    kl, gain = float_array("kl", kl), float_array("gain", gain)
+    kl, gain = real_array("kl", kl), real_array("gain", gain)
     if kl.shape != gain.shape:
         raise ValueError(
             f"gain must have one value per kl, got shapes {gain.shape} and {kl.shape}: give points "
@@ -223,14 +223,14 @@ def fit_overoptimization(kl: Numbers, gain: Numbers) -> OveroptimizationFit:
         )
     require(
         lambda: np.isfinite(gain),
-        lambda: f"gain must be finite, got {gain}: drop such points.",
+        lambda: f"gain must be finite, got {shown(gain)}: drop such points.",
         gain,
     )
     require(
         lambda: _determines(np.asarray(kl)),
         lambda: (
             "kl must be finite and at least 0, with two different positive values, got "
-            f"{kl}: a parabola through the reference needs two more points."
+            f"{shown(kl)}: a parabola through the reference needs two more points."
         ),
         kl,
     )

@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bon_theory._arguments import Numbers, require, require_batches, scalar, whole_number
+from bon_theory._arguments import Numbers, require, require_batches, scalar, shown, whole_number
 from bon_theory.divergences import kl_divergence, log_ratio
 from bon_theory.performance import expected_value
 from bon_theory.policy import Policy, aligned, require_policy
@@ -185,6 +185,6 @@ def _values(reference: Policy, objective: Objective | Numbers) -> jax.Array:
         if objective == "win_rate":
             return (jnp.exp(reference.log_cdf_below) + jnp.exp(reference.log_cdf)) / 2
         raise ValueError(
-            f"objective must be 'reward', 'win_rate' or values, got {objective!r}: choose one."
+            f"objective must be 'reward', 'win_rate' or values, got {shown(objective)}: choose one."
         )
     return outcome_values("objective", objective, reference)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bon_theory._arguments import Numbers, float_array, require, require_batches, scalar
+from bon_theory._arguments import Numbers, real_array, require, require_batches, scalar, shown
 from bon_theory.policy import Policy, aligned
 from bon_theory.tuning.knobs import Knob, Quantity
 from bon_theory.tuning.root import increasing_root
@@ -47,7 +47,7 @@ def parameter_at(
     """
     if rounding not in (None, "down", "up"):
         raise ValueError(
-            f"rounding must be None, 'down' or 'up', got {rounding!r}: 'down' is the largest "
+            f"rounding must be None, 'down' or 'up', got {shown(rounding)}: 'down' is the largest "
             "integer within the target, 'up' the smallest that reaches it."
         )
     wanted = scalar(name, target, reference.dtype, finite=False)
@@ -157,7 +157,7 @@ def outcome_values(name: str, values: Numbers, reference: Policy) -> jax.Array:
 
     Impossible outcomes get 0: a placeholder there must not set the scale of the others.
     """
-    array = float_array(name, values).astype(reference.dtype)
+    array = real_array(name, values).astype(reference.dtype)
     if array.shape[-1] != reference.num_outcomes:
         raise ValueError(
             f"{name} must have one value per outcome, got shape {array.shape} for "

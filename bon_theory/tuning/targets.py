@@ -14,7 +14,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from bon_theory._arguments import Numbers, is_concrete, scalar
+from bon_theory._arguments import Numbers, is_concrete, scalar, shown
 from bon_theory.policy import Policy, require_policy
 from bon_theory.tuning import knobs
 from bon_theory.tuning.knobs import Knob, Quantity
@@ -226,6 +226,6 @@ def _temperature(
 def _win_rate_of(ties: Any) -> Quantity:
     if ties not in list(knobs.WIN_RATE):
         raise ValueError(
-            f"ties must be 'half', 'win' or 'loss', got {ties!r}: choose how a tie counts."
+            f"ties must be 'half', 'win' or 'loss', got {shown(ties)}: choose how a tie counts."
         )
     return knobs.WIN_RATE[ties]

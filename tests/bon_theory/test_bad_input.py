@@ -56,7 +56,7 @@ PROBABILITIES: dict[str, tuple[Callable[[], Any], Words]] = {
     ),
     "integers": (
         from_probs([1, 0], [0.0, 1.0]),
-        ("probs", "floating point", "int64", "astype(float)"),
+        ("probs", "floating point", "int64", "jnp.asarray(probs, float)"),
     ),
     "booleans": (from_probs([True, False], [0.0, 1.0]), ("probs", "floating point", "bool")),
     "complex": (from_probs([0.5 + 0j, 0.5], [0.0, 1.0]), ("probs", "floating point", "complex128")),
@@ -67,7 +67,10 @@ PROBABILITIES: dict[str, tuple[Callable[[], Any], Words]] = {
         from_logits([INF, 0.0], [0.0, 1.0]),
         ("logits", "inf", "index (0,)", "mask"),
     ),
-    "integer logits": (from_logits([0, 1], [0.0, 1.0]), ("logits", "int64", "astype(float)")),
+    "integer logits": (
+        from_logits([0, 1], [0.0, 1.0]),
+        ("logits", "int64", "jnp.asarray(logits, float)"),
+    ),
     "an empty support": (
         from_logits([-INF, -INF], [0.0, 1.0]),
         ("logits", "-inf", "empty", "at least one finite"),
@@ -76,10 +79,7 @@ PROBABILITIES: dict[str, tuple[Callable[[], Any], Words]] = {
         from_logits([[0.0, 0.0], [-INF, -INF]], [0.0, 1.0]),
         ("logits", "-inf", "empty"),
     ),
-    "integer samples": (
-        lambda: bt.Policy.from_samples([1, 2]),
-        ("rewards", "int64", "astype(float)"),
-    ),
+    "complex samples": (lambda: bt.Policy.from_samples([1j]), ("rewards", "complex128")),
     "no samples": (lambda: bt.Policy.from_samples(np.zeros((3, 0))), ("rewards", "(3, 0)")),
     "NaN samples": (lambda: bt.Policy.from_samples([0.0, NAN]), ("rewards", "nan", "index (1,)")),
 }
@@ -245,7 +245,7 @@ FUNCTIONALS: dict[str, tuple[Callable[[], Any], Words]] = {
         ("values", "(2,)", "3 outcomes", "last axis"),
     ),
     "NaN values": (lambda: bt.expected_value(REFERENCE, [0.0, NAN, 1.0]), ("values", "NaN")),
-    "integer values": (lambda: bt.expected_value(REFERENCE, [0, 1, 2]), ("values", "int64")),
+    "complex values": (lambda: bt.expected_value(REFERENCE, [0, 1, 2j]), ("values", "complex128")),
 }
 
 TWO = bt.Policy.from_probs(np.full((2, 4), 0.25), np.arange(4.0))

@@ -23,6 +23,7 @@ __all__ = ["data", "draw", "main"]
 
 SEED = 20261122
 COARSE, FINE = 5, 64  # outcomes
+HEADING = 0.9  # height of the line that names a quantity, in rows
 
 CAPTION = (
     "How tight each bound is: slack relative to the larger of bound and exact value, over "
@@ -86,7 +87,7 @@ def _column(quantile: float) -> str:
 def draw(data: FigureData) -> Figure:
     """One row per bound, with a gap between the quantities that they bound."""
     coarse, fine = data["coarse"], data["fine"]
-    figure = new_figure(DOUBLE_COLUMN, 5.2)
+    figure = new_figure(DOUBLE_COLUMN, 7.0)
     ranks, races = figure.subplots(1, 2, sharex=True)
     for ax, rows in ((ranks, ~coarse["soft"]), (races, coarse["soft"])):
         table = {name: column[rows] for name, column in coarse.items()}
@@ -102,20 +103,55 @@ def draw(data: FigureData) -> Figure:
 
 
 def _label_rows(ax: Axes, table: Table) -> None:
-    rows = _rows(table)
+    """A bound is named by its quantity where it is the only one, else below the quantity's name."""
+    rows, headed = _rows(table), _headed(table)
     signs = np.where(table["side"] == "upper", "≤", "≥")
-    labels = [f"{name}  {sign}" for name, sign in zip(table["name"], signs, strict=True)]
+    labels = [f"{words}  {sign}" for words, sign in zip(_words(table), signs, strict=True)]
     ax.set_yticks(rows, labels=labels)
-    ax.set_ylim(rows[-1] + 0.8, -0.8)
-    ax.tick_params(axis="y", length=0, labelsize=5.5)
+    for row, quantity in zip(rows[headed], table["quantity"][headed], strict=True):
+        ax.annotate(
+            str(quantity),
+            (0, row - HEADING),
+            (-4, 0),
+            xycoords=ax.get_yaxis_transform(),
+            textcoords="offset points",
+            ha="right",
+            va="center",
+            fontsize=7,
+            fontweight="bold",
+        )
+    ax.set_ylim(rows[-1] + 0.8, rows[0] - HEADING - 0.8)
+    ax.tick_params(axis="y", length=0, labelsize=7)
     ax.grid(axis="y", visible=False)
 
 
-def _rows(table: Table) -> NDArray[np.float64]:
-    """Heights of the rows, further apart where the quantity changes."""
+def _headed(table: Table) -> NDArray[np.bool_]:
+    """The rows that begin a group of bounds of one quantity."""
     quantity = table["quantity"]
-    gaps = np.cumsum(np.r_[False, quantity[1:] != quantity[:-1]])
-    return np.arange(len(quantity)) + 0.4 * gaps
+    same = np.r_[False, quantity[1:] == quantity[:-1], False]
+    return ~same[:-1] & same[1:]
+
+
+def _rows(table: Table) -> NDArray[np.float64]:
+    """Heights of the rows: apart where the quantity changes, with room for its name."""
+    quantity = table["quantity"]
+    changes = np.r_[False, quantity[1:] != quantity[:-1]]
+    return np.arange(len(quantity)) + np.cumsum(0.5 * changes + HEADING * _headed(table))
+
+
+def _words(table: Table) -> list[str]:
+    """What a bound is made of: its name less what the names of its group begin with."""
+    names = [str(name).split("_") for name in table["name"]]
+    words = []
+    for name, quantity in zip(names, table["quantity"], strict=True):
+        group = [n for n, q in zip(names, table["quantity"], strict=True) if q == quantity]
+        if len(group) == 1:
+            words.append(str(quantity))
+            continue
+        alike = [len(set(tokens)) == 1 for tokens in zip(*group, strict=False)]
+        own = name[[*alike, False].index(False) :]  # behind what all begin with
+        words.append(" ".join(own).replace("best of n", "best-of-n") or "closed form")
+    return words
 
 
 def _draw_slack(ax: Axes, table: Table, offset: float, num_outcomes: int) -> None:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 import bon_theory as bt
 from figures.output import FigureData, FigureFiles, command_line, float64, write
-from figures.style import BOUND, COLORS, DOUBLE_COLUMN, new_figure, panel_titles, styled
+from figures.style import BOUND, COLORS, DOUBLE_COLUMN, ink, new_figure, panel_titles, styled
 
 __all__ = ["data", "draw", "main"]
 
@@ -130,7 +130,7 @@ def _draw_panel(ax: Axes, data: FigureData, name: str, bound: str, order: str) -
         (3, 3),
         textcoords="offset points",
         fontsize=7,
-        color=BOUND,
+        color=ink(BOUND),
     )
     ax.yaxis.set_ticks([], minor=True)
     legend = ax.legend(loc="lower left", bbox_to_anchor=(0.0, 0.08), frameon=True, framealpha=1.0)

@@ -33,6 +33,8 @@ NAMES = {
     "top_fraction": "top fraction",
 }
 
+APART = ("win_rate_optimal", "top_fraction")  # what the eye can tell apart in the plane
+
 CAPTION = (
     "Families of policies compared, for a reward without ties. (a) Win rate against the "
     "reference and KL divergence from it. (b) What each win rate falls short of the largest "
@@ -111,15 +113,22 @@ def draw(data: FigureData) -> Figure:
     """The plane, and the shortfalls on a logarithmic axis."""
     figure = new_figure(DOUBLE_COLUMN, 2.7)
     plane, shortfall = figure.subplots(1, 2)
-    for family, name in NAMES.items():
+    for family in NAMES:
         table, style = data[family], "--" if family == "best_of_n" else "-"
-        plane.plot(
-            table["kl"], table["win_rate"], style, color=COLORS[family], label=name, linewidth=1.1
-        )
+        if family in APART:
+            plane.plot(table["kl"], table["win_rate"], color=COLORS[family])
         if family != "win_rate_optimal":
             shortfall.plot(table["kl"], table["shortfall"], style, color=COLORS[family])
     plane.set(xlim=(0, 4.2), ylim=(0.5, 1.0), ylabel="win rate")
-    plane.legend(loc="lower right")
+    label(plane, "top fraction", (1.05, 0.79), color=COLORS["top_fraction"])
+    label(plane, "optimal", (0.7, 0.87), color="black", ha="right")
+    label(
+        plane,
+        f"best-of-n, best-of-Poisson, soft\nbest-of-{SOFT_N}: within 0.01 of\nthe optimum, see (b)",
+        (4.1, 0.53),
+        color="black",
+        ha="right",
+    )
 
     soft = data["soft_best_of_n"]
     shortfall.plot(soft["kl"][-1], soft["shortfall"][-1], "o", color=COLORS["soft_best_of_n"])

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 import bon_theory as bt
 from figures.output import FigureData, FigureFiles, command_line, float64, write
 from figures.reward_frontier import PROBS, REWARDS
-from figures.style import COLORS, DOUBLE_COLUMN, new_figure, shades, styled
+from figures.style import COLORS, DOUBLE_COLUMN, ink, new_figure, shades, styled
 from simulations.draws.references import discrete_reference
 from simulations.engine.simulate import simulate
 from simulations.selection import samplers
@@ -105,8 +105,8 @@ def draw(data: FigureData) -> Figure:
     _draw_panel(cost, data, "kl")
     gain.set_ylabel("expected reward")
     cost.set_ylabel("KL divergence (nats)")
-    gain.set_title("what soft best-of-n gains", loc="left")
-    cost.set_title("what it costs", loc="left")
+    gain.set_title("gain of soft best-of-n, eight rewards from 0 to 1", loc="left")
+    cost.set_title("its cost, at the same n and temperature", loc="left")
     color = COLORS["soft_best_of_n"]
     cost.plot([], [], color=color, label="exact")
     cost.plot(
@@ -116,9 +116,9 @@ def draw(data: FigureData) -> Figure:
         color=color,
         markerfacecolor="white",
         markersize=4,
-        label=f"real process, {data.parameters['num_trials']} runs",
+        label=f"simulated, {data.parameters['num_trials']} runs ± 2 s.e.",
     )
-    cost.plot([], [], color=COLORS["exponential_tilt"], label="the limit n = ∞")
+    cost.plot([], [], color=COLORS["exponential_tilt"], label="infinitely many draws")
     cost.legend(loc="upper right")
     return figure
 
@@ -142,7 +142,7 @@ def _draw_panel(ax: Axes, data: FigureData, name: str) -> None:
             elinewidth=0.8,
             markersize=4,
         )
-        ends.append((exact[0], f"n = {n}" if n == NUMBERS[0] else str(n), color))
+        ends.append((exact[0], f"n = {n} draws" if n == NUMBERS[0] else str(n), color))
     for y, text, color in ends:
         ax.annotate(
             text,
@@ -151,10 +151,10 @@ def _draw_panel(ax: Axes, data: FigureData, name: str) -> None:
             textcoords="offset points",
             ha="right",
             va="center",
-            color=color,
+            color=ink(color),
             fontsize=7,
         )
-    ax.set(xscale="log", xlabel="temperature (units of reward)", xlim=(0.0095, temperature[-1]))
+    ax.set(xscale="log", xlabel="temperature (units of reward)", xlim=(0.0042, temperature[-1]))
 
 
 def main(output_dir: Path) -> FigureFiles:

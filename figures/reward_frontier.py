@@ -19,6 +19,7 @@ from figures.output import FigureData, FigureFiles, command_line, float64, write
 from figures.style import (
     COLORS,
     DOUBLE_COLUMN,
+    ink,
     new_figure,
     panel_titles,
     shades,
@@ -38,9 +39,10 @@ CAPTION = (
     "Reward and KL divergence of soft best-of-n (the plane of Mayrink Verdun et al., Figure "
     "1). (a) Eight outcomes, π = (8, 7, …, 1)/36, rewards 0, 1/7, …, 1. (b) A reward uniform "
     "on (0, 1). Black: the exponential tilt, the largest expected reward at each KL "
-    "divergence from the reference. Dots: best-of-n. Curves: soft best-of-n at fixed n, from "
-    "the reference (temperature ∞, lower left) to best-of-n (temperature 0, the dot). (c, d) "
-    "What soft best-of-n falls short of the optimum at equal KL divergence. Curves tend to "
+    "divergence from the reference. Dots: best-of-n. (c, d) What is lacking to the optimum at "
+    "equal KL divergence, which in (a, b) is within the lines. Curves: soft best-of-n at fixed n, "
+    "from the reference (temperature ∞, lower left) to best-of-n (temperature 0, the dot), darker "
+    "for larger n. Curves tend to "
     "the optimum as n grows; under a uniform reward a few more candidates chosen softly lose "
     "to fewer chosen hard. Exact; no sampling."
 )
@@ -115,12 +117,8 @@ def draw(data: FigureData) -> Figure:
 def _draw_plane(ax: Axes, data: FigureData, name: str) -> None:
     tilt, best = data[f"{name}/exponential_tilt"], data[f"{name}/best_of_n"]
     ax.plot(tilt["kl"], tilt["reward"], color=COLORS["exponential_tilt"], label="optimal (tilt)")
-    for n, color in _colors():
-        curve = _of(data, name, n)
-        ax.plot(curve["kl"], curve["reward"], color=color, linewidth=1.0)
     ax.plot(best["kl"], best["reward"], "o", color=COLORS["best_of_n"], label="best-of-n")
     _name_dots(ax, best["n"], best["kl"], best["reward"], (4, -9))
-    ax.plot([], [], color=COLORS["soft_best_of_n"], label="soft best-of-n, all temperatures")
     ax.legend(loc="lower right")
 
 
@@ -132,6 +130,8 @@ def _draw_shortfall(ax: Axes, data: FigureData, name: str) -> None:
     ax.plot(best["kl"], best["shortfall"], "o", color=COLORS["best_of_n"])
     _name_dots(ax, best["n"], best["kl"], best["shortfall"], (5, 2))
     ax.set(ylim=(0, 1.12 * best["shortfall"].max()), xlim=(0, None))
+    ax.plot([], [], color=COLORS["soft_best_of_n"], label="soft best-of-n, all temperatures")
+    ax.legend(loc="upper right")
 
 
 def _name_dots(
@@ -140,7 +140,7 @@ def _name_dots(
     for number, at in zip(n, zip(x, y, strict=True), strict=True):
         text = f"n = {number:.0f}" if number == n[0] else f"{number:.0f}"
         ax.annotate(
-            text, at, offset, textcoords="offset points", fontsize=7, color=COLORS["best_of_n"]
+            text, at, offset, textcoords="offset points", fontsize=7, color=ink(COLORS["best_of_n"])
         )
 
 

@@ -23,6 +23,7 @@ from figures.style import (
     shades,
     side_by_side,
     styled,
+    whole_ticks,
 )
 
 __all__ = ["data", "draw", "main"]
@@ -33,7 +34,7 @@ BLOCK_LENGTHS: tuple[int, ...] = (1, 4, 16)
 LENGTHS = (1, 4, 16, 32, 64)
 LONG_LENGTHS = (16, 64, 256, 1024)
 COST_LENGTHS: tuple[int, ...] = (1, 4, 16, 64, 256)
-PRICES = {4.0: "o", 64.0: "s", 4096.0: "D"}  # candidates per block, and their marker
+PRICES = (4.0, 64.0, 4096.0)  # candidates per block, and so drawn symbols per symbol
 #: One shade per block length in all panels; whole sequences have the full colour.
 SHADES: dict[int, str] = dict(zip(COST_LENGTHS, shades(COLORS["soft_best_of_n"], 6), strict=False))
 WHOLE = 0  # stands for a block that is as long as the sequence
@@ -48,8 +49,8 @@ CAPTION = (
     "among n sequences needs for {share:.0%} of the optimum's gain, I the Cramér rate. (b) "
     "n = exp(ρm) whole sequences: the divergence per symbol tends to max(D − ρ, 0), "
     "D = {divergence:.4f} nats; until ρ reaches D the optimum stays out of reach. (c) Reward per "
-    "symbol of P* (cross) and of blocks of b symbols, at equal cost: n = 4, 64, 4096. All lie "
-    "close to the tilts (line), which no law exceeds; shorter blocks get further along them. "
+    "symbol of P* (line) and of blocks of b symbols, at equal cost: n = 4, 64, 4096. The shorter "
+    "the blocks, the more of it the same number of drawn symbols buys. "
     "Exact; no sampling."
 )
 
@@ -196,29 +197,20 @@ def _draw_transition(ax: Axes, data: FigureData) -> None:
 
 def _draw_cost(ax: Axes, data: FigureData) -> None:
     table, tilts = data["cost"], data["tilts"]
-    ax.plot(tilts["kl"][:-1], tilts["reward"][:-1], color="black", linewidth=0.8, zorder=1)
-    ax.plot(tilts["kl"][-1], tilts["reward"][-1], "x", color="black", markersize=7, zorder=4)
-    for b, color in SHADES.items():
-        for n, marker in PRICES.items():
-            here = (table["length"] == b) & (table["n"] == n)
-            name = f"b = {b}" if marker == "s" else None
-            ax.plot(
-                table["kl"][here],
-                table["reward"][here],
-                marker,
-                color=color,
-                markersize=4.5,
-                label=name,
-            )
-    for n, marker in PRICES.items():
-        ax.plot([], [], marker, color=BOUND, markersize=4.5, label=f"n = {n:g}")
+    ax.axhline(tilts["reward"][-1], color=COLORS["exponential_tilt"], linewidth=0.8)
+    label(ax, "$P^*$", (1.0, tilts["reward"][-1] - 0.004), color="black", va="top")
+    colors = shades(COLORS["soft_best_of_n"], len(PRICES))
+    for n, color in zip(PRICES, colors, strict=True):
+        rows = table["n"] == n
+        ax.plot(table["length"][rows], table["reward"][rows], "o-", color=color, label=f"n = {n:g}")
     ax.set(
-        xlabel=r"KL$(P_n\|\pi)\,/\,m$ (nats)",
+        xscale="log",
+        xlabel="b (symbols per block)",
         ylabel="reward per symbol",
-        xlim=(0, 0.36),
         ylim=(0.5, 0.92),
     )
-    ax.legend(loc="lower right", ncols=2, handletextpad=0.2, columnspacing=0.8)
+    whole_ticks(ax, COST_LENGTHS)
+    ax.legend(loc="lower left")
 
 
 def main(output_dir: Path) -> FigureFiles:

@@ -18,6 +18,8 @@ __all__ = [
     "COLORS",
     "DOUBLE_COLUMN",
     "SINGLE_COLUMN",
+    "contrast",
+    "ink",
     "label",
     "new_figure",
     "panel_titles",
@@ -44,6 +46,10 @@ COLORS: dict[str, str] = {
     "top_fraction": "#CC79A7",
     "bonbon": "#E69F00",
     "dpo": "#56B4E9",
+    # Losses beside BoNBoN, from Paul Tol's muted palette, told apart by their dashes as well.
+    "sft": "#882255",
+    "ipo": "#999933",
+    "ipo_matched": "#332288",
 }
 #: Published inequalities and asymptotes, beside the exact values in a method's colour.
 BOUND = "#7F7F7F"
@@ -110,6 +116,22 @@ def shades(color: str, count: int) -> list[str]:
     return [to_hex((1 - s * (1 - red), 1 - s * (1 - green), 1 - s * (1 - blue))) for s in strengths]
 
 
+def contrast(color: Any) -> float:
+    """Contrast of a colour on white, from 1 to 21, as accessibility guidelines define it."""
+    channels = np.asarray(to_rgb(color))
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return float(1.05 / (linear @ [0.2126, 0.7152, 0.0722] + 0.05))
+
+
+def ink(color: Any) -> str:
+    """The colour darkened until text in it is legible on white: a contrast of 4.5 or more."""
+    channels = np.asarray(to_rgb(color))
+    for share in np.linspace(1.0, 0.0, 101):
+        if contrast(darker := to_hex(channels * share)) >= 4.5:
+            return darker
+    raise AssertionError("black is legible on white")
+
+
 def panel_titles(titles: Mapping[Axes, str]) -> None:
     """(a), (b), … and a title above each panel, flush left."""
     for letter, (ax, title) in zip("abcdefgh", titles.items(), strict=False):
@@ -131,7 +153,7 @@ def side_by_side(
 def label(ax: Axes, text: str, xy: tuple[float, float], *, color: Any, **options: Any) -> None:
     """Name a curve beside it, in its colour, on a white ground that keeps grid lines out."""
     box = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85}
-    ax.text(*xy, text, color=color, fontsize=options.pop("fontsize", 7), bbox=box, **options)
+    ax.text(*xy, text, color=ink(color), fontsize=options.pop("fontsize", 7), bbox=box, **options)
 
 
 def whole_ticks(ax: Axes, values: Iterable[float], axis: str = "x") -> None:

@@ -19,6 +19,7 @@ from figures.output import FigureData, FigureFiles, command_line, float64, write
 from figures.style import (
     BOUND,
     COLORS,
+    ink,
     label,
     shades,
     side_by_side,
@@ -131,7 +132,7 @@ def _draw_over_n(ax: Axes, data: FigureData) -> None:
             textcoords="offset points",
             va="center",
             fontsize=7,
-            color=color,
+            color=ink(color),
         )
     ax.set(xscale="log", xlim=(1, 3.5 * n[-1]), ylim=(0, None), xlabel="n (draws)")
     whole_ticks(ax, [1, 4, 16, 64, 256])

@@ -32,7 +32,8 @@ CAPTION = (
     "Best-of-n against the optimum (Gui et al., Figure 2). (a) Win rate against the reference"
     " and KL divergence from it, for a reward without ties: best-of-n for real n (line) and n"
     " = 2, 4, … (dots), and the policy that has the highest win rate at its KL divergence. "
-    "(b) How much higher the optimum's win rate is at the KL divergence of best-of-n. Largest"
+    "(b) How much higher, in percentage points, the optimum's win rate is at the KL divergence "
+    "of best-of-n. Largest"
     " over real n: {gap:.6f} at n = {n:.3f}; for large n it falls like 1/(2n³). Exact; no "
     "sampling."
 )
@@ -119,7 +120,7 @@ def draw(data: FigureData) -> Figure:
     )
     label(gap, "$1/(2n^3)$", (5.3, 0.42), color=BOUND)
     gap.set(xscale="log", xlim=(1, 1.1 * best["n"][-1]), ylim=(0, 1.1))
-    gap.set(xlabel="n (draws)", ylabel="win rate gained (percentage points)")
+    gap.set(xlabel="n (draws)", ylabel="win rate gained (points)")
     whole_ticks(gap, [1, *dots["n"]])
     panel_titles({plane: "win rate and KL divergence", gap: "advantage of the optimum at equal KL"})
     return figure

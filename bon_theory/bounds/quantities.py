@@ -81,7 +81,7 @@ BEST_HELLINGER = _best(
     "∫(√best-of-n − √reference)²", lambda p: squared_hellinger(p.best_of_n, p.law)
 )
 BEST_RENYI = _best(
-    "Rényi D_order(best-of-n ‖ reference)",
+    "Rényi D_α(best-of-n ‖ reference)",
     lambda p: renyi_divergence(p.best_of_n, p.law, p["order"]),
     "order",
 )

@@ -76,6 +76,41 @@ def test_axes_are_labelled_and_the_width_is_a_paper_column(name: str) -> None:
             assert ax.get_xlabel()
 
 
+@EVERY
+def test_every_text_is_legible_on_white(name: str) -> None:
+    faint = [t.get_text() for t in texts(drawn(name)) if style.contrast(t.get_color()) < 4.5]
+    assert faint == []
+
+
+@EVERY
+def test_labels_fit_their_axes_and_name_nothing_of_the_code(name: str) -> None:
+    figure = drawn(name)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    for ax in figure.axes:
+        height = ax.yaxis.label.get_window_extent(canvas.get_renderer()).height
+        assert height <= ax.bbox.height, ax.get_ylabel()
+        words = [*texts(figure), *ax.get_xticklabels(), *ax.get_yticklabels()]
+        code = re.compile(r"[a-z]_[a-z]")
+        assert [t.get_text() for t in words if code.search(t.get_text())] == []
+
+
+@pytest.mark.parametrize("color", [*style.COLORS.values(), style.BOUND, "#FFFFFF"])
+def test_ink_is_a_colour_made_legible(color: str) -> None:
+    assert style.contrast(style.ink(color)) >= 4.5
+    if style.contrast(color) >= 4.5:
+        assert style.ink(color) == color.lower()
+
+
+def test_contrasts_are_those_of_the_guidelines() -> None:
+    assert style.contrast("white") == pytest.approx(1.0)
+    assert style.contrast("black") == pytest.approx(21.0)
+    assert style.contrast("#767676") == pytest.approx(
+        4.54, abs=0.005
+    )  # the lightest grey that does
+    assert style.contrast("#777777") < 4.5
+
+
 def test_different_methods_have_different_colours() -> None:
     # The two optima share black: on ranks they are one law.
     distinct = {name: c for name, c in style.COLORS.items() if name != "win_rate_optimal"}

@@ -136,7 +136,7 @@ def _rows(table: Table) -> NDArray[np.float64]:
     """Heights of the rows: apart where the quantity changes, with room for its name."""
     quantity = table["quantity"]
     changes = np.r_[False, quantity[1:] != quantity[:-1]]
-    return np.arange(len(quantity)) + np.cumsum(0.5 * changes + HEADING * _headed(table))
+    return np.arange(float(len(quantity))) + np.cumsum(0.5 * changes + HEADING * _headed(table))
 
 
 def _words(table: Table) -> list[str]:

@@ -119,6 +119,7 @@ def draw(data: FigureData) -> Figure:
         label=f"simulated, {data.parameters['num_trials']} runs ± 2 s.e.",
     )
     cost.plot([], [], color=COLORS["exponential_tilt"], label="infinitely many draws")
+    cost.set_ylim(top=4.4)  # room for the legend above the curves
     cost.legend(loc="upper right")
     return figure
 

@@ -12,6 +12,7 @@ from types import FrameType
 import jax
 from rich.console import Console
 
+from paper_repro.papers import ledger
 from paper_repro.pipeline import runner
 from paper_repro.pipeline.display import Display
 from paper_repro.pipeline.records import Record, write_atomically
@@ -62,6 +63,7 @@ def _conclude(
     records: dict[str, Record],
 ) -> int:
     summary: Summary = summarise(profile, planned, records)
+    write_atomically(output / ledger.NAME, summary.ledger.to_json())
     page = output / "report.html"
     write_atomically(page, report.render(summary, output))
     terminal.show(console, summary, page)

@@ -13,7 +13,8 @@ class Paper:
     """A paper whose claims are checked.
 
     Attributes:
-        key: name of its folder; the claims are `paper_repro.<key>.claims.CLAIMS`.
+        key: name of its folder; the claims are `paper_repro.papers.<key>.claims.CLAIMS`.
+        letter: by which docstrings and captions cite it, in brackets.
         title: of the paper.
         short_title: in few words, where space is short.
         authors: as printed.
@@ -21,6 +22,7 @@ class Paper:
     """
 
     key: str
+    letter: str
     title: str
     short_title: str
     authors: str
@@ -35,6 +37,7 @@ class Paper:
 PAPERS: tuple[Paper, ...] = (
     Paper(
         "bonbon_alignment",
+        "G",
         "BoNBoN Alignment for Large Language Models and the Sweetness of Best-of-n Sampling",
         "BoNBoN alignment",
         "Lin Gui, Cristina Gârbacea, Victor Veitch",
@@ -42,6 +45,7 @@ PAPERS: tuple[Paper, ...] = (
     ),
     Paper(
         "soft_best_of_n",
+        "V",
         "Soft Best-of-n Sampling for Model Alignment",
         "soft best-of-n sampling",
         "Claudio Mayrink Verdun, Alex Oesterling, Himabindu Lakkaraju, Flavio P. Calmon",
@@ -49,6 +53,7 @@ PAPERS: tuple[Paper, ...] = (
     ),
     Paper(
         "best_of_n_guarantees",
+        "B",
         "Theoretical guarantees on the best-of-n alignment policy",
         "guarantees on best-of-n",
         "Ahmad Beirami et al.",
@@ -56,6 +61,7 @@ PAPERS: tuple[Paper, ...] = (
     ),
     Paper(
         "information_theoretic_guarantees",
+        "M",
         "Information Theoretic Guarantees For Policy Alignment In Large Language Models",
         "information-theoretic guarantees",
         "Youssef Mroueh",
@@ -63,6 +69,7 @@ PAPERS: tuple[Paper, ...] = (
     ),
     Paper(
         "smoothing_lens",
+        "A",
         "Best-of-N through the Smoothing Lens: KL Divergence and Regret Analysis",
         "smoothing lens",
         "Gholamali Aminian et al.",
@@ -70,6 +77,7 @@ PAPERS: tuple[Paper, ...] = (
     ),
     Paper(
         "uniform_race",
+        "U",
         "Uniform Race; ExpBoN (the same mechanism, argmax w/U)",
         "uniform race",
         "Shin, Pang, Jun; Liu, Wan, Gunduz",
@@ -77,6 +85,7 @@ PAPERS: tuple[Paper, ...] = (
     ),
     Paper(
         "coverage_and_pessimism",
+        "H",
         "Is Best-of-N the Best of Them? Coverage, Scaling, and Optimality in Inference-Time "
         "Alignment",
         "coverage and pessimism",
@@ -85,6 +94,7 @@ PAPERS: tuple[Paper, ...] = (
     ),
     Paper(
         "inference_time_reward_hacking",
+        "K",
         "Inference-Time Reward Hacking in Large Language Models",
         "inference-time reward hacking",
         "Hadi Khalaf et al.",
@@ -92,6 +102,7 @@ PAPERS: tuple[Paper, ...] = (
     ),
     Paper(
         "reward_model_overoptimization",
+        "Gao",
         "Scaling Laws for Reward Model Overoptimization",
         "reward-model overoptimization",
         "Leo Gao, John Schulman, Jacob Hilton",

@@ -7,7 +7,7 @@ from functools import cache
 import jax
 
 from bon_theory.bounds import REGISTRY
-from paper_repro.papers.claim import Claim, Tolerance
+from paper_repro.papers.claim import Claim, Provenance, Tolerance
 from simulations.experiments import bounds_sweep
 
 NUM_PROBLEMS = 4096
@@ -26,13 +26,24 @@ def _violations(name: str) -> int:
 
 
 def never_violated(
-    *names: str, id: str, paper: str, where: str, statement: str, sharper: str = ""
+    *names: str,
+    id: str,
+    paper: str,
+    where: str,
+    provenance: Provenance,
+    statement: str,
+    sharper: str = "",
 ) -> Claim:
     """The claim that none of these bounds of `bon_theory.bounds` fails on random problems.
 
     Example:
         >>> never_violated(
-        ...     "best_of_n_kl", id="example/kl", paper="example", where="Theorem 1", statement="KL."
+        ...     "best_of_n_kl",
+        ...     id="example/kl",
+        ...     paper="example",
+        ...     where="Theorem 1",
+        ...     provenance=Provenance("read"),
+        ...     statement="KL.",
         ... ).labels
         ('best_of_n_kl',)
     """
@@ -41,9 +52,12 @@ def never_violated(
         id=id,
         paper=paper,
         where=where,
+        provenance=provenance,
+        kind="inequality",
         statement=f"{statement} Entries: violations in {NUM_PROBLEMS:,} random problems.",
         compute=lambda: [_violations(name) for name in names],
         expected=zeros,
+        relation="<=",
         tolerance=_COUNT,
         labels=names,
         sharper=sharper,

@@ -7,6 +7,8 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+import shutil
+import subprocess
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -70,6 +72,23 @@ def key(
         "needs": needs,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def commit(root: Path = ROOT) -> str:
+    """The checkout's commit, with a "+" if files of it were changed since; "" if there is none."""
+    git = shutil.which("git")
+    if git is None:
+        return ""
+
+    def said(*arguments: str) -> str:
+        command = [git, "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip()
+
+    try:
+        changed = said("status", "--porcelain", "--untracked-files=no")
+        return said("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
+    except subprocess.CalledProcessError:  # no checkout, or one without a commit
+        return ""
 
 
 @cache

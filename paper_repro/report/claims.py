@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from paper_repro.papers.claim import Claim, Computed
+from collections.abc import Sequence
+
+from paper_repro.papers.catalogue import Paper
+from paper_repro.papers.ledger import Entry
 from paper_repro.report.markup import Markup, element, escape, join, table
-from paper_repro.report.summary import PaperResult
 from paper_repro.report.wording import obtained, stated
 
 
-def section(result: PaperResult) -> Markup:
+def section(paper: Paper, entries: Sequence[Entry]) -> Markup:
     """Who wrote it, and a table of its claims."""
-    paper = result.paper
     link = element("a", escape(f"arXiv {paper.arxiv}"), href=f"https://arxiv.org/abs/{paper.arxiv}")
-    rows = [_row(claim, computed) for claim, computed in result.claims]
+    rows = [_row(entry) for entry in entries]
     return join(
         [
             element("p", escape(f"{paper.authors}. ") + link, class_="muted"),
@@ -26,55 +27,60 @@ def badge(verdict: str) -> Markup:
     return element("span", escape(verdict), class_=f"badge {verdict.replace(' ', '-')}")
 
 
-def _row(claim: Claim, computed: Computed) -> list[Markup]:
+def _row(entry: Entry) -> list[Markup]:
     return [
-        badge(computed.verdict),
-        _statement(claim, computed),
-        escape(stated(claim, 10)),
-        _value(claim, computed),
-        _tolerance(claim),
+        badge(entry.verdict),
+        _statement(entry),
+        escape(stated(entry, 10)),
+        _value(entry),
+        _tolerance(entry),
     ]
 
 
-def _statement(claim: Claim, computed: Computed) -> Markup:
+def _statement(entry: Entry) -> Markup:
     """The statement, what makes it sharper or different, and what vouches for it."""
     notes = [
-        (claim.sharper, "Sharper: "),
-        (claim.known_difference, "Known difference: "),
-        (claim.not_checkable, ""),
-        (computed.error, "Raised "),
+        (entry.sharper, "Sharper: "),
+        (entry.known_difference, "Known difference: "),
+        (entry.outside_scope, "Outside the paper's scope: "),
+        (entry.consequence, "What follows: "),
+        (entry.not_checkable, ""),
+        (entry.error, "Raised "),
     ]
-    origin = "" if claim.source == "paper" else "derived here; "
     parts = [
-        element("div", escape(claim.statement)),
+        element("div", escape(entry.statement)),
         *(
             element("div", element("b", escape(head)) + escape(text))
             for text, head in notes
             if text
         ),
-        element("small", escape(f"{claim.where}; {origin}") + element("code", escape(claim.id))),
+        element(
+            "small",
+            escape(f"{entry.where}; {entry.provenance}; {entry.kind}; ")
+            + element("code", escape(entry.id)),
+        ),
     ]
-    if claim.checked_by:
-        by = join(element("li", escape(name)) for name in claim.checked_by)
+    if entry.checked_by:
+        by = join(element("li", escape(name)) for name in entry.checked_by)
         title = element("summary", escape("Monte Carlo checks"))
         parts.append(element("details", title + element("ul", by)))
     return join(parts)
 
 
-def _value(claim: Claim, computed: Computed) -> Markup:
+def _value(entry: Entry) -> Markup:
     """The value, or the distance from what is stated with all entries to unfold."""
-    words = escape("" if computed.error else obtained(claim, computed, 10))
-    if len(computed.computed) <= 1:
+    words = escape("" if entry.error else obtained(entry, 10))
+    if len(entry.computed) <= 1:
         return words
-    return element("details", element("summary", words) + _entries(claim, computed))
+    return element("details", element("summary", words) + _entries(entry))
 
 
-def _entries(claim: Claim, computed: Computed) -> Markup:
-    size = len(computed.computed)
-    labels = claim.labels or tuple(str(i + 1) for i in range(size))
-    columns = {"Stated": computed.expected, "Computed": computed.computed}
-    if computed.sharp_value:
-        columns["Sharper"] = computed.sharp_value
+def _entries(entry: Entry) -> Markup:
+    size = len(entry.computed)
+    labels = entry.labels or tuple(str(i + 1) for i in range(size))
+    columns = {"Stated": entry.expected, "Computed": entry.computed}
+    if entry.sharp_value:
+        columns["Sharper"] = entry.sharp_value
     rows = [
         [escape(label), *(escape(f"{column[i]:.10g}") for column in columns.values())]
         for i, label in enumerate(labels)
@@ -83,8 +89,8 @@ def _entries(claim: Claim, computed: Computed) -> Markup:
     return table(["", *columns], rows, class_="entries", numbers=len(columns))
 
 
-def _tolerance(claim: Claim) -> Markup:
-    tolerance = claim.tolerance
+def _tolerance(entry: Entry) -> Markup:
+    tolerance = entry.tolerance
     if tolerance is None:
         return escape("")
     parts = [

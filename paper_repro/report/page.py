@@ -17,8 +17,8 @@ _TITLE = "Best-of-n and soft best-of-n: what the papers state, and what is compu
 def render(summary: Summary, output: Path) -> str:
     """The page; `output` is where the figures lie."""
     sections = [
-        (f"paper-{result.paper.key}", result.paper.title, report_claims.section(result))
-        for result in summary.papers
+        (f"paper-{paper.key}", paper.title, report_claims.section(paper, entries))
+        for paper, entries in summary.papers
     ]
     if summary.figures:
         figures = report_evidence.figures(summary.figures, output / "figures")
@@ -62,12 +62,12 @@ def render(summary: Summary, output: Path) -> str:
 
 
 def _header(summary: Summary) -> Markup:
-    counts = summary.verdicts
+    counts = summary.ledger.tally.papers + summary.ledger.tally.ours
     tally = [
         element(
             "li",
             element("b", str(counts[verdict])) + escape(verdict),
-            class_=verdict.replace(" ", "-"),
+            class_=verdict.replace(" ", "-").replace("'", ""),
         )
         for verdict in VERDICTS
     ]
@@ -126,7 +126,9 @@ def _provenance(summary: Summary) -> Markup:
         )
         if part is not None
     ]
-    versions = [[escape(name), escape(version)] for name, version in summary.versions.items()]
+    versions = [
+        [escape(name), escape(version)] for name, version in summary.ledger.versions.items()
+    ]
     facts = (
         f"Profile {summary.profile}. {summary.machine}. Run time of all stages "
         f"{summary.seconds:.0f} s, including those whose results were on disk. " + "; ".join(seeds)

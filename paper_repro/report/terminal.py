@@ -1,50 +1,75 @@
-"""The table in the terminal."""
+"""The summary in the terminal: a line per paper, then only what differs or failed."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from paper_repro.papers.claim import VERDICTS
-from paper_repro.report.summary import PaperResult, Summary
-from paper_repro.report.wording import obtained, stated
+from paper_repro.papers.claim import VERDICTS, Verdict
+from paper_repro.papers.ledger import Entry, tally
+from paper_repro.report.summary import Summary
+from paper_repro.report.wording import each, obtained, stated
 
-_STYLES = {
-    "reproduced": "green",
-    "sharpened": "blue",
-    "differs": "red",
-    "not checkable here": "dim",
-}
+_SHOWN = 4  # entries of a vector written out, before only the worst is told
 
 
 def show(console: Console, summary: Summary, page: Path) -> None:
-    """Print a table per paper, the checks, the verdict, and where the report lies."""
-    for result in summary.papers:
-        console.print(_paper_table(result))
-    for line in (*_check_lines(summary), _verdict_line(summary)):
+    """Print the papers, what differs, the checks, the conclusion, and where the report lies."""
+    if summary.papers:
+        console.print(_papers(summary))
+    unexpected = summary.ledger.unexpected
+    _list(console, "Not as documented", unexpected, style="bold red")
+    differing = [e for e in summary.ledger.entries if e.verdict == "differs" and not e.unexpected]
+    _list(console, "What differs, and what follows", differing, style="bold")
+    for line in (*_checks(summary), _conclusion(summary)):
         console.print(line, soft_wrap=True)
     console.print(Text(f"Report: {page}"), soft_wrap=True)
 
 
-def _paper_table(result: PaperResult) -> Table:
-    title = f"{result.paper.title} (arXiv {result.paper.arxiv})"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for head in ("Claim", "Stated", "Computed", "Verdict"):
-        table.add_column(head, overflow="fold")
-    for claim, computed in result.claims:
-        verdict = Text(computed.verdict, style=_STYLES[computed.verdict])
-        if computed.unexpected:
-            verdict.append(" (unexpected)", style="bold red")
-        name = claim.id.partition("/")[2]
-        table.add_row(name, stated(claim, 6), obtained(claim, computed, 6), verdict)
+def _papers(summary: Summary) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for head in ("Paper", "What it states", "Derived here"):
+        table.add_column(head)
+    for paper, entries in summary.papers:
+        counts = tally(entries)
+        table.add_row(paper.short_title, _counts(counts.papers), _counts(counts.ours))
     return table
 
 
-def _check_lines(summary: Summary) -> list[Text]:
+def _counts(counts: Counter[Verdict]) -> str:
+    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
+
+
+def _list(console: Console, title: str, entries: Sequence[Entry], *, style: str) -> None:
+    """The claims under a title, each with its statement and its numbers."""
+    if not entries:
+        return
+    console.print(Text(title, style=style))
+    for entry in entries:
+        console.print(Text(f"  {entry.where}  ({entry.id}, {entry.verdict})"), soft_wrap=True)
+        console.print(Padding(Text(entry.statement), (0, 0, 0, 4)))
+        console.print(Padding(_numbers(entry), (0, 0, 0, 4)))
+        if entry.consequence:
+            console.print(Padding(Text(f"→ {entry.consequence}"), (0, 0, 1, 4)))
+
+
+def _numbers(entry: Entry) -> Text | Table:
+    if entry.error or not 0 < len(entry.computed) <= _SHOWN:
+        return Text(f"stated: {stated(entry, 6)}; computed: {obtained(entry, 6)}")
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for name, expected, computed in each(entry, 6):
+        table.add_row(name, f"stated {expected}", f"computed {computed}")
+    return table
+
+
+def _checks(summary: Summary) -> list[Text]:
     lines = []
     if (checks := summary.checks) is not None:
         lines.append(
@@ -72,13 +97,12 @@ def _check_lines(summary: Summary) -> list[Text]:
     return lines
 
 
-def _verdict_line(summary: Summary) -> Text:
-    counts = ", ".join(
-        f"{summary.verdicts[verdict]} {verdict}"
-        for verdict in VERDICTS
-        if summary.verdicts[verdict]
+def _conclusion(summary: Summary) -> Text:
+    counts = summary.ledger.tally
+    claims = (
+        f"Of {counts.papers.total()} statements of papers: {_counts(counts.papers) or 'none'}. "
+        f"Of {counts.ours.total()} derived here: {_counts(counts.ours) or 'none'}."
     )
-    claims = f"Claims: {counts or 'none computed'}."
     if summary.passed:
         return Text(f"{claims} Nothing unexpected.", style="bold green")
     return Text(f"{claims} Not as documented: {', '.join(summary.failures)}.", style="bold red")

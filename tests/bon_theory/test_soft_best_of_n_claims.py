@@ -12,19 +12,14 @@ import pytest
 from jax import Array
 
 import bon_theory as bt
-from paper_repro.papers.claim import Claim, Computed, evaluate, judge
+from paper_repro.papers.claim import Claim, Computed, documented, evaluate, judge
 from paper_repro.papers.soft_best_of_n import laws, sequences
 from paper_repro.papers.soft_best_of_n.claims import CLAIMS
 from simulations.experiments.theory_checks import DEFAULT
 from tests.oracles import discrete
 
 BY_ID = {claim.id: claim for claim in CLAIMS}
-SHARPENED = {
-    "soft/kl-rate-sharp",
-    "soft/reward-rate-sharp",
-    "soft/total-variation-rate-sharp",
-    "soft/symbolwise-samples",
-}
+SHARPENED = {"soft/kl-rate-sharp", "soft/reward-rate-sharp"}
 FROM_LEMMA_1 = (
     "soft/lemma-1",
     "soft/two-draws",
@@ -44,9 +39,8 @@ def told(claim: Claim, result: Computed) -> str:
 def test_the_verdict_is_the_documented_one(claim_id: str) -> None:
     claim = BY_ID[claim_id]
     result = evaluate(claim)
-    expected = "not checkable here" if claim.not_checkable else "reproduced"
-    expected = "sharpened" if claim_id in SHARPENED else expected
-    assert result.verdict == expected, told(claim, result)
+    assert result.verdict == documented(claim), told(claim, result)
+    assert (result.verdict == "sharpened") == (claim_id in SHARPENED)
     assert not result.unexpected
 
 
@@ -73,7 +67,7 @@ def wrong_law(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_wrong_law_is_rejected(wrong_law: str) -> None:
     verdicts = {claim_id: evaluate(BY_ID[claim_id]).verdict for claim_id in FROM_LEMMA_1}
-    assert set(verdicts.values()) == {"differs"}, (wrong_law, verdicts)
+    assert set(verdicts.values()) <= {"differs", "failed"}, (wrong_law, verdicts)
 
 
 @pytest.mark.parametrize("claim_id", sorted(SHARPENED))

@@ -1,13 +1,14 @@
 """A whole report's material, made up, for the tests of the page and of the terminal."""
 
 import base64
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from paper_repro.papers.catalogue import PAPERS, claims
-from paper_repro.papers.claim import Computed
+from paper_repro.papers.claim import Computed, documented
 from paper_repro.pipeline import provenance
 from paper_repro.pipeline.payloads import (
     BoundRow,
@@ -19,8 +20,9 @@ from paper_repro.pipeline.payloads import (
     SequenceResults,
 )
 from paper_repro.pipeline.records import Record
-from paper_repro.report.summary import PaperResult, Summary
+from paper_repro.report.summary import Summary
 from simulations.statistics.checks import Check
+from tests.examples import ledger
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -83,23 +85,20 @@ FIGURE = FigureResult("gap", "The gap.", "gap.png")
 def summary(tmp_path: Path) -> Summary:
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "gap.png").write_bytes(PNG)
-    results = []
-    for paper in PAPERS:
-        pairs = [
-            (claim, Computed(claim.id, "reproduced", value, value))
-            for claim in claims(paper)
-            for value in [tuple(np.ravel(claim.expected).tolist())]
-        ]
-        results.append(PaperResult(paper, tuple(pairs)))
+    pairs = [
+        (claim, Computed(claim.id, documented(claim), value, value))
+        for paper in PAPERS
+        for claim in claims(paper)
+        for value in [tuple(np.ravel(claim.expected).tolist())]
+    ]
     record = Record("checks", "k", CHECKS, seconds=1.0, finished="2026-01-01T00:00:00+00:00")
     return Summary(
         profile="quick",
-        papers=tuple(results),
+        ledger=dataclasses.replace(ledger(*pairs), versions=provenance.versions()),
         checks=CHECKS,
         language_model=MODEL,
         bounds=BOUNDS,
         figures=(FIGURE,),
         stages=(("Monte Carlo checks", record), ("Language model", None)),
-        versions=provenance.versions(),
         machine="Linux",
     )

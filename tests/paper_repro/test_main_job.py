@@ -11,15 +11,14 @@ import pytest
 from rich.console import Console
 
 from paper_repro import __main__ as program
-from paper_repro.papers.catalogue import PAPERS
 from paper_repro.papers.claim import Computed
 from paper_repro.pipeline import provenance, records, runner
 from paper_repro.pipeline.display import Display
 from paper_repro.pipeline.payloads import FigureResult
 from paper_repro.pipeline.records import Record
 from paper_repro.pipeline.stages import Product, Progress, Stage, stages
-from paper_repro.report.summary import PaperResult, summarise
-from tests.examples import example
+from paper_repro.report.summary import summarise
+from tests.examples import example, ledger
 
 
 class Bench:
@@ -233,8 +232,7 @@ def test_something_unexpected_fails_the_run(
     planned: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     bad = Computed("example/claim", "differs", (3.0,), (2.0,), unexpected=True)
-    result = PaperResult(PAPERS[0], ((example(), bad),))
-    broken = dataclasses.replace(summarise("quick", (), {}), papers=(result,))
+    broken = dataclasses.replace(summarise("quick", (), {}), ledger=ledger((example(), bad)))
     monkeypatch.setattr(program, "summarise", lambda *_: broken)
     assert program.main(["--output", str(tmp_path)]) == 1
 

@@ -12,12 +12,12 @@ from jax import Array
 
 import bon_theory as bt
 from bon_theory import bounds
-from paper_repro.papers.claim import Claim, Tolerance, printed
+from paper_repro.papers.claim import ABSTRACT, DERIVED, Claim, Tolerance, printed
 from paper_repro.papers.inequalities import never_violated
 
 _PAPER = "best_of_n_guarantees"
-_claim = partial(Claim, paper=_PAPER)
-_holds = partial(never_violated, paper=_PAPER)
+_claim = partial(Claim, paper=_PAPER, provenance=ABSTRACT)
+_holds = partial(never_violated, paper=_PAPER, provenance=ABSTRACT)
 
 _CHECKED_BY = ("best_of_n on tied rewards", "best_of_n on distinct rewards")
 _COARSE = (((0.5, 0.3, 0.2), 3), ((0.7, 0.3), 8), ((0.01,) * 100, 10))
@@ -76,6 +76,7 @@ CLAIMS: tuple[Claim, ...] = (
         statement="With atoms log n − (n−1)/n, often quoted as the divergence, exceeds it.",
         compute=lambda: [_kl(jnp.array(p), jnp.asarray(float(n))) for p, n in _COARSE],
         expected=tuple(_tie_free_kl(n) for _, n in _COARSE),
+        kind="inequality",
         relation="<=",
         tolerance=Tolerance("sums of at most 100 terms in float64", absolute=1e-14, relative=1e-13),
         labels=tuple(f"{len(p)} levels, n={n}" for p, n in _COARSE),
@@ -103,7 +104,7 @@ CLAIMS: tuple[Claim, ...] = (
             "L levels instead of a continuum cost n(n−1)²/(24(n−2)L²) ≈ 6e-10", absolute=2e-9
         ),
         labels=tuple(f"ε={atom:g}" for atom in _ATOMS),
-        source="derived",
+        provenance=DERIVED,
         checked_by=_CHECKED_BY,
     ),
     _claim(
@@ -114,7 +115,7 @@ CLAIMS: tuple[Claim, ...] = (
         expected=(1.4021632888, 1.4025525051),
         tolerance=printed(11),
         labels=("exact", "D̂"),
-        source="derived",
+        provenance=DERIVED,
         checked_by=_CHECKED_BY,
     ),
     _holds(

@@ -11,11 +11,13 @@ from paper_repro.papers.bonbon_alignment import (
     equal_kl,
     rank_policies,
 )
-from paper_repro.papers.claim import Claim
+from paper_repro.papers.claim import READ, Claim
 
 _claim = partial(
     Claim,
     paper="bonbon_alignment",
+    provenance=READ,
+    kind="empirical",
     not_checkable=(
         "Needs the paper's models (Pythia 2.8b and a trained reward model) and data "
         "(Anthropic-HH, TL;DR), which cannot be had offline."

@@ -16,9 +16,9 @@ from jax import Array
 
 import bon_theory as bt
 from paper_repro.papers.bonbon_alignment.rank_policies import BEST_OF_N_CHECK, QUADRATURE, uniform
-from paper_repro.papers.claim import Claim, Tolerance, printed
+from paper_repro.papers.claim import DERIVED, READ, Claim, Tolerance, printed
 
-_claim = partial(Claim, paper="bonbon_alignment")
+_claim = partial(Claim, paper="bonbon_alignment", provenance=READ)
 
 MEAN_CHECK = "margin of best-and-worst pairs, n=8: mean"
 VARIANCE_CHECK = "margin of best-and-worst pairs, n=8: variance"
@@ -125,7 +125,7 @@ CLAIMS: tuple[Claim, ...] = (
         expected=tuple((n - 1) * harmonic(n - 1) for n in NUMBERS),
         tolerance=QUADRATURE,
         labels=_LABELS,
-        source="derived",
+        provenance=DERIVED,
         checked_by=_CHECKED_BY,
     ),
     _claim(
@@ -139,7 +139,7 @@ CLAIMS: tuple[Claim, ...] = (
         expected=tuple((n - 1) ** 2 * harmonic(n - 1, 2) for n in NUMBERS),
         tolerance=QUADRATURE,
         labels=_LABELS,
-        source="derived",
+        provenance=DERIVED,
         checked_by=(VARIANCE_CHECK, "worst_of_n on uniform reward"),
     ),
     _claim(
@@ -171,7 +171,7 @@ CLAIMS: tuple[Claim, ...] = (
         compute=lambda: _discrete_margin(jnp.asarray(8.0), levels=10),
         expected=14.2083,
         tolerance=printed(6),
-        source="derived",
+        provenance=DERIVED,
         checked_by=("best_of_n on distinct rewards", "worst_of_n on distinct rewards"),
     ),
     _claim(
@@ -183,10 +183,11 @@ CLAIMS: tuple[Claim, ...] = (
         ),
         compute=lambda: [float(_discrete_margin(jnp.asarray(8.0), levels=k)) for k in _LEVELS],
         expected=(7 * harmonic(7),) * len(_LEVELS),
+        kind="inequality",
         relation="<=",
         tolerance=Tolerance("an inequality: no slack"),
         labels=tuple(f"{levels} levels" for levels in _LEVELS),
-        source="derived",
+        provenance=DERIVED,
         checked_by=("best_of_n on distinct rewards", "worst_of_n on distinct rewards"),
     ),
     _claim(

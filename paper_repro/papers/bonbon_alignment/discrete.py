@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 
 import bon_theory as bt
 from paper_repro.papers.bonbon_alignment.rank_policies import best_of_n_curve
-from paper_repro.papers.claim import Claim, Tolerance
+from paper_repro.papers.claim import DERIVED, READ, Claim, Tolerance
 from paper_repro.papers.search import root
 
-_claim = partial(Claim, paper="bonbon_alignment", where="appendix: discrete responses")
+_claim = partial(
+    Claim, paper="bonbon_alignment", provenance=READ, where="appendix: discrete responses"
+)
 
 TIED_CHECK = "best_of_n on tied rewards"
 DISTINCT_CHECK = "best_of_n on distinct rewards"
@@ -163,7 +165,7 @@ CLAIMS: tuple[Claim, ...] = (
         expected=(0.360555, 0.934681, 1.4021632888),
         tolerance=Tolerance("stated to 6 decimals", absolute=5e-7),
         labels=("5 : 3 : 2, n=3", "7 : 3, n=8", "100 equal levels, n=10"),
-        source="derived",
+        provenance=DERIVED,
         checked_by=_CHECKED_BY,
     ),
     _claim(
@@ -174,6 +176,7 @@ CLAIMS: tuple[Claim, ...] = (
         ),
         compute=_kl_shortfalls,
         expected=(0.0,) * len(_CASES),
+        kind="inequality",
         relation=">=",
         tolerance=INEQUALITY,
         labels=_LABELS,
@@ -188,7 +191,7 @@ CLAIMS: tuple[Claim, ...] = (
         expected=tuple(_divergence_within_atoms(LAWS[name], n) for name, n in _CASES),
         tolerance=Tolerance("differences of numbers up to 4 in float64", absolute=2e-14),
         labels=_LABELS,
-        source="derived",
+        provenance=DERIVED,
         checked_by=_CHECKED_BY,
     ),
     _claim(
@@ -205,6 +208,7 @@ CLAIMS: tuple[Claim, ...] = (
             )
         ],
         expected=(0.0,) * len(_CASES),
+        kind="inequality",
         relation=">=",
         tolerance=INEQUALITY,
         labels=_LABELS,
@@ -219,6 +223,7 @@ CLAIMS: tuple[Claim, ...] = (
             for (name, n), bound in zip(_CASES, _collision_bounds(0.5), strict=True)
         ],
         expected=(0.0,) * len(_CASES),
+        kind="inequality",
         relation=">=",
         tolerance=INEQUALITY,
         labels=_LABELS,
@@ -233,6 +238,7 @@ CLAIMS: tuple[Claim, ...] = (
         ),
         compute=_hundred_levels,
         expected=(1.8, 0.045),
+        kind="inequality",
         relation="<=",
         tolerance=Tolerance("leading terms in 1/L: the next are of order (n/L)²", relative=5e-4),
         labels=("KL", "win rate"),
@@ -252,6 +258,7 @@ CLAIMS: tuple[Claim, ...] = (
         ),
         compute=_half_ties_shortfalls,
         expected=(0.0,) * len(_CASES),
+        kind="inequality",
         relation=">=",
         tolerance=INEQUALITY,
         labels=_LABELS,
@@ -262,10 +269,11 @@ CLAIMS: tuple[Claim, ...] = (
         statement="It falls short by n·p_max²/12 at most.",
         compute=_half_ties_shortfalls,
         expected=tuple(n * max(LAWS[name]) ** 2 / 12 for name, n in _CASES),
+        kind="inequality",
         relation="<=",
         tolerance=INEQUALITY,
         labels=_LABELS,
-        source="derived",
+        provenance=DERIVED,
         checked_by=_CHECKED_BY,
     ),
     _claim(
@@ -279,6 +287,7 @@ CLAIMS: tuple[Claim, ...] = (
             for (win, loss, _), n in ((_win_rates(name, n), n) for name, n in _CASES)
         ],
         expected=(0.0,) * len(_CASES),
+        kind="inequality",
         relation=">=",
         tolerance=INEQUALITY,
         labels=_LABELS,
@@ -292,10 +301,11 @@ CLAIMS: tuple[Claim, ...] = (
             for (win, loss, _), n in ((_win_rates(name, n), n) for name, n in _CASES)
         ],
         expected=tuple(max(LAWS[name]) for name, _ in _CASES),
+        kind="inequality",
         relation="<=",
         tolerance=INEQUALITY,
         labels=_LABELS,
-        source="derived",
+        provenance=DERIVED,
         checked_by=_CHECKED_BY,
     ),
     _claim(
@@ -311,7 +321,7 @@ CLAIMS: tuple[Claim, ...] = (
             "stated to 10 decimals; 200,000 levels stand for the continuum to 1.1e-10",
             absolute=2e-10,
         ),
-        source="derived",
+        provenance=DERIVED,
         checked_by=_CHECKED_BY,
     ),
     _claim(
@@ -323,9 +333,10 @@ CLAIMS: tuple[Claim, ...] = (
         ),
         compute=_coarse_gap,
         expected=0.01,
+        kind="inequality",
         relation=">=",
         tolerance=Tolerance("an inequality: no slack"),
-        source="derived",
+        provenance=DERIVED,
         checked_by=(*_CHECKED_BY, "exponential_tilt on distinct rewards"),
     ),
 )

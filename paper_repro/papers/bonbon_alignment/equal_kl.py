@@ -16,10 +16,10 @@ from paper_repro.papers.bonbon_alignment.rank_policies import (
     optimal_curve,
     rivals,
 )
-from paper_repro.papers.claim import Claim, Tolerance, printed
+from paper_repro.papers.claim import DERIVED, READ, Claim, Tolerance, printed
 from paper_repro.papers.search import maximum, root
 
-_claim = partial(Claim, paper="bonbon_alignment")
+_claim = partial(Claim, paper="bonbon_alignment", provenance=READ)
 _BOTH = (BEST_OF_N_CHECK, OPTIMAL_CHECK)
 
 TABLE = {  # n: strength of the optimum at the KL of best-of-n, its win rate, its advantage
@@ -83,6 +83,7 @@ CLAIMS: tuple[Claim, ...] = (
         ),
         compute=_win_rates_at_equal_kl,
         expected=(0.0,) * len(RIVALS),
+        kind="inequality",
         relation=">=",
         tolerance=Tolerance("an inequality: no slack but the root finder's", absolute=1e-12),
         labels=RIVALS,
@@ -96,7 +97,7 @@ CLAIMS: tuple[Claim, ...] = (
         expected=tuple(strength for strength, _, _ in TABLE.values()),
         tolerance=printed(10),
         labels=_LABELS,
-        source="derived",
+        provenance=DERIVED,
         checked_by=_BOTH,
     ),
     _claim(
@@ -107,7 +108,7 @@ CLAIMS: tuple[Claim, ...] = (
         expected=tuple(win_rate for _, win_rate, _ in TABLE.values()),
         tolerance=printed(10),
         labels=_LABELS,
-        source="derived",
+        provenance=DERIVED,
         checked_by=_BOTH,
     ),
     _claim(
@@ -118,7 +119,7 @@ CLAIMS: tuple[Claim, ...] = (
         expected=tuple(gap for _, _, gap in TABLE.values()),
         tolerance=printed(6),
         labels=_LABELS,
-        source="derived",
+        provenance=DERIVED,
         checked_by=_BOTH,
     ),
     _claim(
@@ -130,6 +131,7 @@ CLAIMS: tuple[Claim, ...] = (
         ),
         compute=lambda: _largest_gap()[0],
         expected=0.01,
+        kind="inequality",
         relation="<=",
         tolerance=Tolerance("the sharp value is stated to 4 significant digits", absolute=5e-7),
         sharper="The largest gap is 0.009473, at n = 1.778.",
@@ -143,7 +145,7 @@ CLAIMS: tuple[Claim, ...] = (
         compute=lambda: _largest_gap()[1],
         expected=1.778,
         tolerance=printed(4),
-        source="derived",
+        provenance=DERIVED,
         checked_by=_BOTH,
     ),
     _claim(
@@ -152,6 +154,7 @@ CLAIMS: tuple[Claim, ...] = (
         statement="The gap decreases in n. Entries: gap at n+1 minus gap at n, n = 2 … 31.",
         compute=_decrease_in_n,
         expected=(0.0,) * 30,
+        kind="inequality",
         relation="<=",
         tolerance=Tolerance("an inequality: no slack"),
         labels=tuple(f"n={n}" for n in range(2, 32)),
@@ -165,7 +168,7 @@ CLAIMS: tuple[Claim, ...] = (
         expected=(1.0,),
         tolerance=Tolerance("the next term is about −1.7/n", absolute=2e-3),
         labels=("n=1000",),
-        source="derived",
+        provenance=DERIVED,
         checked_by=_BOTH,
     ),
 )

@@ -12,9 +12,9 @@ import numpy as np
 from jax import Array
 
 import bon_theory as bt
-from paper_repro.papers.claim import Claim, Tolerance
+from paper_repro.papers.claim import DERIVED, READ, Claim, Tolerance
 
-_claim = partial(Claim, paper="bonbon_alignment")
+_claim = partial(Claim, paper="bonbon_alignment", provenance=READ)
 
 BEST_OF_N_CHECK = "best_of_n on uniform reward"
 OPTIMAL_CHECK = "win_rate_optimal on uniform reward"
@@ -280,7 +280,7 @@ CLAIMS: tuple[Claim, ...] = (
             relative=1e-11,
         ),
         labels=tuple(f"c={c:g}" for c in STRENGTHS),
-        source="derived",
+        provenance=DERIVED,
         checked_by=(OPTIMAL_CHECK,),
     ),
     _claim(
@@ -320,7 +320,7 @@ CLAIMS: tuple[Claim, ...] = (
         expected=tuple((1 + math.erf(1 / (2 * b))) / 2 for b in (2.0, 1.0, 0.5)),
         tolerance=QUADRATURE,
         labels=("β=2", "β=1", "β=½"),
-        source="derived",
+        provenance=DERIVED,
     ),
     _claim(
         id="bonbon/zero-truncated-poisson",
@@ -332,7 +332,7 @@ CLAIMS: tuple[Claim, ...] = (
         compute=_zero_truncated_poisson,
         expected=0.0,
         tolerance=QUADRATURE,
-        source="derived",
+        provenance=DERIVED,
         checked_by=("win_rate_optimal on tied rewards", "best_of_n on tied rewards"),
     ),
 )

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 from jax import Array
 
 import bon_theory as bt
-from paper_repro.papers.claim import Claim, Tolerance
+from paper_repro.papers.claim import ABSTRACT, DERIVED, Claim, Tolerance
 
 _claim = partial(
     Claim,
     paper="coverage_and_pessimism",
+    provenance=ABSTRACT,
     where="InferenceTimePessimism",
     checked_by=("chi_squared_tilt(0.125) on uniform reward",),
 )
@@ -70,7 +71,7 @@ CLAIMS: tuple[Claim, ...] = (
         expected=tuple(_mean(b) for b in _STRENGTHS),
         tolerance=Tolerance("quadrature in float64 with a break at the kink", absolute=1e-12),
         labels=tuple(f"β={b:g}" for b in _STRENGTHS),
-        source="derived",
+        provenance=DERIVED,
     ),
     _claim(
         id="pessimism/kl",
@@ -79,7 +80,7 @@ CLAIMS: tuple[Claim, ...] = (
         expected=tuple(0.5 * math.log(2 / b) - 0.5 for b in _SHARP),
         tolerance=Tolerance("quadrature in float64 with a break at the kink", absolute=1e-11),
         labels=tuple(f"β={b:g}" for b in _SHARP),
-        source="derived",
+        provenance=DERIVED,
     ),
     _claim(
         id="pessimism/normalisation",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from paper_repro.papers.claim import Claim
+from paper_repro.papers.claim import ABSTRACT, Claim
 from paper_repro.papers.inference_time_reward_hacking import order, poisson, temperature, toy
 
 CLAIMS: tuple[Claim, ...] = (
@@ -14,6 +14,8 @@ CLAIMS: tuple[Claim, ...] = (
         id="hacking/language-models",
         paper="inference_time_reward_hacking",
         where="experiments",
+        provenance=ABSTRACT,
+        kind="empirical",
         statement="Curves of proxy and true reward of language models under best-of-n and hedging.",
         not_checkable=(
             "Models and reward models cannot be had offline; the same curves are computed exactly "

@@ -11,10 +11,13 @@ import numpy as np
 from jax import Array
 
 import bon_theory as bt
-from paper_repro.papers.claim import Claim, Tolerance
+from paper_repro.papers.claim import ABSTRACT, DERIVED, Claim, Tolerance
 
 _claim = partial(
-    Claim, paper="inference_time_reward_hacking", where="inevitability of reward hacking"
+    Claim,
+    paper="inference_time_reward_hacking",
+    provenance=ABSTRACT,
+    where="inevitability of reward hacking",
 )
 #: Two rare outcomes above a common one; the best proxy is the worst true reward.
 _PROBS, _REWARDS, _TRUE = (0.8, 0.1, 0.1), (0.0, 0.6, 1.0), (0.0, 1.0, -0.8)
@@ -72,6 +75,7 @@ CLAIMS: tuple[Claim, ...] = (
         ),
         compute=lambda: _turns()[:3],
         expected=(1.0, 1.0, 1.0),
+        kind="inequality",
         relation="<=",
         tolerance=Tolerance("a count"),
         labels=("best-of-n in n", "best-of-Poisson in μ", "tilt in 1/λ"),
@@ -82,12 +86,16 @@ CLAIMS: tuple[Claim, ...] = (
         statement="The same of soft best-of-2 in 1/λ.",
         compute=lambda: _turns()[3],
         expected=1.0,
+        kind="inequality",
         relation="<=",
         tolerance=Tolerance("a count"),
-        known_difference=(
-            "Soft best-of-n is stochastically ordered in its temperature, but not by likelihood "
-            "ratio, so the theorem does not cover tuning λ at fixed n: here the true reward falls, "
-            "rises and falls again. A search for a temperature must look for the highest peak."
+        outside_scope=(
+            "The theorem is on families ordered by likelihood ratio. Soft best-of-n at fixed n is "
+            "ordered in its temperature stochastically, but not by likelihood ratio."
+        ),
+        consequence=(
+            "Here the true reward falls, rises and falls again as λ falls: a search for a "
+            "temperature must look for the highest peak, not for a zero of the derivative."
         ),
         checked_by=("soft_best_of_n(8, 0.2) on distinct rewards",),
     ),
@@ -101,7 +109,7 @@ CLAIMS: tuple[Claim, ...] = (
         expected=(0.02, _by_logistic(_VALLEY), _by_logistic(_HUMP), 0.018),
         tolerance=Tolerance("two exact forms in float64", absolute=1e-14),
         labels=("λ=∞", "λ=.5267", "λ=.1049", "λ=0"),
-        source="derived",
+        provenance=DERIVED,
         checked_by=("soft_best_of_n(8, 0.2) on distinct rewards",),
     ),
 )

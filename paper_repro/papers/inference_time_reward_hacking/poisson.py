@@ -12,10 +12,12 @@ import scipy.special
 from jax import Array
 
 import bon_theory as bt
-from paper_repro.papers.claim import Claim, Tolerance
+from paper_repro.papers.claim import ABSTRACT, DERIVED, Claim, Tolerance
 from paper_repro.papers.search import maximum
 
-_claim = partial(Claim, paper="inference_time_reward_hacking", where="Best-of-Poisson")
+_claim = partial(
+    Claim, paper="inference_time_reward_hacking", provenance=ABSTRACT, where="Best-of-Poisson"
+)
 _CHECK = "best_of_poisson on uniform reward"
 _MEANS = (1.0, 2.0, 5.0)
 _LABELS = tuple(f"μ={mu:g}" for mu in _MEANS)
@@ -84,7 +86,7 @@ CLAIMS: tuple[Claim, ...] = (
         expected=tuple(_stated_mean(mu) for mu in _MEANS),
         tolerance=_QUADRATURE,
         labels=_LABELS,
-        source="derived",
+        provenance=DERIVED,
         checked_by=(_CHECK,),
     ),
     _claim(
@@ -94,7 +96,7 @@ CLAIMS: tuple[Claim, ...] = (
         expected=tuple(_stated_kl(mu) for mu in _MEANS),
         tolerance=_QUADRATURE,
         labels=_LABELS,
-        source="derived",
+        provenance=DERIVED,
         checked_by=(_CHECK,),
     ),
     _claim(
@@ -105,6 +107,7 @@ CLAIMS: tuple[Claim, ...] = (
         ),
         compute=lambda: _largest_excess()[0],
         expected=8e-4,
+        kind="inequality",
         relation="<=",
         tolerance=Tolerance("the sharp value is stated to 4 significant digits", absolute=5e-8),
         sharper="The largest excess is 6.751e-4, at μ = 3.358.",
@@ -117,7 +120,7 @@ CLAIMS: tuple[Claim, ...] = (
         compute=lambda: np.round(_largest_excess()[1], 3),
         expected=3.358,
         tolerance=Tolerance("stated to 4 digits; a maximum is flat", absolute=5e-4),
-        source="derived",
+        provenance=DERIVED,
         checked_by=(_CHECK,),
     ),
 )

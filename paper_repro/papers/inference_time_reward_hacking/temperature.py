@@ -12,9 +12,14 @@ from jax import Array
 from numpy.typing import NDArray
 
 import bon_theory as bt
-from paper_repro.papers.claim import Claim, Tolerance
+from paper_repro.papers.claim import ABSTRACT, DERIVED, Claim, Tolerance
 
-_claim = partial(Claim, paper="inference_time_reward_hacking", where="HedgeTune for soft best-of-n")
+_claim = partial(
+    Claim,
+    paper="inference_time_reward_hacking",
+    provenance=ABSTRACT,
+    where="HedgeTune for soft best-of-n",
+)
 _CHECK = "soft_best_of_n(8, 0.2) on distinct rewards"
 _PROBS = np.array([0.4, 0.3, 0.2, 0.1])
 _PROXY = np.array([0.0, 0.4, 1.0, 1.7])
@@ -77,12 +82,12 @@ CLAIMS: tuple[Claim, ...] = (
         expected=tuple(_softmax_covariance(n, t) for n, t in _CASES),
         tolerance=Tolerance("an integral against a finite sum, in float64", relative=1e-11),
         labels=_LABELS,
-        source="derived",
+        provenance=DERIVED,
         checked_by=(_CHECK,),
     ),
     _claim(
         id="hacking/marginal-covariance",
-        where="surrogate in circulation; not known to be the paper's",
+        where="HedgeTune carried over to soft best-of-n",
         statement=(
             "The derivative in 1/λ is the covariance of true reward and proxy under the selected "
             "law P_{n,λ} itself, as for a tilt."
@@ -91,11 +96,14 @@ CLAIMS: tuple[Claim, ...] = (
         expected=tuple(_marginal_covariance(n, t) for n, t in _CASES),
         tolerance=Tolerance("an integral against a finite sum, in float64", relative=1e-11),
         labels=_LABELS,
-        known_difference=(
-            "Not the derivative at any finite n: P_{n,λ} is no tilt. Its zero is another "
-            "temperature (at n = 4 about 1 instead of .17), which here loses .08 of true reward."
+        outside_scope=(
+            "A surrogate in circulation; not known to be the paper's. It is right for the tilt, "
+            "which P_{n,λ} is at no finite n."
         ),
-        source="derived",
+        consequence=(
+            "Its zero is another temperature (at n = 4 about 1 instead of .17), which here loses "
+            ".08 of true reward. The mean softmax covariance over batches is the derivative."
+        ),
         checked_by=(_CHECK,),
     ),
     _claim(
@@ -104,7 +112,7 @@ CLAIMS: tuple[Claim, ...] = (
         compute=lambda: _softmax_covariance(4, _best_temperature()),
         expected=0.0,
         tolerance=Tolerance("the optimum to rounding", absolute=1e-13),
-        source="derived",
+        provenance=DERIVED,
         checked_by=(_CHECK,),
     ),
     _claim(
@@ -120,7 +128,7 @@ CLAIMS: tuple[Claim, ...] = (
         expected=(1.0, 1.0),
         tolerance=Tolerance("the gap is of the order of χ²/n", absolute=1e-3),
         labels=("λ=0.2", "λ=1"),
-        source="derived",
+        provenance=DERIVED,
         checked_by=(_CHECK,),
     ),
 )

@@ -11,9 +11,14 @@ import jax.numpy as jnp
 from jax import Array
 
 import bon_theory as bt
-from paper_repro.papers.claim import Claim, Tolerance
+from paper_repro.papers.claim import ABSTRACT, DERIVED, Claim, Tolerance
 
-_claim = partial(Claim, paper="inference_time_reward_hacking", where="toy example, HedgeTune")
+_claim = partial(
+    Claim,
+    paper="inference_time_reward_hacking",
+    provenance=ABSTRACT,
+    where="toy example, HedgeTune",
+)
 _CHECKS = ("best_of_n on uniform reward", "best_of_poisson on uniform reward")
 _C = (12 / 13) ** 12 / 13
 _NODES = 2561  # resolves the soft optimum's temperature
@@ -77,7 +82,7 @@ CLAIMS: tuple[Claim, ...] = (
         expected=(math.sqrt(156), 12.39984, 13.52940, 0.03828),
         tolerance=Tolerance("stated to 5 decimals", absolute=5e-6),
         labels=("best-of-n, n", "best-of-Poisson, μ", "tilt, 1/λ", "soft best-of-16, λ"),
-        source="derived",
+        provenance=DERIVED,
         checked_by=_CHECKS,
     ),
     _claim(
@@ -90,7 +95,7 @@ CLAIMS: tuple[Claim, ...] = (
         expected=(0.66693115, 0.66579781, 0.70004147),
         tolerance=Tolerance("stated to 8 decimals", absolute=5e-9),
         labels=("best-of-Poisson", "tilt", "soft best-of-16"),
-        source="derived",
+        provenance=DERIVED,
         checked_by=_CHECKS,
     ),
     _claim(
@@ -100,7 +105,7 @@ CLAIMS: tuple[Claim, ...] = (
         expected=(12 / (24 * 25 * _C), 13 / (25 * 26 * _C)),
         tolerance=Tolerance("quadrature in float64", relative=1e-12),
         labels=("n=12", "n=13"),
-        source="derived",
+        provenance=DERIVED,
         checked_by=_CHECKS[:1],
     ),
     _claim(

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 import bon_theory as bt
-from paper_repro.papers.claim import Claim, Tolerance
+from paper_repro.papers.claim import ABSTRACT, Claim, Tolerance
 from paper_repro.papers.inequalities import never_violated
 
 _PAPER = "information_theoretic_guarantees"
@@ -57,11 +57,12 @@ def _renyi(n: float, order: float) -> float:
 _claim = partial(
     Claim,
     paper=_PAPER,
+    provenance=ABSTRACT,
     where="divergences of best-of-n",
     tolerance=Tolerance("quadrature in float64", absolute=1e-13, relative=1e-12),
     checked_by=("best_of_n on uniform reward",),
 )
-_holds = partial(never_violated, paper=_PAPER)
+_holds = partial(never_violated, paper=_PAPER, provenance=ABSTRACT)
 
 CLAIMS: tuple[Claim, ...] = (
     _claim(

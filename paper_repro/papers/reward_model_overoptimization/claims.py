@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import bon_theory as bt
-from paper_repro.papers.claim import Claim, Tolerance
+from paper_repro.papers.claim import ABSTRACT, DERIVED, Claim, Tolerance
 
-_claim = partial(Claim, paper="reward_model_overoptimization")
+_claim = partial(Claim, paper="reward_model_overoptimization", provenance=ABSTRACT)
 _CHECKS = ("best_of_n on Gaussian reward",)
 
 NOISES: dict[str, bt.Noise] = {
@@ -144,10 +144,15 @@ CLAIMS: tuple[Claim, ...] = (
         expected=(0.0, 0.0),
         tolerance=Tolerance("an empirical form; what the eye sees in a figure", absolute=0.05),
         labels=("n ≤ 1000", "n ≤ 60,000"),
-        known_difference=(
-            "The curve turns at n = 12 and then decays to the reference's reward without ever "
-            "falling below it, which no parabola does: it misses by 15 % of the peak up to "
-            "n = 1000, by 34 % up to 60,000."
+        outside_scope=(
+            "The form was fitted to data of trained reward models, which no law with polynomial "
+            "tails is among."
+        ),
+        consequence=(
+            "The form must not be carried beyond such data: with these tails the curve turns at "
+            "n = 12 and decays to the reference's reward without falling below it, which no "
+            "parabola does. The fit misses by 15 % of the peak up to n = 1000, by 34 % up to "
+            "60,000."
         ),
         checked_by=_CHECKS,
     ),
@@ -162,7 +167,7 @@ CLAIMS: tuple[Claim, ...] = (
         expected=(1.0, 2.0, 0.0),
         tolerance=Tolerance("10¹² is not infinity; slowest for scale ½", absolute=1e-3),
         labels=tuple(NOISES)[1:],
-        source="derived",
+        provenance=DERIVED,
         checked_by=_CHECKS,
     ),
     _claim(
@@ -173,7 +178,7 @@ CLAIMS: tuple[Claim, ...] = (
         expected=(11.73, 0.698),
         tolerance=Tolerance("stated to 4 and 3 digits", absolute=5e-3),
         labels=("n", "true reward"),
-        source="derived",
+        provenance=DERIVED,
         checked_by=_CHECKS,
     ),
     _claim(

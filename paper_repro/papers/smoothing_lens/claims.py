@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 import bon_theory as bt
-from paper_repro.papers.claim import Claim, Tolerance
+from paper_repro.papers.claim import ABSTRACT, DERIVED, Claim, Tolerance
 from paper_repro.papers.inequalities import never_violated
 
 _PAPER = "smoothing_lens"
@@ -30,6 +30,7 @@ CLAIMS: tuple[Claim, ...] = (
         "soft_best_of_n_kl_tie_free",
         id="smoothing/kl-from-range",
         paper=_PAPER,
+        provenance=ABSTRACT,
         where="Lemma 4.1",
         statement="KL(P_{n,λ}‖π) ≤ log(n/(1 + (n−1)e^{−R/λ})) for rewards of range R.",
         sharper=(
@@ -49,7 +50,7 @@ CLAIMS: tuple[Claim, ...] = (
         expected=(math.log(8 / (1 + 7 * math.exp(-4))),) * len(_RARE),
         tolerance=Tolerance("the better outcome comes twice with probability 7ε", absolute=7e-3),
         labels=tuple(f"ε={top:g}" for top in _RARE),
-        source="derived",
+        provenance=DERIVED,
         checked_by=_CHECKED_BY,
     ),
 )

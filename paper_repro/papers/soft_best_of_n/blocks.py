@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 import bon_theory as bt
 from bon_theory import sequence
-from paper_repro.papers.claim import Claim, Tolerance
+from paper_repro.papers.claim import DERIVED, Claim, Tolerance
 from paper_repro.papers.search import root
 from paper_repro.papers.soft_best_of_n.laws import (
     INEQUALITY,
@@ -180,10 +180,11 @@ CLAIMS: tuple[Claim, ...] = (
         ),
         compute=lambda: [samples(b) for b in _BLOCK_LENGTHS],
         expected=tuple(math.exp(b * _DIVERGENCE - _BUDGET * b / _LENGTH) for b in _BLOCK_LENGTHS),
+        kind="inequality",
         relation=">=",
         tolerance=INEQUALITY,
         labels=tuple(f"b={b}" for b in _BLOCK_LENGTHS),
-        source="derived",
+        provenance=DERIVED,
         checked_by=_BLOCK_CHECKS,
     ),
     claim(
@@ -199,10 +200,11 @@ CLAIMS: tuple[Claim, ...] = (
             / math.expm1(_BUDGET * b / _LENGTH)
             for b in _BLOCK_LENGTHS
         ),
+        kind="inequality",
         relation="<=",
         tolerance=INEQUALITY,
         labels=tuple(f"b={b}" for b in _BLOCK_LENGTHS),
-        source="derived",
+        provenance=DERIVED,
         checked_by=_BLOCK_CHECKS,
     ),
     claim(
@@ -218,6 +220,7 @@ CLAIMS: tuple[Claim, ...] = (
             for short, long in itertools.pairwise(_BLOCK_LENGTHS)
         ],
         expected=(0.0,) * len(_PRICES) * (len(_BLOCK_LENGTHS) - 1),
+        kind="inequality",
         relation=">=",
         tolerance=INEQUALITY,
         labels=tuple(
@@ -225,7 +228,7 @@ CLAIMS: tuple[Claim, ...] = (
             for n in _PRICES
             for short, long in itertools.pairwise(_BLOCK_LENGTHS)
         ),
-        source="derived",
+        provenance=DERIVED,
         checked_by=_BLOCK_CHECKS,
     ),
     claim(
@@ -238,6 +241,7 @@ CLAIMS: tuple[Claim, ...] = (
         ),
         compute=lambda: [v for n in _PRICES for v in _selection_costs(_LENGTH, n)],
         expected=(0.0,) * 3 * len(_PRICES),
+        kind="inequality",
         relation=">=",
         tolerance=INEQUALITY,
         labels=tuple(
@@ -245,7 +249,7 @@ CLAIMS: tuple[Claim, ...] = (
             for n in _PRICES
             for side in ("log n − (n−1)/n − KL", "KL − m·I", "m·I − 2mg²")
         ),
-        source="derived",
+        provenance=DERIVED,
         checked_by=_BLOCK_CHECKS,
     ),
     claim(
@@ -261,7 +265,7 @@ CLAIMS: tuple[Claim, ...] = (
         expected=tuple(_frozen_reward(share * _DIVERGENCE) for share in _SHARES),
         tolerance=Tolerance("finite length: of the order (log m)/m = 0.008", absolute=0.008),
         labels=tuple(f"ρ={share:g}·D" for share in _SHARES),
-        source="derived",
+        provenance=DERIVED,
         checked_by=_BLOCK_CHECKS,
     ),
     claim(
@@ -276,7 +280,7 @@ CLAIMS: tuple[Claim, ...] = (
         expected=_enumerated_conditionals(),
         tolerance=ROUNDING,
         labels=tuple(f"i={i}" for i in range(2, _MARKOV_LENGTH + 1)),
-        source="derived",
+        provenance=DERIVED,
         checked_by=(_CHAIN_TILT_CHECK,),
     ),
     claim(
@@ -290,7 +294,7 @@ CLAIMS: tuple[Claim, ...] = (
         expected=_enumerated_losses(),
         tolerance=ROUNDING,
         labels=("KL(P*‖Q)", "KL(Q‖P*)", "reward lost"),
-        source="derived",
+        provenance=DERIVED,
         checked_by=(_CHAIN_TILT_CHECK, _MYOPIC_CHECK),
     ),
     claim(
@@ -304,7 +308,7 @@ CLAIMS: tuple[Claim, ...] = (
         expected=_enumerated_pairs(),
         tolerance=ROUNDING,
         labels=("KL", "reward"),
-        source="derived",
+        provenance=DERIVED,
         checked_by=(_CHAIN_CHECK,),
     ),
 )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import bon_theory as bt
 from figures.frontiers import reward_frontier
-from paper_repro.papers.claim import Claim, Tolerance, printed
+from paper_repro.papers.claim import DERIVED, Claim, Tolerance, printed
 from paper_repro.papers.search import root
 from paper_repro.papers.soft_best_of_n.laws import (
     BEST_CHECK,
@@ -148,6 +148,7 @@ CLAIMS: tuple[Claim, ...] = (
         ),
         compute=_below_frontier,
         expected=(0.0,) * len(_CASES),
+        kind="inequality",
         relation=">=",
         tolerance=_NODES,
         labels=_LABELS,
@@ -162,10 +163,11 @@ CLAIMS: tuple[Claim, ...] = (
         ),
         compute=_beyond_regret,
         expected=(0.0,) * len(_CASES),
+        kind="inequality",
         relation="<=",
         tolerance=_NODES,
         labels=_LABELS,
-        source="derived",
+        provenance=DERIVED,
         checked_by=(SOFT_CHECK, UNIFORM_CHECK, TILT_CHECK),
     ),
     claim(
@@ -202,7 +204,7 @@ CLAIMS: tuple[Claim, ...] = (
             for n, t in _UNIFORM
             for name in ("reward", "KL(P‖π)", "KL(P*‖P)")
         ),
-        source="derived",
+        provenance=DERIVED,
         checked_by=(UNIFORM_CHECK,),
     ),
     claim(
@@ -215,10 +217,11 @@ CLAIMS: tuple[Claim, ...] = (
         ),
         compute=lambda: [_advantage_over_hard(10.0, 8.0), -_advantage_over_hard(16.0, 8.0)],
         expected=(0.0, 0.0),
+        kind="inequality",
         relation="<=",
         tolerance=INEQUALITY,
         labels=("10 against 8", "8 against 16"),
-        source="derived",
+        provenance=DERIVED,
         checked_by=(UNIFORM_CHECK, "best_of_n(8) on uniform reward"),
     ),
 )

@@ -14,9 +14,9 @@ from jax import Array
 from numpy.typing import NDArray
 
 import bon_theory as bt
-from paper_repro.papers.claim import Claim, Tolerance
+from paper_repro.papers.claim import ABSTRACT, Claim, Tolerance
 
-claim = partial(Claim, paper="soft_best_of_n")
+claim = partial(Claim, paper="soft_best_of_n", provenance=ABSTRACT)
 
 SOFT_CHECK = "soft_best_of_n(8, 0.2) on distinct rewards"
 TIED_CHECK = "soft_best_of_n(8, 0.25) on tied rewards"

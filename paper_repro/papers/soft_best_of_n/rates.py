@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from paper_repro.papers.claim import Claim, Tolerance, printed
+from paper_repro.papers.claim import DERIVED, Claim, Tolerance, printed
 from paper_repro.papers.soft_best_of_n.laws import (
     GENERAL,
     INEQUALITY,
@@ -103,6 +103,7 @@ CLAIMS: tuple[Claim, ...] = (
         ),
         compute=lambda: [point(name, n, t).kl_from_tilt for name, t, n in _CASES],
         expected=tuple(math.log1p(weights(name, t).chi_squared / n) for name, t, n in _CASES),
+        kind="inequality",
         relation="<=",
         tolerance=INEQUALITY,
         labels=_LABELS,
@@ -114,6 +115,7 @@ CLAIMS: tuple[Claim, ...] = (
         statement="KL(P*‖P_n) is at most log(1 + χ²/n), which is of the order 1/n.",
         compute=lambda: [point(name, n, t).kl_from_tilt for name, t, n in _LATE],
         expected=tuple(math.log1p(weights(name, t).chi_squared / n) for name, t, n in _LATE),
+        kind="inequality",
         relation="<=",
         tolerance=_ASYMPTOTIC,
         labels=_LATE_LABELS,
@@ -132,7 +134,7 @@ CLAIMS: tuple[Claim, ...] = (
         expected=tuple(weights(name, t).half_variance / n**2 for name, t, n in _LATE),
         tolerance=_ASYMPTOTIC,
         labels=_LATE_LABELS,
-        source="derived",
+        provenance=DERIVED,
         checked_by=_CHECKED_BY,
     ),
     claim(
@@ -150,7 +152,7 @@ CLAIMS: tuple[Claim, ...] = (
         expected=(0.74768916, 0.5530888, 0.4744042),
         tolerance=printed(7),
         labels=("χ²", "n=10", "n=1000"),
-        source="derived",
+        provenance=DERIVED,
         checked_by=_CHECKED_BY,
     ),
     claim(
@@ -168,7 +170,7 @@ CLAIMS: tuple[Claim, ...] = (
             "log(1 + 1/(nε)) − log(1/(nε)) − nε/2, about nε/2 ≤ 5e-4", absolute=1e-3
         ),
         labels=("ε=1e-6", "ε=1e-9"),
-        source="derived",
+        provenance=DERIVED,
         checked_by=_CHECKED_BY,
     ),
     claim(
@@ -179,6 +181,7 @@ CLAIMS: tuple[Claim, ...] = (
             point(name, 1, t).chi_squared for name in GENERAL for t in (0.1, 0.5, 2.0)
         ],
         expected=tuple(math.sinh(1 / (2 * t)) ** 2 for _ in GENERAL for t in (0.1, 0.5, 2.0)),
+        kind="inequality",
         relation="<=",
         tolerance=INEQUALITY,
         labels=tuple(f"{name}, λ={t:g}" for name in GENERAL for t in (0.1, 0.5, 2.0)),
@@ -192,7 +195,7 @@ CLAIMS: tuple[Claim, ...] = (
         expected=tuple(math.sinh(1 / (2 * t)) ** 2 for t in (0.1, 0.5, 2.0)),
         tolerance=Tolerance("π(0) = 1 − π(1) is rounded", relative=1e-10),
         labels=("λ=0.1", "λ=0.5", "λ=2"),
-        source="derived",
+        provenance=DERIVED,
         checked_by=(TILT_CHECK,),
     ),
     claim(
@@ -201,6 +204,7 @@ CLAIMS: tuple[Claim, ...] = (
         statement="n ≥ χ²/(e^ε − 1) suffices for KL(P*‖P_n) ≤ ε; ε = 0.1.",
         compute=lambda: _sufficient(0.1),
         expected=(0.1,) * len(GENERAL) * len(_TEMPERATURES),
+        kind="inequality",
         relation="<=",
         tolerance=INEQUALITY,
         labels=tuple(f"{name}, λ={t:g}" for name in GENERAL for t in _TEMPERATURES),
@@ -215,10 +219,11 @@ CLAIMS: tuple[Claim, ...] = (
         ),
         compute=_pointwise,
         expected=(1.0,) * len(_CASES),
+        kind="inequality",
         relation=">=",
         tolerance=INEQUALITY,
         labels=_LABELS,
-        source="derived",
+        provenance=DERIVED,
         checked_by=_CHECKED_BY,
     ),
     claim(
@@ -229,6 +234,7 @@ CLAIMS: tuple[Claim, ...] = (
         ),
         compute=lambda: _relative_gaps(_CASES),
         expected=tuple(relative_gap_constant(weights(name, t)) / n for name, t, n in _CASES),
+        kind="inequality",
         relation="<=",
         tolerance=INEQUALITY,
         labels=_LABELS,
@@ -240,6 +246,7 @@ CLAIMS: tuple[Claim, ...] = (
         statement="The relative reward gap is at most (c − 1)/n.",
         compute=lambda: _relative_gaps(_LATE),
         expected=tuple(relative_gap_constant(weights(name, t)) / n for name, t, n in _LATE),
+        kind="inequality",
         relation="<=",
         tolerance=_ASYMPTOTIC,
         labels=_LATE_LABELS,
@@ -254,19 +261,15 @@ CLAIMS: tuple[Claim, ...] = (
         id="soft/total-variation-rate-sharp",
         where=_KL_THEOREM,
         statement=(
-            "With Pinsker's inequality the bound on KL gives TV(P_n, P*) ≤ √(½log(1 + χ²/n)), of "
-            "the order n^{-1/2}."
+            "TV(P_n, P*) is Θ(1/n): n·TV → ½E_{P*}|w̄ − 1 − χ²|, where the bound on KL and "
+            "Pinsker's inequality give no more than n^{-1/2}. (Expected: the limit over n.)"
         ),
+        kind="asymptotic",
         compute=lambda: [point(name, n, t).variation_to_tilt for name, t, n in _LATE],
-        expected=tuple(
-            math.sqrt(math.log1p(weights(name, t).chi_squared / n) / 2) for name, t, n in _LATE
-        ),
-        relation="<=",
+        expected=tuple(half_mean_deviation(weights(name, t)) / n for name, t, n in _LATE),
         tolerance=_ASYMPTOTIC,
         labels=_LATE_LABELS,
-        sharper="It is Θ(1/n): n·TV → ½E_{P*}|w̄ − 1 − χ²|. (Entries: that over n.)",
-        sharp_value=tuple(half_mean_deviation(weights(name, t)) / n for name, t, n in _LATE),
-        source="derived",
+        provenance=DERIVED,
         checked_by=_CHECKED_BY,
     ),
     claim(
@@ -278,6 +281,7 @@ CLAIMS: tuple[Claim, ...] = (
         ),
         compute=lambda: [point(name, n, t).kl for name, t, n in _CASES],
         expected=tuple(distance_bound(name, t, n) for name, t, n in _CASES),
+        kind="inequality",
         relation="<=",
         tolerance=INEQUALITY,
         labels=_LABELS,
@@ -296,7 +300,7 @@ CLAIMS: tuple[Claim, ...] = (
         expected=(0.0,) * len(_CASES),
         tolerance=ROUNDING,
         labels=_LABELS,
-        source="derived",
+        provenance=DERIVED,
         checked_by=_CHECKED_BY,
     ),
     claim(
@@ -308,12 +312,13 @@ CLAIMS: tuple[Claim, ...] = (
             for p, t in ((point(name, n, t), t) for name, t, n in _CASES)
         ],
         expected=(0.0,) * len(_CASES),
+        kind="inequality",
         relation="<=",
         tolerance=Tolerance(
             "an inequality; the gap in reward is divided by λ = 0.1", absolute=1e-13
         ),
         labels=_LABELS,
-        source="derived",
+        provenance=DERIVED,
         checked_by=_CHECKED_BY,
     ),
 )

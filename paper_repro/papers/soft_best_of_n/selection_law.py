@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from paper_repro.papers.claim import Claim, Tolerance, printed
+from paper_repro.papers.claim import DERIVED, Claim, Tolerance, printed
 from paper_repro.papers.soft_best_of_n.laws import (
     BEST_CHECK,
     GENERAL,
@@ -123,7 +123,7 @@ CLAIMS: tuple[Claim, ...] = (
         expected=tuple(p for probs, *_ in _PRINTED.values() for p in probs),
         tolerance=printed(8),
         labels=tuple(f"n={n}, λ={t:g}, P({x})" for n, t in _PRINTED for x in "abc"),
-        source="derived",
+        provenance=DERIVED,
         checked_by=(SOFT_CHECK,),
     ),
     claim(
@@ -134,7 +134,7 @@ CLAIMS: tuple[Claim, ...] = (
         expected=tuple(kl for _, *kls in _PRINTED.values() for kl in kls),
         tolerance=printed(10),
         labels=tuple(f"n={n}, λ={t:g}, {d}" for n, t in _PRINTED for d in _DIVERGENCES),
-        source="derived",
+        provenance=DERIVED,
         checked_by=(SOFT_CHECK,),
     ),
     claim(
@@ -191,10 +191,11 @@ CLAIMS: tuple[Claim, ...] = (
         ),
         compute=lambda: [_step_in_n(name, t) for name in GENERAL for t in (0.05, 0.5)],
         expected=(0.0,) * 2 * len(GENERAL),
+        kind="inequality",
         relation=">=",
         tolerance=INEQUALITY,
         labels=tuple(f"{name}, λ={t:g}" for name in GENERAL for t in (0.05, 0.5)),
-        source="derived",
+        provenance=DERIVED,
         checked_by=(SOFT_CHECK, TILT_CHECK),
     ),
     claim(
@@ -207,9 +208,10 @@ CLAIMS: tuple[Claim, ...] = (
         ),
         compute=_step_in_temperature,
         expected=-0.02,
+        kind="inequality",
         relation="<=",
         tolerance=INEQUALITY,
-        source="derived",
+        provenance=DERIVED,
         checked_by=(SOFT_CHECK,),
     ),
 )

@@ -12,12 +12,12 @@ from jax import Array
 from numpy.typing import NDArray
 
 import bon_theory as bt
-from paper_repro.papers.claim import Claim, Tolerance
+from paper_repro.papers.claim import ABSTRACT, DERIVED, Claim, Tolerance
 from paper_repro.papers.inequalities import never_violated
 
 _PAPER = "uniform_race"
-_claim = partial(Claim, paper=_PAPER)
-_holds = partial(never_violated, paper=_PAPER)
+_claim = partial(Claim, paper=_PAPER, provenance=ABSTRACT)
+_holds = partial(never_violated, paper=_PAPER, provenance=ABSTRACT)
 
 _DIVERGENCES = {
     "KL": bt.kl_divergence,
@@ -77,6 +77,7 @@ CLAIMS: tuple[Claim, ...] = (
         statement="So in every f-divergence. Entries: the divergence over soft best-of-n's.",
         compute=_ratios,
         expected=(1.0,) * len(_CASES) * len(_DIVERGENCES),
+        kind="inequality",
         relation="<=",
         tolerance=Tolerance("an inequality between ratios of float64 sums", absolute=1e-9),
         labels=tuple(f"{name}, n={n:g}, λ={t:g}" for n, t in _CASES for name in _DIVERGENCES),
@@ -94,13 +95,14 @@ CLAIMS: tuple[Claim, ...] = (
         statement="The total variation falls by the factor 1 − 1/w̄_max a draw. Entry: at n = 40.",
         compute=_decay,
         expected=(_miss_probability(),),
+        kind="inequality",
         relation="<=",
         tolerance=Tolerance(
             "TV at n = 40 is 6e-9, of probabilities good to 1e-12",
             absolute=1e-3,
         ),
         labels=("n=40",),
-        source="derived",
+        provenance=DERIVED,
         checked_by=("exponential_race(8, 0.3) on distinct rewards",),
     ),
 )

@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 __all__ = [
+    "NOTHING",
     "cumulative_log_sum",
     "linear_map",
     "log1mexp",
@@ -25,37 +28,68 @@ __all__ = [
     "log_diff_exp",
     "log_expm1_quotient",
     "log_mean_power",
+    "log_normalised",
+    "log_sum_exp",
+    "namespace",
+    "numpy_or_program",
     "one_program",
     "safe_log",
 ]
+
+NOTHING = -1e30
+"""Stands for log 0 where an infinity would spoil a sum or a gradient."""
 
 one_program = functools.partial(jax.jit, inline=True)
 """Decorates what, called outside a ``jit``, compiles as a whole and not operation by operation."""
 
 
-@one_program
+def namespace(x: Any) -> Any:
+    """The module that computes with ``x``: NumPy for its arrays, which then compile nothing."""
+    return np if isinstance(x, np.ndarray | np.generic) else jnp
+
+
+def numpy_or_program(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorates a function of one ``namespace``: NumPy's arrays by NumPy, others as one program.
+
+    What is done once per law, and before anything is traced, is not worth a compilation. Arrays are
+    passed by position and settings, which are static, by keyword.
+    """
+    names = list(function.__kwdefaults__ or {})
+    program = one_program(function, static_argnames=names)
+
+    @functools.wraps(function)
+    def either(*arrays: Any, **settings: Any) -> Any:
+        if not all(isinstance(array, np.ndarray | np.generic) for array in arrays):
+            return program(*arrays, **settings)
+        with np.errstate(all="ignore"):  # infinities are meant, as in JAX
+            return function(*arrays, **settings)
+
+    return either
+
+
+@numpy_or_program
 def safe_log(x: jax.Array) -> jax.Array:
     r""":math:`\log x` with :math:`\log 0 = -\infty` and derivative 0 there (double ``where``)."""
-    positive = x > 0
+    xp, positive = namespace(x), x > 0
     # The inner where keeps 1/0 out of the tangent; without it the gradient would be 0·inf = NaN.
     # NaN inputs stay NaN.
-    return jnp.where(
-        positive, jnp.log(jnp.where(positive, x, 1)), jnp.where(x == 0, -jnp.inf, jnp.nan)
-    )
+    logarithm = xp.log(xp.where(positive, x, 1))
+    return xp.where(x == 0, -xp.inf, xp.where(positive, logarithm, xp.nan))
 
 
-@one_program
+@numpy_or_program
 def log1mexp(x: jax.Array) -> jax.Array:
     r""":math:`\log(1 - e^{x})` for :math:`x \le 0`: the logarithm of the complementary probability.
 
     Switches between ``log(-expm1(x))`` and ``log1p(-exp(x))`` at :math:`-\log 2` (Mächler 2012);
     ``x = 0`` gives :math:`-\infty` with derivative 0 and ``x = -inf`` gives 0.
     """
+    xp = namespace(x)
     near_zero = x > -0.6931471805599453
     interior = near_zero & (x < 0)
-    small = jnp.log(-jnp.expm1(jnp.where(interior, x, -1)))
-    small = jnp.where(x == 0, -jnp.inf, jnp.where(interior, small, jnp.nan))
-    return jnp.where(near_zero, small, jnp.log1p(-jnp.exp(jnp.where(near_zero, -1, x))))
+    small = xp.log(-xp.expm1(xp.where(interior, x, -1)))
+    small = xp.where(x == 0, -xp.inf, xp.where(interior, small, xp.nan))
+    return xp.where(near_zero, small, xp.log1p(-xp.exp(xp.where(near_zero, -1, x))))
 
 
 @one_program
@@ -83,11 +117,33 @@ def log_expm1_quotient(x: jax.Array) -> jax.Array:
     return jnp.where(small, series, direct)
 
 
-_NOTHING = -1e30  # stands for log 0 where an infinity would spoil a gradient
+def log_sum_exp(x: jax.Array, axis: int) -> jax.Array:
+    r""":math:`\log\sum e^x` along an axis, for numbers of at least ``NOTHING`` or less.
+
+    ``jax.nn.logsumexp`` also serves NaN, complex numbers and infinities of either sign, which makes
+    a program of three times the size; the sum of nothing is about ``NOTHING`` here.
+    """
+    top = jax.lax.stop_gradient(jnp.maximum(jnp.max(x, axis=axis, keepdims=True), NOTHING))
+    return jnp.squeeze(top, axis) + jnp.log(jnp.sum(jnp.exp(x - top), axis=axis))
+
+
+@numpy_or_program
+def log_normalised(probs: jax.Array) -> jax.Array:
+    """Logarithms of probabilities ``[..., K]`` whose sum is one to rounding, which is divided out.
+
+    A law with a negative entry, or another sum, is NaN throughout.
+    """
+    xp = namespace(probs)
+    tolerance = float(jnp.finfo(probs.dtype).eps) ** 0.5
+    total = xp.sum(probs, axis=-1, keepdims=True)
+    admissible = xp.all(probs >= 0, axis=-1, keepdims=True) & (abs(total - 1) <= tolerance)
+    return xp.where(admissible, safe_log(probs / total), xp.nan)
+
+
 _BLOCK = 16
 
 
-@functools.partial(one_program, static_argnames="reverse")
+@numpy_or_program
 def cumulative_log_sum(x: jax.Array, *, reverse: bool = False) -> jax.Array:
     r""":math:`\log \sum_{j \le i} e^{x_j}` along the last axis (:math:`j \ge i` if ``reverse``).
 
@@ -96,24 +152,26 @@ def cumulative_log_sum(x: jax.Array, *, reverse: bool = False) -> jax.Array:
     """
     if reverse:
         return cumulative_log_sum(x[..., ::-1])[..., ::-1]
-    total = _cumulative_log_sum(jnp.maximum(x, _NOTHING))
-    return jnp.where(total > 0.5 * _NOTHING, total, -jnp.inf)
+    xp = namespace(x)
+    total = _cumulative_log_sum(xp.maximum(x, NOTHING))
+    return xp.where(total > 0.5 * NOTHING, total, -xp.inf)
 
 
 def _cumulative_log_sum(x: jax.Array) -> jax.Array:
-    size = x.shape[-1]
+    xp, size = namespace(x), x.shape[-1]
     width = max(1, min(size, _BLOCK))
     blocks = -(-size // width)
     padding = [(0, 0)] * (x.ndim - 1) + [(0, blocks * width - size)]
-    rows = jnp.pad(x, padding, constant_values=_NOTHING).reshape(*x.shape[:-1], blocks, 1, width)
-    earlier = jnp.tri(width, dtype=bool).reshape((1,) * x.ndim + (width, width))
-    terms = jnp.where(earlier, rows, _NOTHING)
-    top = jax.lax.stop_gradient(jnp.max(terms, axis=-1, keepdims=True))
-    within = top[..., 0] + jnp.log(jnp.sum(jnp.exp(terms - top), axis=-1))
+    rows = xp.pad(x, padding, constant_values=NOTHING).reshape(*x.shape[:-1], blocks, 1, width)
+    earlier = np.tri(width, dtype=bool).reshape((1,) * x.ndim + (width, width))
+    terms = xp.where(earlier, rows, xp.asarray(NOTHING, x.dtype))  # [..., blocks, width, width]
+    top = xp.max(terms, axis=-1, keepdims=True)
+    top = top if xp is np else jax.lax.stop_gradient(top)
+    within = top[..., 0] + xp.log(xp.sum(xp.exp(terms - top), axis=-1))
     if blocks > 1:
         before = _cumulative_log_sum(within[..., -1])[..., :-1]
-        start = jnp.full_like(before[..., :1], _NOTHING)
-        within = jnp.logaddexp(within, jnp.concatenate([start, before], axis=-1)[..., None])
+        start = xp.full_like(before[..., :1], NOTHING)
+        within = xp.logaddexp(within, xp.concatenate([start, before], axis=-1)[..., None])
     return within.reshape(*x.shape[:-1], blocks * width)[..., :size]
 
 

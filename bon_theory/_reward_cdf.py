@@ -2,58 +2,91 @@
 
 from __future__ import annotations
 
-import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from bon_theory._numerics import cumulative_log_sum, log1mexp, one_program, safe_log
+from bon_theory._arguments import is_concrete
+from bon_theory._numerics import (
+    cumulative_log_sum,
+    log1mexp,
+    namespace,
+    numpy_or_program,
+    one_program,
+    safe_log,
+)
 from bon_theory._quadrature import running_sum
 
 __all__ = ["reward_log_cdf"]
 
 
-@functools.partial(one_program, static_argnames="continuous")
 def reward_log_cdf(
     log_probs: jax.Array, rewards: jax.Array, continuous: bool = False
 ) -> tuple[jax.Array, jax.Array]:
     r""":math:`\log F(r-)` and :math:`\log F(r)` at every outcome, ``[..., K]``.
 
-    Outcomes of equal reward form one level. The sum over levels runs in log space from below and
-    from above, and each value is taken from the tail in which it is the smaller of the two.
+    What is not being traced is sorted and summed by NumPy: no program is compiled for it.
     """
     if continuous:
-        below = jnp.clip(running_sum(jnp.exp(log_probs)), 0, 1)
-        log_cdf = _from_both_tails(safe_log(below), safe_log(1 - below))
+        log_cdf = _at_nodes(log_probs)
         return log_cdf, log_cdf
-    order = jnp.argsort(rewards, axis=-1)
-    index = jnp.broadcast_to(jnp.arange(rewards.shape[-1]), rewards.shape)
-    inverse = jnp.put_along_axis(jnp.zeros_like(index), order, index, axis=-1, inplace=False)
-    sorted_rewards = jnp.take_along_axis(rewards, order, axis=-1)
-    sorted_log_probs = jnp.take_along_axis(log_probs, order, axis=-1)
-    axis = log_probs.ndim - 1
+    if not is_concrete(log_probs, rewards):
+        return _at_outcomes(log_probs, rewards)
+    below, at = _at_outcomes(np.asarray(log_probs), np.asarray(rewards))
+    return jnp.asarray(below), jnp.asarray(at)
+
+
+@one_program
+def _at_nodes(log_probs: jax.Array) -> jax.Array:
+    """Of a continuous law."""
+    below = jnp.clip(running_sum(jnp.exp(log_probs)), 0, 1)
+    return _from_both_tails(safe_log(below), safe_log(1 - below))
+
+
+@numpy_or_program
+def _at_outcomes(log_probs: jax.Array, rewards: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Of a discrete law, whose outcomes of equal reward form one level.
+
+    The sum over levels runs in log space from below and from above, and each value is taken from
+    the tail in which it is the smaller of the two.
+    """
+    xp = namespace(rewards)
+    order = xp.argsort(rewards, axis=-1, stable=True)
+    sorted_rewards = xp.take_along_axis(rewards, order, axis=-1)
+    sorted_log_probs = xp.take_along_axis(log_probs, order, axis=-1)
     from_below = cumulative_log_sum(sorted_log_probs)
     from_above = cumulative_log_sum(sorted_log_probs, reverse=True)
-    # First and last position of the level that a position belongs to.
-    rises = sorted_rewards[..., 1:] != sorted_rewards[..., :-1]
-    starts = jnp.concatenate([jnp.ones_like(index[..., :1], dtype=bool), rises], axis=-1)
-    ends = jnp.concatenate([rises, jnp.ones_like(index[..., :1], dtype=bool)], axis=-1)
-    first = jax.lax.cummax(jnp.where(starts, index, 0), axis=axis)
-    last = jax.lax.cummin(jnp.where(ends, index, rewards.shape[-1]), axis=axis, reverse=True)
-    nothing = jnp.full_like(from_below[..., :1], -jnp.inf)
-    before = jnp.concatenate([nothing, from_below], axis=-1)  # before[i]: positions < i
-    after = jnp.concatenate([from_above, nothing], axis=-1)  # after[i]: positions >= i
+    first, last = _levels(sorted_rewards)
+    nothing = xp.full_like(from_below[..., :1], -xp.inf)
+    before = xp.concatenate([nothing, from_below], axis=-1)  # before[i]: positions < i
+    after = xp.concatenate([from_above, nothing], axis=-1)  # after[i]: positions >= i
+    log_cdf = _from_both_tails(before, after)  # [..., K + 1]: of the first i positions
+    place = xp.argsort(order, axis=-1)  # where each outcome went
 
-    def at(position: jax.Array) -> jax.Array:
-        lower = jnp.take_along_axis(before, position, axis=-1)
-        upper = jnp.take_along_axis(after, position, axis=-1)
-        return jnp.take_along_axis(_from_both_tails(lower, upper), inverse, axis=-1)
+    def at(position: Any) -> Any:
+        return xp.take_along_axis(log_cdf, xp.take_along_axis(position, place, axis=-1), axis=-1)
 
     return at(first), at(last + 1)
 
 
-def _from_both_tails(log_lower: jax.Array, log_upper: jax.Array) -> jax.Array:
+def _levels(ascending: Any) -> tuple[Any, Any]:
+    """First and last position of the level of equal rewards that a position belongs to."""
+    xp, size = namespace(ascending), ascending.shape[-1]
+    index = xp.broadcast_to(xp.arange(size), ascending.shape)
+    rises = ascending[..., 1:] != ascending[..., :-1]
+    edge = xp.ones_like(index[..., :1], dtype=bool)
+    starts = xp.where(xp.concatenate([edge, rises], axis=-1), index, 0)
+    ends = xp.where(xp.concatenate([rises, edge], axis=-1), index, size)[..., ::-1]
+    if xp is np:
+        return np.maximum.accumulate(starts, -1), np.minimum.accumulate(ends, -1)[..., ::-1]
+    last_axis = starts.ndim - 1
+    return jax.lax.cummax(starts, last_axis), jax.lax.cummin(ends, last_axis)[..., ::-1]
+
+
+def _from_both_tails(log_lower: Any, log_upper: Any) -> Any:
     """log F from log F and log(1 - F), using the smaller of the two."""
-    return jnp.where(
-        log_lower <= log_upper, log_lower, jnp.minimum(log1mexp(jnp.minimum(log_upper, 0)), 0)
-    )
+    xp = namespace(log_lower)
+    upper = xp.minimum(log1mexp(xp.minimum(log_upper, 0)), 0)
+    return xp.where(log_lower <= log_upper, log_lower, upper)

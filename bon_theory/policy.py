@@ -28,7 +28,7 @@ from bon_theory._arguments import (
     reward_array,
     shown,
 )
-from bon_theory._numerics import one_program, safe_log
+from bon_theory._numerics import log_normalised, namespace, numpy_or_program
 from bon_theory._quadrature import log_odds_nodes
 from bon_theory._reward_cdf import reward_log_cdf
 
@@ -47,9 +47,8 @@ class Policy:
         log_probs: :math:`\log \pi(y)`, shape ``[..., K]``, natural logarithms; ``-inf`` is allowed.
             For a continuous law these are the logarithms of the quadrature weights.
         rewards: :math:`r(y)`, shape ``[..., K]``, in any order; equal rewards are ties.
-        log_cdf_below: :math:`\log F(r(y)-)`, the probability of a strictly smaller reward.
-        log_cdf: :math:`\log F(r(y))`, the probability of a reward at most as large. As a logarithm
-            it is accurate in both tails. Equal to ``log_cdf_below`` for a continuous law.
+        ranks: ``(log_cdf_below, log_cdf)`` where they are known: the constructors sort once, and a
+            rank selection bends what they found. ``None`` has them summed when they are asked for.
         continuous: whether outcomes are quadrature nodes (static; not a leaf).
 
     Leading axes are batch axes. A selection maps a policy to a policy on the same outcomes, so two
@@ -69,8 +68,7 @@ class Policy:
 
     log_probs: jax.Array
     rewards: jax.Array
-    log_cdf_below: jax.Array
-    log_cdf: jax.Array
+    ranks: tuple[jax.Array, jax.Array] | None = None
     continuous: bool = dataclasses.field(default=False, metadata={"static": True})
 
     def __repr__(self) -> str:
@@ -98,6 +96,20 @@ class Policy:
     def probs(self) -> jax.Array:
         """Probabilities (quadrature masses for a continuous law), shape ``[..., K]``."""
         return jnp.exp(self.log_probs)
+
+    @property
+    def log_cdf_below(self) -> jax.Array:
+        r""":math:`\log F(r(y)-)`, the probability of a strictly smaller reward, ``[..., K]``."""
+        return self.with_ranks().ranks[0]  # pyright: ignore[reportOptionalSubscript]
+
+    @property
+    def log_cdf(self) -> jax.Array:
+        r""":math:`\log F(r(y))`, the probability of a reward at most as large, ``[..., K]``.
+
+        As a logarithm it is accurate in both tails. It equals ``log_cdf_below`` for a continuous
+        law.
+        """
+        return self.with_ranks().ranks[1]  # pyright: ignore[reportOptionalSubscript]
 
     @property
     def num_outcomes(self) -> int:
@@ -156,7 +168,7 @@ class Policy:
             ),
             probs,
         )
-        return _discrete(_log_normalised(probs, tolerance), rewards)
+        return _discrete(log_normalised(_untraced(probs)), rewards)
 
     @staticmethod
     def from_logits(logits: Numbers, rewards: Numbers) -> Policy:
@@ -193,7 +205,7 @@ class Policy:
             lambda: "logits are all -inf, so the support is empty: give at least one finite logit.",
             logits,
         )
-        return _discrete(jax.nn.log_softmax(logits), rewards)
+        return _discrete(_log_softmax(_untraced(logits)), rewards)
 
     @staticmethod
     def from_samples(rewards: Numbers) -> Policy:
@@ -217,9 +229,8 @@ class Policy:
             0.60625
         """
         rewards = real_array("rewards", rewards)
-        return _discrete(
-            jnp.full(rewards.shape, -np.log(rewards.shape[-1]), rewards.dtype), rewards
-        )
+        size = rewards.shape[-1]
+        return _discrete(np.full(rewards.shape, -np.log(size), rewards.dtype), rewards)
 
     @staticmethod
     def from_quantile(
@@ -286,7 +297,7 @@ class Policy:
             rewards,
         )
         log_cdf = jnp.asarray(log_u, dtype)
-        return Policy(jnp.asarray(log_weights, dtype), rewards, log_cdf, log_cdf, continuous=True)
+        return Policy(jnp.asarray(log_weights, dtype), rewards, (log_cdf, log_cdf), continuous=True)
 
     @staticmethod
     def uniform_reward(
@@ -342,15 +353,13 @@ class Policy:
         )
 
     def with_log_ratio(
-        self,
-        log_ratio: jax.Array,
-        log_cdf: jax.Array | None = None,
-        log_cdf_below: jax.Array | None = None,
+        self, log_ratio: jax.Array, ranks: tuple[jax.Array, jax.Array] | None = None
     ) -> Policy:
         r"""The law :math:`P(y) = \pi(y) e^{\mathrm{log\_ratio}(y)}` on the same outcomes.
 
         ``log_ratio [..., K]`` may be ``-inf``; it is not normalised. The distribution function of
-        the reward is recomputed from the masses unless its logarithms are given.
+        the reward follows from the masses unless its logarithms, below and at each reward, are
+        given.
 
         Example:
             >>> import jax.numpy as jnp
@@ -363,11 +372,24 @@ class Policy:
         """
         log_probs = self.log_probs + log_ratio
         rewards = jnp.broadcast_to(self.rewards, log_probs.shape)
-        if log_cdf is None:
-            below, at = reward_log_cdf(log_probs, rewards, self.continuous)
-        else:
-            below, at = log_cdf if log_cdf_below is None else log_cdf_below, log_cdf
-        return Policy(log_probs, rewards, below, at, self.continuous)
+        return Policy(log_probs, rewards, ranks, self.continuous)
+
+    def with_ranks(self) -> Policy:
+        """The same law, its distribution function computed: worth it before several uses.
+
+        Example:
+            >>> import bon_theory as bt
+            >>> reference = bt.Policy.from_probs([0.5, 0.5], rewards=[0.0, 1.0])
+            >>> tilt = bt.exponential_tilt(reference, temperature=0.5)
+            >>> tilt.ranks is None, tilt.with_ranks().ranks is None
+            (True, False)
+
+        Derived here (bookkeeping; no published counterpart).
+        """
+        if self.ranks is not None:
+            return self
+        ranks = reward_log_cdf(self.log_probs, self.rewards, self.continuous)
+        return dataclasses.replace(self, ranks=ranks)
 
 
 def require_policy(name: str, value: Policy) -> None:
@@ -411,21 +433,33 @@ def aligned(*policies: Policy, ndim: int = 0) -> tuple[Policy, ...]:
     return tuple(jax.tree.map(expand, policy) for policy in policies)
 
 
-@one_program
-def _log_normalised(probs: jax.Array, tolerance: float) -> jax.Array:
-    total = jnp.sum(probs, axis=-1, keepdims=True)
-    admissible = jnp.all(probs >= 0, axis=-1, keepdims=True) & (jnp.abs(total - 1) <= tolerance)
-    return jnp.where(admissible, safe_log(probs / total), jnp.nan)
-
-
-def _discrete(log_probs: jax.Array, rewards: Numbers) -> Policy:
+def _discrete(log_probs: jax.Array | np.ndarray, rewards: Numbers) -> Policy:
+    """The law of logarithms that sum to one, its rewards checked and its ranks found."""
     rewards = reward_array(rewards, log_probs.shape, log_probs.dtype)
     shape = jnp.broadcast_shapes(log_probs.shape, rewards.shape)
-    # Only a traced reward can still be inadmissible here; sorting must not rank it.
-    admissible = jnp.all(jnp.isfinite(rewards), axis=-1, keepdims=True)
-    log_probs = jnp.broadcast_to(jnp.where(admissible, log_probs, jnp.nan), shape)
-    rewards = jnp.broadcast_to(rewards, shape)
-    return Policy(log_probs, rewards, *reward_log_cdf(log_probs, rewards))
+    if is_concrete(log_probs, rewards):
+        log_probs, rewards = (
+            jnp.asarray(np.broadcast_to(np.asarray(array), shape)) for array in (log_probs, rewards)
+        )
+    else:  # a traced reward can still be inadmissible, and sorting must not rank it
+        admissible = jnp.all(jnp.isfinite(rewards), axis=-1, keepdims=True)
+        log_probs = jnp.broadcast_to(jnp.where(admissible, log_probs, jnp.nan), shape)
+        rewards = jnp.broadcast_to(rewards, shape)
+    return Policy(log_probs, rewards, reward_log_cdf(log_probs, rewards))
+
+
+@numpy_or_program
+def _log_softmax(logits: jax.Array) -> jax.Array:
+    xp = namespace(logits)
+    if xp is jnp:
+        return jax.nn.log_softmax(logits)
+    below_top = logits - np.max(logits, axis=-1, keepdims=True)
+    return below_top - np.log(np.sum(np.exp(below_top), axis=-1, keepdims=True))
+
+
+def _untraced(array: jax.Array) -> Any:
+    """For NumPy, unless it is being traced."""
+    return np.asarray(array) if is_concrete(array) else array
 
 
 def _ascending(values: np.ndarray) -> bool:

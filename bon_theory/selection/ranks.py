@@ -170,4 +170,4 @@ def _distort(
     log_ratio = distortion.log_ratio(reference.log_cdf_below, reference.log_cdf)
     log_cdf = distortion.log_cdf(reference.log_cdf)
     below = log_cdf if reference.continuous else distortion.log_cdf(reference.log_cdf_below)
-    return reference.with_log_ratio(log_ratio, log_cdf, below)
+    return reference.with_log_ratio(log_ratio, (below, log_cdf))

@@ -90,14 +90,8 @@ def frontier(
     """
     values = _values(reference, objective)
     (reference,) = aligned(reference, ndim=values.ndim)
-    scored = dataclasses.replace(
-        reference,
-        rewards=values,
-        **{
-            name: jnp.broadcast_to(getattr(reference, name), values.shape)
-            for name in ("log_probs", "log_cdf_below", "log_cdf")
-        },
-    )
+    log_probs = jnp.broadcast_to(reference.log_probs, values.shape)
+    scored = dataclasses.replace(reference, log_probs=log_probs, rewards=values, ranks=None)
     limit = jnp.asarray(jnp.inf, reference.dtype)
     temperature = parameter_at(TILT_TEMPERATURE, KL, scored, "kl", kl, limit)
     ratio = log_ratio(exponential_tilt(scored, temperature), scored)

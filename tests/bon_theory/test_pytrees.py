@@ -26,7 +26,9 @@ def nodes(package: Any) -> Iterator[Any]:
                     continue
                 node = object.__new__(found)
                 for field in dataclasses.fields(found):
-                    object.__setattr__(node, field.name, 1)
+                    object.__setattr__(
+                        node, field.name, (1, 1) if "tuple" in str(field.type) else 1
+                    )
                 if jax.tree.structure(node) != jax.tree.structure(1):
                     yield node
 

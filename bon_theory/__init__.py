@@ -6,6 +6,7 @@ temperature, in closed form or by quadrature to rounding; jit, vmap and grad thr
 
 from bon_theory import alignment as alignment
 from bon_theory import bounds as bounds
+from bon_theory import pools as pools
 from bon_theory import sequence as sequence
 from bon_theory.divergences import (
     chi_squared_divergence,

@@ -214,7 +214,8 @@ class Policy:
         A selection from it draws from the K rewards *with replacement*: it is exact for the pool,
         but for the model that the rewards were drawn from it is biased towards less selection,
         unless :math:`n` is much smaller than :math:`K`. The best of 64 of 120 scores can be no
-        higher than their highest, whatever the model's tail.
+        higher than their highest, whatever the model's tail. For the model, use the subsets of
+        :mod:`bon_theory.pools`.
 
         Args:
             rewards: finite, any real type: integers, booleans and half precision are converted.

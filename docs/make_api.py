@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import bon_theory
-from bon_theory import alignment, bounds, sequence
+from bon_theory import alignment, bounds, pools, sequence
 from tests.test_architecture import FLOORS
 
 LIBRARY = FLOORS["bon_theory"]
@@ -106,7 +106,7 @@ def render() -> str:
         (sys.modules[f"bon_theory.{name}"], "", list(group))
         for name, group in groupby(names, key=lambda pair: floor(pair[1]))
     ]
-    offered = (bounds, sequence, alignment)
+    offered = (bounds, sequence, alignment, pools)
     sections += [(m, f"{m.__name__.split('.')[-1]}.", public_names(m)) for m in offered]
     for module, prefix, group in sections:
         blocks += [f"## {module.__name__}", markdown(inspect.getdoc(module) or "").split("\n\n")[0]]

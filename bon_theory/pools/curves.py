@@ -1,0 +1,181 @@
+r"""The reward of best-of-n at every n, from all subsets of n of a prompt's answers.
+
+With the answers in ascending order of the score, the best of a random subset of :math:`n` out of
+:math:`N` is the :math:`i`-th with probability
+
+.. math:: w_n(i) = \binom{i-1}{n-1} \Big/ \binom{N}{n},
+
+so that :math:`\sum_i w_n(i)\, g_i` is the mean of :math:`g` at the best over all subsets, and
+unbiased for best-of-n of the model. Answers of equal score win equally often: their :math:`g` is
+replaced by its mean, and then the order among them does not matter.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bon_theory._arguments import shown
+from bon_theory.pools.pool import Pool
+
+__all__ = ["Curve", "best_of_n_curve", "best_of_n_weights", "pass_at_k"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """A quantity at several n, for every prompt.
+
+    Attributes:
+        n: ``[G]`` ascending.
+        per_prompt: ``[B, G]``.
+        weights: ``[B]``, of the prompts in the mean.
+
+    Example:
+        >>> import bon_theory as bt
+        >>> curve = bt.pools.best_of_n_curve(bt.pools.Pool.from_lists([[1.0, 2.0, 6.0]]))
+        >>> curve.mean
+        array([3.        , 4.66666667, 6.        ])
+
+    Derived here (bookkeeping; no published counterpart).
+    """
+
+    n: NDArray[np.int64]
+    per_prompt: NDArray[np.float64]
+    weights: NDArray[np.float64]
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """``[G]``, over prompts."""
+        return self.weights @ self.per_prompt
+
+
+def best_of_n_curve(
+    pool: Pool, *, n: ArrayLike | None = None, of: ArrayLike | None = None
+) -> Curve:
+    r"""Mean score of best-of-n over all subsets of n answers, unbiased, at every n at once.
+
+    .. math:: \hat R_n = \sum_{i=n}^{N} \binom{i-1}{n-1} \Big/ \binom{N}{n}\; g_{(i)}
+
+    Args:
+        pool: the answers; the best has the highest ``scores``.
+        n: whole numbers of candidates, at most the answers that every prompt has; by default all.
+        of: what is averaged at the best: ``"scores"`` (default) or ``"true_scores"``, or an array
+            ``[B, N]`` in the pool's order. Ties in the score are shared out evenly.
+
+    Raises:
+        ValueError: ``n`` is not whole, below 1 or above the shortest prompt's count; there are no
+            true scores, or ``of`` has another shape.
+
+    Example:
+        >>> import bon_theory as bt
+        >>> pool = bt.pools.Pool.from_lists([[0, 1, 1, 0]], true_scores=[[0.5, 0.1, 0.3, 0.9]])
+        >>> bt.pools.best_of_n_curve(pool, n=[1, 2, 4]).mean
+        array([0.5       , 0.83333333, 1.        ])
+        >>> bt.pools.best_of_n_curve(pool, n=[1, 4], of="true_scores").mean
+        array([0.45, 0.2 ])
+
+    [Gao] Appendix I for scores without ties; ties derived here (the group's mean, since the order
+    within it is uniform).
+    """
+    numbers = checked_numbers(pool, n, available=int(pool.counts.min()))
+    values = tie_averaged(pool, _values(pool, of))
+    per_prompt = np.empty((pool.num_prompts, numbers.size))
+    for count, rows in pool.of_count():
+        per_prompt[rows] = values[rows, :count] @ best_of_n_weights(count, numbers).T
+    return Curve(numbers, per_prompt, pool.weights)
+
+
+def best_of_n_weights(num_answers: int, n: ArrayLike) -> NDArray[np.float64]:
+    r""":math:`\binom{i-1}{n-1}/\binom{N}{n}`: how often the i-th lowest is the best of n.
+
+    Args:
+        num_answers: :math:`N`.
+        n: ``[G]`` whole numbers in [1, N].
+
+    Returns:
+        ``[G, N]``, rows summing to one.
+
+    Example:
+        >>> import bon_theory as bt
+        >>> bt.pools.best_of_n_weights(4, [1, 2]).round(4)
+        array([[0.25  , 0.25  , 0.25  , 0.25  ],
+               [0.    , 0.1667, 0.3333, 0.5   ]])
+
+    [Gao] Appendix I; the product form is derived here: from the top, n/N, then a factor
+    (i − n)/(i − 1) per step down, which never overflows and keeps its relative accuracy.
+    """
+    numbers = np.asarray(n, np.float64)[:, None]
+    above = np.arange(num_answers, 1, -1.0)  # the rank i that is stepped down from
+    factors = np.maximum(above - numbers, 0.0) / (above - 1.0)
+    steps: NDArray[np.float64] = np.concatenate([numbers / num_answers, factors], axis=1)
+    return np.asarray(np.cumprod(steps, axis=1), np.float64)[:, ::-1]
+
+
+def pass_at_k(pool: Pool, *, k: ArrayLike | None = None) -> Curve:
+    r"""Probability that at least one of k answers is right, unbiased: best-of-k of a 0/1 score.
+
+    .. math:: 1 - \binom{N - c}{k} \Big/ \binom{N}{k}
+
+    Args:
+        pool: whose scores are 0 (wrong) and 1 (right).
+        k: as ``n`` of :func:`best_of_n_curve`.
+
+    Raises:
+        ValueError: a score is neither 0 nor 1; ``k`` as ``n``.
+
+    Example:
+        >>> import bon_theory as bt
+        >>> bt.pools.pass_at_k(bt.pools.Pool.from_lists([[0, 0, 1, 0]]), k=[1, 2]).mean
+        array([0.25, 0.5 ])
+
+    Chen et al. 2021, equation 1.
+    """
+    strays = np.setdiff1d(pool.scores, [0.0, 1.0, np.inf])
+    if strays.size:
+        raise ValueError(
+            f"scores must be 0 or 1, got {shown(strays)}: compare them with a threshold first."
+        )
+    return best_of_n_curve(pool, n=k)
+
+
+def tie_averaged(pool: Pool, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``[B, N]``: the mean of ``values`` over the answers of the same prompt and score."""
+    num_prompts, size = pool.scores.shape
+    starts = np.ones((num_prompts, size), bool)
+    starts[:, 1:] = pool.scores[:, 1:] != pool.scores[:, :-1]
+    group = np.cumsum(starts) - 1  # counts on from prompt to prompt
+    sums = np.bincount(group, np.nan_to_num(values, posinf=0.0).ravel())
+    return (sums / np.bincount(group))[group].reshape(num_prompts, size)
+
+
+def checked_numbers(pool: Pool, n: ArrayLike | None, *, available: int) -> NDArray[np.int64]:
+    """The numbers of candidates asked for, or all up to ``available``."""
+    if n is None:
+        return np.arange(1, available + 1)
+    numbers = np.atleast_1d(np.asarray(n, np.float64))
+    if numbers.ndim != 1 or np.any(numbers != np.round(numbers)) or np.any(numbers < 1):
+        raise ValueError(f"n must be whole numbers of at least 1, got {shown(n)}.")
+    if numbers.max() > available:
+        short = int(np.sum(pool.counts < numbers.max() + (pool.counts.min() - available)))
+        raise ValueError(
+            f"n must be at most {available}, what the shortest prompt allows, got {shown(n)}: "
+            f"{short} prompts are too short; leave them out by pool.with_at_least(...)."
+        )
+    return numbers.astype(np.int64)
+
+
+def _values(pool: Pool, of: ArrayLike | None) -> NDArray[np.float64]:
+    if of is None or (isinstance(of, str) and of == "scores"):
+        return pool.scores
+    if isinstance(of, str):
+        if of != "true_scores":
+            raise ValueError(f"of must be 'scores', 'true_scores' or an array, got {of!r}.")
+        if pool.true_scores is None:
+            raise ValueError("of='true_scores' needs a pool that was given true_scores.")
+        return pool.true_scores
+    values = np.asarray(of, np.float64)
+    if values.shape != pool.scores.shape:
+        raise ValueError(f"of must have shape {pool.scores.shape}, got {values.shape}.")
+    return values

@@ -1,0 +1,145 @@
+r"""How sure a curve is: intervals over prompts, at each n or for all n at once."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+from bon_theory.pools.curves import Curve
+
+__all__ = ["Band", "bootstrap_band", "normal_band"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Band:
+    """An interval at every n of a curve.
+
+    Attributes:
+        n: ``[G]``.
+        mean: ``[G]``.
+        low: ``[G]``.
+        high: ``[G]``.
+        level: the coverage aimed at.
+        simultaneous: whether it is that of the whole curve, not of each n.
+
+    Example:
+        >>> import bon_theory as bt
+        >>> pool = bt.pools.Pool.from_lists([[0.0, 1.0], [0.5, 0.7], [0.2, 0.3]])
+        >>> bt.pools.normal_band(bt.pools.best_of_n_curve(pool), level=0.9).mean
+        array([0.45      , 0.66666667])
+
+    Derived here (bookkeeping; no published counterpart).
+    """
+
+    n: NDArray[np.int64]
+    mean: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    level: float
+    simultaneous: bool
+
+
+def normal_band(curve: Curve, *, level: float = 0.95, clusters: ArrayLike | None = None) -> Band:
+    r"""Intervals by the central limit theorem over prompts, or over clusters of them.
+
+    .. math:: \bar x \pm z\, \Big(\sum_c \big(\sum_{b \in c} w_b (x_b - \bar x)\big)^2
+              \frac{C}{C-1}\Big)^{1/2}
+
+    Args:
+        curve: one value per prompt and n.
+        level: of the interval at each n.
+        clusters: ``[B]``, equal for prompts that were not drawn independently of each other.
+
+    Raises:
+        ValueError: fewer than two prompts or clusters; ``level`` outside (0, 1).
+
+    Example:
+        >>> import bon_theory as bt
+        >>> pool = bt.pools.Pool.from_lists([[0.0, 1.0], [0.5, 0.7], [0.2, 0.3]])
+        >>> band = bt.pools.normal_band(bt.pools.best_of_n_curve(pool, n=1))
+        >>> (band.high - band.mean).round(4)
+        array([0.204])
+
+    Standard; the factor C/(C − 1) makes it the usual standard error where every cluster is one
+    prompt.
+    """
+    labels = np.arange(curve.weights.size) if clusters is None else np.asarray(clusters)
+    _, cluster = np.unique(labels, return_inverse=True)
+    size = int(cluster.max()) + 1
+    _require(size, level)
+    deviations = curve.weights[:, None] * (curve.per_prompt - curve.mean)
+    sums = np.zeros((size, curve.n.size))
+    np.add.at(sums, cluster, deviations)
+    error = np.sqrt(np.sum(sums**2, axis=0) * size / (size - 1))
+    half = special.ndtri(0.5 + level / 2) * error
+    return Band(curve.n, curve.mean, curve.mean - half, curve.mean + half, level, False)
+
+
+def bootstrap_band(
+    key: jax.Array,
+    curve: Curve,
+    *,
+    level: float = 0.95,
+    simultaneous: bool = False,
+    num_resamples: int = 2000,
+) -> Band:
+    r"""Intervals by resampling prompts with replacement.
+
+    At each n the interval reaches from the mean as far as the studentised deviations of resampled
+    means do. For all n at once it is the largest deviation over n that decides: the band contains
+    the whole curve with probability ``level``.
+
+    Args:
+        key: consumed.
+        curve: one value per prompt and n.
+        level: of the interval at each n, or of the band.
+        simultaneous: whether all of the curve is to be inside at once.
+        num_resamples: the error of the ends is about 1/√(num_resamples) of their distance.
+
+    Raises:
+        ValueError: fewer than two prompts; ``level`` outside (0, 1).
+
+    Example:
+        >>> import jax
+        >>> import bon_theory as bt
+        >>> pool = bt.pools.Pool.from_lists([[0.0, 1.0], [0.5, 0.7], [0.2, 0.3], [0.1, 0.8]])
+        >>> band = bt.pools.bootstrap_band(jax.random.key(0), bt.pools.best_of_n_curve(pool))
+        >>> bool((band.low <= band.mean).all())
+        True
+
+    Efron 1979; the band by the largest studentised deviation is Romano and Wolf's (2005).
+    """
+    size = curve.weights.size
+    _require(size, level)
+    draws = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
+    times = draws.multinomial(size, np.full(size, 1 / size), num_resamples)  # [R, B]
+    centred = curve.per_prompt - curve.mean
+    weights = times * curve.weights
+    total = weights.sum(axis=1, keepdims=True)
+    deviation = weights @ centred / total  # [R, G], of the resampled mean
+    squares = weights * curve.weights
+    spread = squares @ centred**2 - 2 * deviation * (squares @ centred)
+    spread = np.sqrt(np.maximum(spread + deviation**2 * squares.sum(axis=1, keepdims=True), 0))
+    with np.errstate(
+        invalid="ignore", divide="ignore"
+    ):  # all draws from one prompt: infinitely far
+        ratio = np.where(deviation == 0, 0.0, deviation / (spread / total))
+    scale = np.sqrt(curve.weights**2 @ centred**2)
+    if simultaneous:
+        width = np.quantile(np.abs(ratio).max(axis=1), level)
+        low, high = curve.mean - width * scale, curve.mean + width * scale
+    else:
+        below, above = np.quantile(ratio, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        low, high = curve.mean - above * scale, curve.mean - below * scale
+    return Band(curve.n, curve.mean, low, high, level, simultaneous)
+
+
+def _require(size: int, level: float) -> None:
+    if size < 2:
+        raise ValueError(f"an interval over prompts needs at least 2 of them, got {size}.")
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, got {level}.")

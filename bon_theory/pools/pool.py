@@ -1,0 +1,201 @@
+"""Scored answers to prompts, as they come from a file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bon_theory._arguments import shown
+
+__all__ = ["Pool"]
+
+Scores = Sequence[ArrayLike] | NDArray[Any]
+"""One array of scores per prompt, of any lengths."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Pool:
+    r"""Scored answers to each of B prompts; a frozen pytree of float64 NumPy arrays.
+
+    Answers stand in ascending order of their score, equal scores in the order given; no estimator
+    depends on the order in which answers were given.
+
+    Attributes:
+        scores: ``[B, N]``, ascending along the last axis; beyond a prompt's count, ``inf``.
+        counts: ``[B]``, how many answers each prompt has.
+        true_scores: ``[B, N]`` in the same order, a second score of the same answers, or None.
+        weights: ``[B]``, how much each prompt counts in a mean, summing to one.
+
+    Example:
+        >>> import bon_theory as bt
+        >>> pool = bt.pools.Pool.from_lists([[0.2, 0.9, 0.4], [0.1, 0.1]])
+        >>> pool.counts
+        array([3, 2])
+
+    Derived here (bookkeeping; no published counterpart).
+    """
+
+    scores: NDArray[np.float64]
+    counts: NDArray[np.int64]
+    true_scores: NDArray[np.float64] | None
+    weights: NDArray[np.float64]
+
+    @classmethod
+    def from_lists(
+        cls,
+        scores: Scores,
+        *,
+        true_scores: Scores | None = None,
+        weights: ArrayLike | None = None,
+    ) -> Pool:
+        """A pool of one array of scores per prompt, of equal or unequal lengths.
+
+        Args:
+            scores: 0 and 1, booleans, integers, half precision or any other finite real numbers.
+            true_scores: of the same answers.
+            weights: one per prompt, nonnegative; equal by default.
+
+        Raises:
+            ValueError: a prompt without answers, a score that is no finite number (with the prompt
+                and the answer), or lengths that differ.
+
+        Example:
+            >>> import bon_theory as bt
+            >>> bt.pools.Pool.from_lists([[True, False, True]]).scores
+            array([[0., 1., 1.]])
+        """
+        rows = [_row("scores", index, row) for index, row in enumerate(scores)]
+        if not rows:
+            raise ValueError("scores must hold at least one prompt, got none.")
+        counts = np.array([row.size for row in rows])
+        order = [np.argsort(row, kind="stable") for row in rows]
+        truth = None
+        if true_scores is not None:
+            truth = [_row("true_scores", index, row) for index, row in enumerate(true_scores)]
+            _require_same_lengths(counts, np.array([row.size for row in truth]))
+            truth = _padded([row[o] for row, o in zip(truth, order, strict=True)], np.nan)
+        sorted_scores = _padded([row[o] for row, o in zip(rows, order, strict=True)], np.inf)
+        return cls(sorted_scores, counts, truth, _shares(weights, counts.size))
+
+    @classmethod
+    def from_table(
+        cls,
+        prompts: Iterable[Any],
+        scores: ArrayLike,
+        *,
+        true_scores: ArrayLike | None = None,
+    ) -> Pool:
+        """A pool of a long table, one row per answer; prompts in order of their first row.
+
+        Args:
+            prompts: what tells the prompt of each row, hashable.
+            scores: ``[R]``.
+            true_scores: ``[R]`` or None.
+
+        Raises:
+            ValueError: as :meth:`from_lists`; columns of unequal lengths.
+
+        Example:
+            >>> import bon_theory as bt
+            >>> bt.pools.Pool.from_table(["a", "b", "a"], [0.2, 0.5, 0.1]).scores
+            array([[0.1, 0.2],
+                   [0.5, inf]])
+        """
+        places: dict[Any, list[int]] = {}
+        for row, prompt in enumerate(prompts):
+            places.setdefault(prompt, []).append(row)
+        columns = {"scores": scores} | ({} if true_scores is None else {"true_scores": true_scores})
+        num_rows = sum(map(len, places.values()))
+        parts = {}
+        for name, column in columns.items():
+            values = np.asarray(column)
+            if values.shape != (num_rows,):
+                raise ValueError(
+                    f"{name} must have one entry per row of prompts, {num_rows}, "
+                    f"got shape {values.shape}."
+                )
+            parts[name] = [values[rows] for rows in places.values()]
+        return cls.from_lists(parts["scores"], true_scores=parts.get("true_scores"))
+
+    @property
+    def num_prompts(self) -> int:
+        """B."""
+        return self.counts.size
+
+    def with_at_least(self, num_answers: int) -> Pool:
+        """The prompts that have so many answers; the others are left out of every mean.
+
+        Raises:
+            ValueError: there is none.
+
+        Example:
+            >>> import bon_theory as bt
+            >>> bt.pools.Pool.from_lists([[0.2, 0.9, 0.4], [0.1, 0.1]]).with_at_least(3).num_prompts
+            1
+        """
+        kept = self.counts >= num_answers
+        if not kept.any():
+            raise ValueError(
+                f"num_answers must be at most {self.counts.max()}, what the longest prompt has, "
+                f"got {num_answers}."
+            )
+        truth = None if self.true_scores is None else self.true_scores[kept]
+        return Pool(self.scores[kept], self.counts[kept], truth, _shares(self.weights[kept]))
+
+    def of_count(self) -> Iterable[tuple[int, NDArray[np.intp]]]:
+        """``(N, prompts that have N answers)``, for every N that occurs."""
+        for count in np.unique(self.counts).tolist():
+            yield count, np.flatnonzero(self.counts == count)
+
+
+def _row(name: str, prompt: int, row: ArrayLike) -> NDArray[np.float64]:
+    """One prompt's scores as float64."""
+    try:
+        values = np.asarray(row).astype(np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{name} of prompt {prompt} must be numbers, got {shown(row)}: convert them to float."
+        ) from None
+    if values.ndim != 1 or values.size == 0:
+        raise ValueError(
+            f"{name} of prompt {prompt} must be a list of at least one score, "
+            f"got shape {values.shape}: leave out prompts without answers."
+        )
+    if not np.all(np.isfinite(values)):
+        first = int(np.flatnonzero(~np.isfinite(values))[0])
+        raise ValueError(
+            f"{name} must be finite, got {values[first]} at answer {first} of prompt {prompt}: "
+            "leave out answers without a score."
+        )
+    return values
+
+
+def _require_same_lengths(counts: NDArray[np.int64], others: NDArray[np.int64]) -> None:
+    if counts.shape != others.shape or np.any(counts != others):
+        raise ValueError(
+            f"true_scores must have the lengths of scores, got {shown(others)} for {shown(counts)}."
+        )
+
+
+def _padded(rows: list[NDArray[np.float64]], fill: float) -> NDArray[np.float64]:
+    """``[B, N]``, each row followed by ``fill``."""
+    table = np.full((len(rows), max(row.size for row in rows)), fill)
+    for target, row in zip(table, rows, strict=True):
+        target[: row.size] = row
+    return table
+
+
+def _shares(weights: ArrayLike | None, size: int | None = None) -> NDArray[np.float64]:
+    """Weights that sum to one."""
+    values = np.ones(size or 0) if weights is None else np.asarray(weights, np.float64)
+    if size is not None and values.shape != (size,):
+        raise ValueError(f"weights must be one per prompt, {size}, got shape {values.shape}.")
+    if not (np.all(values >= 0) and 0 < values.sum() < np.inf):
+        raise ValueError(f"weights must be nonnegative with a positive sum, got {shown(weights)}.")
+    return values / values.sum()

@@ -1,0 +1,62 @@
+r"""The variance of a subset estimate, itself estimated without bias."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bon_theory.pools.curves import Curve, best_of_n_curve, best_of_n_weights, checked_numbers
+from bon_theory.pools.pool import Pool
+
+__all__ = ["subset_variance"]
+
+
+def subset_variance(pool: Pool, *, n: ArrayLike | None = None) -> Curve:
+    r"""Variance of a prompt's :func:`best_of_n_curve` over fresh answers, unbiased, n ≤ N/2.
+
+    The square of the estimate is unbiased for its mean square, and the product of the best of two
+    disjoint subsets for the square of its mean; what is left is the variance:
+
+    .. math:: \hat V_n = \hat R_n^2 - \frac{2 \sum_{i<j} x_{(i)} x_{(j)} \binom{i-1}{n-1}
+              \binom{j-1-n}{n-1}}{\binom{N}{n} \binom{N-n}{n}}.
+
+    It may be negative where the variance is small, as unbiased estimates of variances are.
+
+    Args:
+        pool: the answers.
+        n: whole numbers, at most half of the shortest prompt's count; by default all of them.
+
+    Raises:
+        ValueError: ``n`` as in :func:`best_of_n_curve`, for half of the answers.
+
+    Example:
+        >>> import bon_theory as bt
+        >>> pool = bt.pools.Pool.from_lists([[1.0, 2.0, 4.0, 7.0]])
+        >>> bt.pools.subset_variance(pool, n=1).mean  # the sample variance, over N
+        array([1.75])
+
+    Derived here: C(i−1, n−1) subsets have the i-th answer as their best, and of the j − 1 answers
+    below a higher j-th, those that the first subset left can fill C(j−1−n, n−1) second ones.
+    """
+    numbers = checked_numbers(pool, n, available=int(pool.counts.min()) // 2)
+    squares = best_of_n_curve(pool, n=numbers).per_prompt ** 2
+    per_prompt = np.empty_like(squares)
+    for count, rows in pool.of_count():
+        # About the mean, so that the difference of two squares does not cancel.
+        scores = pool.scores[rows, :count]
+        centre = scores.mean(axis=-1, keepdims=True)
+        first = best_of_n_weights(count, numbers)  # C(i-1, n-1)/C(N, n)
+        later = _second_subset(count, numbers)  # C(j-1-n, n-1)/C(N-n, n)
+        for row, x in zip(rows, scores - centre, strict=True):
+            below = np.cumsum(first * x, axis=1) - first * x
+            product = 2 * np.sum(later * x * below, axis=1)
+            per_prompt[row] = (first @ x) ** 2 - product
+    return Curve(numbers, per_prompt, pool.weights)
+
+
+def _second_subset(count: int, numbers: NDArray[np.int64]) -> NDArray[np.float64]:
+    """``[G, N]``: C(j−1−n, n−1)/C(N−n, n), which is that of N − n answers, n places further up."""
+    weights = np.zeros((numbers.size, count))
+    for row, n in zip(weights, numbers.tolist(), strict=True):
+        row[n:] = best_of_n_weights(count - n, [n])[0]
+    return weights

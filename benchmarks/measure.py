@@ -20,6 +20,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from simulations.tools.files import write_atomically
+
 RESULTS = Path(__file__).with_name("results")
 PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "quadax")
 
@@ -89,8 +91,5 @@ def publish(
     print(text, end="")
     path = chosen.output or (None if chosen.quick else RESULTS / f"{name}.json")
     if path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)  # an interrupted run leaves the old result whole
+        write_atomically(path, text)
     return document

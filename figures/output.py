@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import io
 import json
-import os
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import jax
 import matplotlib
@@ -21,11 +19,10 @@ from numpy.typing import NDArray
 
 import bon_theory
 from figures.style import settings
+from simulations.tools.files import write_atomically
+from simulations.tools.precision import float64
 
 __all__ = ["FigureData", "FigureFiles", "command_line", "float64", "write"]
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 Table = Mapping[str, NDArray[Any]]
 
@@ -114,19 +111,8 @@ def write(
 
     paths = {suffix: output_dir / f"{name}.{suffix}" for suffix in buffers}
     for suffix, path in paths.items():
-        _replace(path, buffers[suffix].getvalue())
+        write_atomically(path, buffers[suffix].getvalue())
     return FigureFiles(name, data.caption, paths["pdf"], paths["png"], paths["npz"], paths["json"])
-
-
-def float64(function: Callable[P, T]) -> Callable[P, T]:
-    """Run a function in double precision, whatever the caller's setting."""
-
-    @functools.wraps(function)
-    def in_double(*args: P.args, **kwargs: P.kwargs) -> T:
-        with jax.enable_x64(True):
-            return function(*args, **kwargs)
-
-    return in_double
 
 
 def command_line(main: Callable[[Path], FigureFiles]) -> None:
@@ -146,13 +132,3 @@ def _readable(data: FigureData) -> str:
     )
     head = json.dumps(data.metadata, indent=1, ensure_ascii=False).removesuffix("\n}")
     return f'{head},\n "tables": {{\n{tables}\n }}\n}}\n'
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Put the file in place in one step: an interrupted run leaves the old one, or none."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-import jax
 from rich.console import Console
 
 from paper_repro.papers import ledger
 from paper_repro.pipeline import runner
-from paper_repro.pipeline.display import Display
-from paper_repro.pipeline.records import Record, write_atomically
+from paper_repro.pipeline.runner import Finished
 from paper_repro.pipeline.stages import Stage, stages
+from paper_repro.pipeline.workers import Crew, cores
 from paper_repro.report import page as report
 from paper_repro.report import terminal
 from paper_repro.report.summary import Summary, summarise
+from simulations.tools.files import write_atomically
+from simulations.tools.progress import Display
 
 DEFAULT_OUTPUT = Path("build") / "repro"
 COMPILED = Path("build") / "compiled"
@@ -32,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0 if everything came out as documented; 1 if a claim differs though no difference is
-        documented, or a check failed; 2 for arguments that make no sense; 130 when interrupted.
+        documented, or a check or a stage failed; 2 for arguments that make no sense; 130 when
+        interrupted.
     """
     options = _parse(arguments)
     console = Console()
@@ -47,12 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
     try:
-        with Display(console) as display, jax.enable_x64(True):
-            records = runner.run(planned, options.output, display, only=options.only)
+        with Display(console) as display:
+            crew = Crew(options.processes or cores(), options.output)
+            finished = runner.run(planned, crew, display, only=options.only)
     except KeyboardInterrupt:
         console.print("Interrupted. Finished stages are kept; run the same command to go on.")
         return INTERRUPTED
-    return _conclude(console, options.profile, options.output, planned, records)
+    return _conclude(console, options.profile, options.output, planned, finished)
 
 
 def _conclude(
@@ -60,14 +64,16 @@ def _conclude(
     profile: str,
     output: Path,
     planned: Sequence[Stage],
-    records: dict[str, Record],
+    finished: Finished,
 ) -> int:
-    summary: Summary = summarise(profile, planned, records)
+    summary: Summary = summarise(profile, planned, finished.records)
     write_atomically(output / ledger.NAME, summary.ledger.to_json())
     page = output / "report.html"
     write_atomically(page, report.render(summary, output))
     terminal.show(console, summary, page)
-    return 0 if summary.passed else 1
+    for name, trace in finished.failures.items():
+        console.print(f"Failed: {name}\n{trace}", markup=False, highlight=False, soft_wrap=True)
+    return 0 if summary.passed and not finished.failures else 1
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -93,7 +99,16 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="STAGE",
         help="claims, checks, language-model, figures, or one of them such as figures/ties",
     )
-    return parser.parse_args(arguments)
+    parser.add_argument(
+        "--processes",
+        type=int,
+        metavar="N",
+        help="stages run at a time; default: as many as there are cores and memory for",
+    )
+    options = parser.parse_args(arguments)
+    if options.processes is not None and options.processes < 1:
+        parser.error(f"--processes must be at least 1, got {options.processes}")
+    return options
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -102,7 +117,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 if __name__ == "__main__":
     # Compiled programs are kept, so that going on after an interrupt is quick.
-    jax.config.update("jax_compilation_cache_dir", str(COMPILED.resolve()))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(COMPILED.resolve()))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
     signal.signal(signal.SIGTERM, _interrupt)  # a terminated run leaves no half file either
     sys.exit(main())

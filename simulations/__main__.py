@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import io
 import itertools
 import json
 import time
@@ -19,6 +20,7 @@ from rich.table import Table
 
 from simulations.experiments import theory_checks
 from simulations.experiments.theory_checks import Config, Outcome, Results
+from simulations.tools.files import write_atomically
 from simulations.tools.progress import progress_bar
 
 
@@ -61,15 +63,13 @@ def main(arguments: list[str] | None = None) -> int:
 
     console.print(table(results))
     console.print(verdict(results, config, seconds))
-    (chosen.output / "checks.json").write_text(
-        json.dumps(record(results, config, chosen.seed, seconds), indent=1, ensure_ascii=False)
-        + "\n",
-        encoding="utf-8",
-    )
-    with (chosen.output / "checks.txt").open("w", encoding="utf-8") as file:
-        plain = Console(file=file, width=140)
-        plain.print(table(results))
-        plain.print(verdict(results, config, seconds))
+    found = json.dumps(record(results, config, chosen.seed, seconds), indent=1, ensure_ascii=False)
+    write_atomically(chosen.output / "checks.json", found + "\n")
+    text = io.StringIO()
+    plain = Console(file=text, width=140)
+    plain.print(table(results))
+    plain.print(verdict(results, config, seconds))
+    write_atomically(chosen.output / "checks.txt", text.getvalue())
     console.print(f"saved in {chosen.output}")
     return 0 if results.passed else 1
 

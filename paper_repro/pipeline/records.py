@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from paper_repro.pipeline.payloads import Payload
+from simulations.tools.files import write_atomically
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,3 @@ def load(output: Path, stage: str, key: str, payload: type[Payload]) -> Record |
 def digest(path: Path) -> str:
     """SHA-256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Put a text file in place in one step; an interrupt leaves no part of it behind."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -39,6 +39,8 @@ class Stage:
         payload: class of what it hands on.
         config: JSON-able, depended on.
         needs: names of earlier stages whose results it reads.
+        weight: seconds it takes, about: the heaviest are started first.
+        settings: environment variables of the process that runs it.
     """
 
     name: str
@@ -48,6 +50,8 @@ class Stage:
     payload: type[Payload]
     config: Mapping[str, Any] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
+    weight: float = 5.0
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 def stages(profile: Profile) -> tuple[Stage, ...]:

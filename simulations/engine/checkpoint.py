@@ -3,15 +3,15 @@
 import dataclasses
 import hashlib
 import json
-import os
-import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
+
+from simulations.tools.files import write_atomically
 
 Identity = Mapping[str, Any]
 """What a file belongs to, as JSON: a configuration, the hash of a corpus, a key."""
@@ -95,34 +95,6 @@ def file_name(stem: str, identity: Identity) -> str:
     """
     digest = hashlib.sha256(_canonical(identity).encode()).hexdigest()
     return f"{stem}-{digest[:8]}.npz"
-
-
-def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then put it in `path`'s place at once.
-
-    An interruption leaves the old file as it was, and no half-written one.
-
-    Raises:
-        OSError: nothing could be written, for instance because the disk is full.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(name, path)
-        except BaseException:
-            os.unlink(name)
-            raise
-    except OSError as error:
-        message = (
-            f"cannot write {path}: {error.strerror or error}; what was there before is intact. "
-            "Make room, then run again to go on from it"
-        )
-        raise OSError(error.errno, message) from error
 
 
 def _canonical(identity: Identity) -> str:

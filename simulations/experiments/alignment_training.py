@@ -28,6 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 
 import bon_theory as bt
 from bon_theory import alignment
+from simulations.tools.precision import require_float64
 
 __all__ = ["Config", "Loss", "Outcome", "Results", "run"]
 
@@ -146,8 +147,7 @@ class _Problem(NamedTuple):
 
 def run(config: Config, key: Array) -> Results:
     """Train every loss in every way it names; consumes ``key``. Needs float64."""
-    if jnp.zeros(()).dtype != jnp.float64:
-        raise ValueError("float64 is needed to tell errors of 1e-6: run under jax.enable_x64(True)")
+    require_float64("alignment_training")
     reference = config.reference
     keys = iter(jax.random.split(key, sum(len(loss.endings) for loss in config.losses)))
     outcomes = [

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 import bon_theory as bt
 from bon_theory.bounds import REGISTRY, Inequality, Problem
+from simulations.tools.precision import require_float64
 
 __all__ = ["QUANTILES", "Config", "Example", "Outcome", "Results", "run"]
 
@@ -118,8 +119,7 @@ def run(config: Config, key: Array) -> Results:
     Raises:
         ValueError: without float64.
     """
-    if jnp.zeros(()).dtype != jnp.float64:
-        raise ValueError("bounds_sweep needs float64, got float32: use jax.enable_x64(True)")
+    require_float64("bounds_sweep")
     problems = _random_problems(key, config.num_problems, config.num_outcomes)
     pairs = _evaluate(problems, config.inequalities, config.batch_size)
     outcomes = {

@@ -31,6 +31,7 @@ from simulations.statistics.checks import (
     check_mean,
     required_trials,
 )
+from simulations.tools.precision import require_float64
 
 Law = NDArray[np.float64]
 
@@ -142,8 +143,7 @@ def run(config: Config, key: Array, *, progress: Callable[[str], None] | None = 
     Raises:
         ValueError: without float64, or if a planted law needs more than ``max_trials``.
     """
-    if jnp.zeros(()).dtype != jnp.float64:
-        raise ValueError("theory_checks needs float64, got float32: use jax.enable_x64(True)")
+    require_float64("theory_checks")
     # Planned before any sample is seen: the rates depend on the matrix alone.
     family = Family(
         tuple(name for case in config.cases for name in _check_names(case)), config.false_alarm

@@ -3,7 +3,8 @@
 import dataclasses
 import io
 import json
-from collections.abc import Callable
+import pickle
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from rich.console import Console
 from paper_repro import __main__ as program
 from paper_repro.papers.claim import Computed
 from paper_repro.pipeline import provenance, records, runner
-from paper_repro.pipeline.display import Display
 from paper_repro.pipeline.payloads import FigureResult
 from paper_repro.pipeline.records import Record
 from paper_repro.pipeline.stages import Product, Progress, Stage, stages
+from paper_repro.pipeline.workers import Crew, Failure, News, Step
 from paper_repro.report.summary import summarise
+from simulations.tools.progress import Display
 from tests.examples import example, ledger
 
 
@@ -27,6 +29,8 @@ class Bench:
     def __init__(self) -> None:
         self.ran: list[str] = []
         self.interrupted = False
+        self.failing = ""
+        self.failures: dict[str, str] = {}
         self.config = {"n": 8}
         self.needed = {"n": 8}
 
@@ -50,6 +54,8 @@ class Bench:
             progress("halfway", 1, 2)
             if name == "two" and self.interrupted:
                 raise KeyboardInterrupt
+            if name == self.failing:
+                raise ValueError(f"{name} fails")
             self.ran.append(name)
             file = output / f"{name}.txt"
             file.write_text(name)
@@ -63,11 +69,37 @@ def bench() -> Bench:
     return Bench()
 
 
+class Inline(Crew):
+    """One process after the other, in this process."""
+
+    def __init__(self, size: int, output: Path) -> None:
+        super().__init__(size, output)
+        self.said: list[tuple[Stage, News]] = []
+
+    @property
+    def has_room(self) -> bool:
+        return not self.said
+
+    def start(self, stage: Stage) -> None:
+        def progress(what: str, done: int, total: int) -> None:
+            self.said.append((stage, Step(what, done, total)))
+
+        try:
+            self.said.append((stage, stage.run(self.output, progress)))
+        except ValueError as error:
+            self.said.append((stage, Failure(str(error))))
+
+    def news(self) -> Iterator[tuple[Stage, News]]:
+        while self.said:
+            yield self.said.pop(0)
+
+
 def run(bench: Bench, output: Path, *only: str) -> tuple[dict[str, Record], str]:
     text = io.StringIO()
     with Display(Console(file=text)) as display:
-        found = runner.run(bench.stages(), output, display, only=only)
-    return found, text.getvalue()
+        found = runner.run(bench.stages(), Inline(1, output), display, only=only)
+    bench.failures = found.failures
+    return found.records, text.getvalue()
 
 
 def test_what_is_done_is_not_done_again(bench: Bench, tmp_path: Path):
@@ -87,6 +119,15 @@ def test_an_interrupted_run_goes_on_where_it_was(bench: Bench, tmp_path: Path):
     found, _ = run(bench, tmp_path)
     assert bench.ran == ["one", "two", "three"]
     assert set(found) == {"claims/one", "checks", "figures/three"}
+
+
+def test_a_stage_that_fails_loses_only_those_that_need_it(bench: Bench, tmp_path: Path):
+    bench.failing = "two"
+    found, text = run(bench, tmp_path)
+    assert set(found) == {"claims/one"}
+    assert set(bench.failures) == {"checks", "figures/three"}
+    assert bench.failures["checks"] == "two fails"
+    assert "Two: failed" in text
 
 
 def test_another_configuration_is_another_result(bench: Bench, tmp_path: Path):
@@ -137,22 +178,6 @@ def test_half_a_record_is_no_record(bench: Bench, tmp_path: Path):
     path.write_text(path.read_text()[:40])
     run(bench, tmp_path)
     assert bench.ran == ["one", "two", "three", "two"]
-
-
-def test_a_half_written_file_is_never_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    path = tmp_path / "record.json"
-    records.write_atomically(path, "old")
-    write_text = Path.write_text
-
-    def interrupted(file: Path, text: str, **options: Any) -> int:
-        write_text(file, text[: len(text) // 2], **options)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Path, "write_text", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        records.write_atomically(path, "new and long")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.fixture
@@ -209,6 +234,7 @@ def test_claims_depend_on_the_theory_and_figures_on_their_scripts():
 @pytest.fixture
 def planned(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
     monkeypatch.setattr(program, "stages", lambda profile: bench.stages())
+    monkeypatch.setattr(program, "Crew", Inline)
     monkeypatch.setattr(
         program, "summarise", lambda profile, _stages, _found: summarise(profile, (), {})
     )
@@ -228,6 +254,13 @@ def test_an_interrupt_is_reported_as_such(planned: Bench, tmp_path: Path, capsys
     assert not (tmp_path / "report.html").exists()
 
 
+def test_a_failed_stage_fails_the_run_and_says_why(planned: Bench, tmp_path: Path, capsys: Any):
+    planned.failing = "two"
+    assert program.main(["--output", str(tmp_path)]) == 1
+    assert "Failed: checks\ntwo fails" in capsys.readouterr().out
+    assert (tmp_path / "report.html").exists()
+
+
 def test_something_unexpected_fails_the_run(
     planned: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -237,7 +270,9 @@ def test_something_unexpected_fails_the_run(
     assert program.main(["--output", str(tmp_path)]) == 1
 
 
-@pytest.mark.parametrize("arguments", [["--profile", "slow"], ["--nonsense"], ["--only"]])
+@pytest.mark.parametrize(
+    "arguments", [["--profile", "slow"], ["--nonsense"], ["--only"], ["--processes", "0"]]
+)
 def test_bad_options_exit_with_2(arguments: list[str], capsys: Any):
     with pytest.raises(SystemExit) as exit_:
         program.main(arguments)
@@ -267,3 +302,4 @@ def test_stages_come_after_what_they_need_and_are_named_once(profile: Any):
     for position, stage in enumerate(planned):
         assert set(stage.needs) <= set(names[:position])
         json.dumps(dict(stage.config))
+        assert pickle.loads(pickle.dumps(stage)).name == stage.name  # it goes to another process

@@ -14,6 +14,7 @@ from simulations.engine import checkpoint
 from simulations.language_model.text.corpus import Corpus, load_corpus, token_stream
 from simulations.language_model.train import Config, Trained, mean_loss, train
 from simulations.language_model.transformer import Config as ModelConfig
+from simulations.tools.files import write_atomically
 
 TINY = Config(
     ModelConfig(width=8, num_layers=1), num_steps=6, batch_size=5, window=17, warmup_steps=2
@@ -145,7 +146,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        checkpoint.write_atomically(path, fail)
+        write_atomically(path, fail)
     identity, arrays = checkpoint.load(path, {"run": 1})
     assert identity == {"run": 1}
     np.testing.assert_array_equal(arrays["x"], np.arange(3))

@@ -22,9 +22,11 @@ import numpy as np
 __all__ = [
     "NOTHING",
     "cumulative_log_sum",
+    "kl_term",
     "linear_map",
     "log1mexp",
     "log1p_quotient",
+    "log1p_shortfall",
     "log_diff_exp",
     "log_expm1_quotient",
     "log_mean_power",
@@ -182,6 +184,31 @@ def log1p_quotient(x: jax.Array) -> jax.Array:
     series = 1 + x * (-1 / 2 + x * (1 / 3 + x * (-1 / 4 + x * (1 / 5 - x / 6))))
     safe = jnp.where(small, 1, x)
     return jnp.where(small, series, jnp.log1p(safe) / safe)
+
+
+@one_program
+def log1p_shortfall(x: jax.Array) -> jax.Array:
+    r""":math:`x - \log(1 + x) \ge 0` for :math:`x > -1`, without cancellation near 0."""
+    log = jnp.log1p(x)
+    return kl_term(-log, jnp.ones_like(x), 1 + x)
+
+
+@one_program
+def kl_term(ell: jax.Array, p: jax.Array, q: jax.Array) -> jax.Array:
+    """P ℓ - P + Q = Q (ℓ e^ℓ - e^ℓ + 1) >= 0, without cancellation for small ℓ; 0 log 0 = 0."""
+    small = jnp.abs(ell) < 0.2
+    x = jnp.where(small, ell, 0)
+    # Σ_{j>=2} (j-1)/j! x^j by Horner; the next term is below 1e-17 of the first at |x| = 0.2.
+    series = jnp.zeros_like(x)
+    factorial = 479001600.0 * 13  # 13!
+    for j in range(13, 1, -1):
+        series = series * x + (j - 1) / factorial
+        factorial /= j
+    finite = jnp.where(jnp.isfinite(ell) & ~small, ell, 0)
+    direct = p * finite - p + q
+    direct = jnp.where(p == 0, q, direct)
+    direct = jnp.where(ell == jnp.inf, jnp.inf, direct)
+    return jnp.where(small, q * x * x * series, direct)
 
 
 @one_program

@@ -3,20 +3,22 @@ r"""Divergences between two laws on the same outcomes, in nats; ``(policy, refer
 Every sum is over :math:`\ell = \log P/Q` and is arranged so that its terms have one sign. A
 divergence of nearly equal laws therefore keeps its relative accuracy. Where :math:`Q` has no mass
 but :math:`P` has, the value is the divergence's own limit (:math:`\infty` for KL, not NaN).
-Outcomes are compared position by position, and rewards are not looked at. The total variation has a
-kink, with one-sided derivatives only, wherever :math:`P = Q`.
+Probabilities that underflow are read off their logarithms, so log-ratios of thousands of nats cost
+no accuracy. Outcomes are compared position by position, and rewards are not looked at. The total
+variation has a kink, with one-sided derivatives only, wherever :math:`P = Q`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bon_theory._arguments import Numbers, require_batches, scalar
-from bon_theory._numerics import log1p_quotient, log_expm1_quotient, one_program
+from bon_theory._arguments import Numbers, require, require_batches, scalar
+from bon_theory._numerics import kl_term, log1p_quotient, log_expm1_quotient, one_program
 from bon_theory._quadrature import absolute_sum
 from bon_theory.policy import Policy, aligned, require_same_outcomes
 
@@ -50,18 +52,7 @@ def log_ratio(policy: Policy, reference: Policy) -> jax.Array:
 
     Standard.
     """
-    require_same_outcomes(policy, "reference", reference)
-    policy, reference = aligned(policy, reference)
-    return _log_ratio(policy.log_probs, reference.log_probs)
-
-
-@one_program
-def _log_ratio(p: jax.Array, q: jax.Array) -> jax.Array:
-    both_zero = (p == -jnp.inf) & (q == -jnp.inf)
-    p_zero, q_zero = p == -jnp.inf, q == -jnp.inf
-    finite = jnp.where(p_zero, 0, p) - jnp.where(q_zero, 0, q)
-    one_sided = jnp.where(p_zero, -jnp.inf, jnp.where(q_zero, jnp.inf, finite))
-    return jnp.where(both_zero, 0, one_sided)
+    return _log_ratio(*_log_probs(policy, reference))
 
 
 def kl_divergence(policy: Policy, reference: Policy) -> jax.Array:
@@ -84,16 +75,26 @@ def kl_divergence(policy: Policy, reference: Policy) -> jax.Array:
 
     [G] §2, [B] Thm 1 for best-of-n, where without ties it is :math:`\log n - (n-1)/n`.
     """
-    ell, p, q = _terms(policy, reference)
-    return jnp.sum(_kl_term(ell, p, q), axis=-1)
+    return _kl(*_log_probs(policy, reference))
+
+
+@one_program
+def _kl(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
+    return jnp.sum(kl_term(*_terms(log_p, log_q)), axis=-1)
 
 
 def renyi_divergence(policy: Policy, reference: Policy, order: Numbers) -> jax.Array:
     r""":math:`D_\alpha(P\|Q) = \frac{1}{\alpha-1}\log\sum P^\alpha Q^{1-\alpha}`, in nats.
 
     The limits are taken: :math:`\alpha = 1` is the KL divergence, :math:`\alpha = 0` is
-    :math:`-\log Q(P > 0)`, :math:`\alpha = \infty` is :math:`\max \log P/Q`. Near
-    :math:`\alpha = 1` nothing cancels and the order may be differentiated.
+    :math:`-\log Q(P > 0)`, :math:`\alpha = \infty` is :math:`\max \log P/Q`. Nothing cancels near
+    orders 0 and 1, and the order may be differentiated there: with
+
+    .. math:: S = \frac{1}{\alpha-1} \sum \bigl(P^\alpha Q^{1-\alpha} - \alpha P
+              - (1-\alpha) Q\bigr), \qquad D_\alpha = \frac{\log(1 + (\alpha-1) S)}{\alpha-1},
+
+    every term of :math:`S` is non-negative (Young's inequality). Where the sum of powers is far
+    from 1 it is well conditioned by itself.
 
     Args:
         policy: :math:`P`.
@@ -110,43 +111,103 @@ def renyi_divergence(policy: Policy, reference: Policy, order: Numbers) -> jax.A
         >>> round(float(bt.renyi_divergence(best, uniform, 2.0)), 6)  # 2 log 4 - log 7
         0.826679
 
-    [M] for best-of-n: :math:`[\alpha\log n - \log(\alpha(n-1)+1)]/(\alpha-1)`.
+    [M] for best-of-n: :math:`[\alpha\log n - \log(\alpha(n-1)+1)]/(\alpha-1)`. The arrangement of
+    the sum is derived here; its terms are those of the :math:`\alpha`-divergence of Amari.
     """
-    require_same_outcomes(policy, "reference", reference)
-    alpha = scalar("order", order, policy.dtype, at_least=0, finite=False)[..., None]
-    batches = jnp.broadcast_shapes(policy.batch_shape, reference.batch_shape)
-    require_batches("order", alpha.shape[:-1], batches)
-    policy, reference = aligned(policy, reference, ndim=alpha.ndim)
-    ell, p, q = _terms(policy, reference)
-    alpha = alpha.reshape((1,) * (ell.ndim - alpha.ndim) + alpha.shape)
-    at_limit = (alpha == 0) | (alpha == jnp.inf)
-    a = jnp.where(at_limit, 2, alpha)
-    excess = a - 1
-    # T with Σ P^α Q^{1-α} = 1 + (α-1) T and T → KL as α → 1; every term of T is non-negative.
-    # Presence is asked of the logarithms: a probability may underflow and still count.
-    both, present = jnp.isfinite(ell), ~_absent(policy, ell)
-    finite = jnp.where(both, ell, 0)
-    exponent = excess * finite
-    tame = jnp.abs(exponent) < 40
-    quotient = jnp.exp(log_expm1_quotient(-jnp.where(tame, exponent, 0)))
-    # P - Q from the larger law; each exponential is kept from overflowing where it is not used.
-    rise, fall = jnp.expm1(-jnp.maximum(finite, 0)), jnp.expm1(jnp.minimum(finite, 0))
-    gain = jnp.where(finite > 0, -p * rise, q * fall)
-    small_terms = jnp.where(both, p * finite * quotient - gain, q)
-    sum_of_terms = jnp.sum(small_terms, axis=-1)
-    t = excess[..., 0] * sum_of_terms
-    near = jnp.all(tame & (ell < jnp.inf), axis=-1) & (jnp.abs(t) < 0.5)
-    close = sum_of_terms * log1p_quotient(jnp.where(near, t, 0))
-    # Far from 1 the sum of powers itself is well conditioned.
-    log_p = jnp.where(present, policy.log_probs, 0)
-    power = jnp.where(present, log_p + excess * jnp.where(present, ell, 0), -jnp.inf)
-    far = jax.nn.logsumexp(power, axis=-1) / jnp.where(excess == 0, 1, excess)[..., 0]
-    far = jnp.where(alpha[..., 0] == 1, kl_divergence(policy, reference), far)
-    generic = jnp.where(near, close, far)
-    maximum = jnp.max(jnp.where(present, ell, -jnp.inf), axis=-1)
-    support = -jnp.log(jnp.sum(jnp.where(present, q, 0), axis=-1))
-    limit = jnp.where(alpha[..., 0] == 0, support, maximum)
-    return jnp.where(at_limit[..., 0], limit, generic)
+    log_p, log_q = _log_probs(policy, reference)
+    alpha = scalar("order", order, policy.dtype, at_least=0, finite=False)
+    require_batches("order", alpha.shape, jnp.broadcast_shapes(log_p.shape, log_q.shape)[:-1])
+    ndim = max(log_p.ndim, alpha.ndim + 1)
+    log_p, log_q, alpha = (
+        array.reshape((1,) * (ndim - array.ndim) + array.shape)
+        for array in (log_p, log_q, alpha[..., None])
+    )
+    return _renyi(log_p, log_q, alpha)
+
+
+@one_program
+def _renyi(log_p: jax.Array, log_q: jax.Array, alpha: jax.Array) -> jax.Array:
+    """Arrays ``[..., K]`` and an order ``[..., 1]`` of the same rank."""
+    infinite = alpha == jnp.inf
+    order = jnp.where(infinite, 2, alpha)
+    excess, s = order[..., 0] - 1, _sum_of_young_terms(log_p, log_q, order)
+    near = jnp.abs(excess * s) < 0.5
+    close = jnp.where(near, s, 0) * log1p_quotient(jnp.where(near, excess * s, 0))
+    close = jnp.where((excess == 0) & ~near, s, close)  # 0·inf: KL is infinite
+    far = _log_sum_of_powers(log_p, log_q, order) / jnp.where(near, 1, excess)
+    ell = jnp.where(log_p != -jnp.inf, _log_ratio(log_p, log_q), -jnp.inf)
+    largest = jnp.max(ell, axis=-1)
+    # A power beyond the largest number: what is missing from the largest log-ratio is beyond eps.
+    far = jnp.where((far == jnp.inf) & (excess > 0), largest, far)
+    value = jnp.where(near | (excess == 0), close, far)
+    return jnp.where(infinite[..., 0], largest, value)
+
+
+def _sum_of_young_terms(log_p: jax.Array, log_q: jax.Array, alpha: jax.Array) -> jax.Array:
+    r""":math:`S = \frac{1}{\alpha-1} \sum (P^\alpha Q^{1-\alpha} - \alpha P - (1-\alpha) Q)`.
+
+    A term over :math:`\alpha` is symmetric under :math:`(P, Q, \alpha) \to (Q, P, 1-\alpha)`, so
+    orders below one half are computed as those above, with the laws swapped.
+    """
+    p, q = jnp.exp(log_p), jnp.exp(log_q)
+    only_p = (log_p != -jnp.inf) & (log_q == -jnp.inf)
+    both = (log_p != -jnp.inf) & (log_q != -jnp.inf)
+    log_p, log_q = jnp.where(both, log_p, 0), jnp.where(both, log_q, 0)
+    swap = alpha < 0.5
+    a, b = jnp.where(swap, log_q, log_p), jnp.where(swap, log_p, log_q)
+    of_both = alpha * _young_term(
+        a, b, jnp.where(swap, 1 - alpha, alpha), jnp.where(swap, -alpha, alpha - 1)
+    )
+    below_one = alpha < 1
+    of_p = jnp.where(below_one, p * alpha / jnp.where(below_one, 1 - alpha, 1), jnp.inf)
+    of_one = jnp.where(only_p, of_p, q)
+    return jnp.sum(jnp.where(both, of_both, of_one), axis=-1)
+
+
+def _young_term(
+    log_p: jax.Array, log_q: jax.Array, alpha: jax.Array, excess: jax.Array
+) -> jax.Array:
+    r""":math:`\frac{1}{\alpha(\alpha-1)} (P^\alpha Q^{1-\alpha} - \alpha P - (1-\alpha) Q) \ge 0`.
+
+    For :math:`\alpha \ge \tfrac12` with ``excess`` :math:`= \alpha - 1`, as accurate as that is.
+    """
+    p, q, ell = jnp.exp(log_p), jnp.exp(log_q), log_p - log_q
+    small = jnp.maximum(alpha, 1) * jnp.abs(ell) < 0.2
+    # Q Σ_{k>=2} ℓ^k/k! (1 + α + … + α^{k-2}); the next term is below 1e-17 of the first.
+    x = jnp.where(small, ell, 0)
+    y = jnp.where(small, alpha, 0) * x
+    power, mixed, series, factorial = jnp.ones_like(x), jnp.ones_like(x), jnp.zeros_like(x), 1.0
+    for k in range(2, 14):
+        factorial *= k
+        series = series + mixed / factorial
+        power = power * x
+        mixed = power + y * mixed
+    # Elsewhere P ℓ (e^x - 1)/x - (P - Q) over α, with x = (α-1)ℓ.
+    exponent = excess * jnp.where(small, 1, ell)
+    tame = jnp.abs(exponent) < 1
+    mild = jnp.where(tame, exponent, 0)
+    rise = p * ell * jnp.exp(log_expm1_quotient(-mild))
+    leap = (jnp.exp(log_p + jnp.where(tame, 0, exponent)) - p) / jnp.where(tame, 1, excess)
+    # P - Q from the larger law, by expm1.
+    gain = -p * jnp.expm1(-jnp.maximum(ell, 0)) + q * jnp.expm1(jnp.minimum(ell, 0))
+    return jnp.where(small, q * x * x * series, (jnp.where(tame, rise, leap) - gain) / alpha)
+
+
+def _log_sum_of_powers(log_p: jax.Array, log_q: jax.Array, alpha: jax.Array) -> jax.Array:
+    r""":math:`\log \sum P^\alpha Q^{1-\alpha}`."""
+    present = (log_p != -jnp.inf) & ((log_q != -jnp.inf) | (alpha > 1))
+    absent = present & (log_q == -jnp.inf)  # an order above 1 makes it infinite
+    finite = present & ~absent
+    log_p, log_q = jnp.where(finite, log_p, 0), jnp.where(finite, log_q, 0)
+    # From the nearer law: at α = 0 the sum is Q's, at α = 1 it is P's.
+    by_p, by_q = log_p + (alpha - 1) * (log_p - log_q), log_q + alpha * (log_p - log_q)
+    power = jnp.where(finite, jnp.where(alpha < 0.5, by_q, by_p), -jnp.inf)
+    top = jax.lax.stop_gradient(jnp.max(power, axis=-1, keepdims=True))
+    safe = jnp.where(jnp.isfinite(top), top, 0)
+    shifted = jnp.where(jnp.isfinite(top), power - safe, 0)
+    total = jnp.log(jnp.sum(jnp.exp(shifted), axis=-1)) + safe[..., 0]
+    top = jnp.where(jnp.any(absent, axis=-1), jnp.inf, top[..., 0])
+    return jnp.where(jnp.isfinite(top), total, top)
 
 
 def chi_squared_divergence(policy: Policy, reference: Policy) -> jax.Array:
@@ -162,13 +223,19 @@ def chi_squared_divergence(policy: Policy, reference: Policy) -> jax.Array:
 
     [M]; for best-of-n without ties :math:`(n-1)^2/(2n-1)`.
     """
-    ell, _, q = _terms(policy, reference)
+    log_p, log_q = _log_probs(policy, reference)
+    return chi_squared_of(_log_ratio(log_p, log_q), log_p, log_q)
+
+
+@one_program
+def chi_squared_of(ell: jax.Array, log_p: jax.Array, log_q: jax.Array) -> jax.Array:
+    r""":math:`\sum (P - Q)^2/Q` from :math:`\ell = \log P/Q` and the logarithms of both."""
     # (P - Q)²/Q as P²/Q (1 - Q/P)² where P is the larger: Q may have underflowed there.
     impossible = ell == jnp.inf
     rises = (ell > 0) & ~impossible
     up, down = jnp.where(rises, ell, 0), jnp.where(ell > 0, 0, ell)
-    log_p = jnp.where(rises, aligned(policy, ndim=ell.ndim)[0].log_probs, 0)
-    terms = jnp.where(rises, jnp.exp(log_p + up) * jnp.expm1(-up) ** 2, q * jnp.expm1(down) ** 2)
+    rising = jnp.exp(jnp.where(rises, log_p, 0) + up) * jnp.expm1(-up) ** 2
+    terms = jnp.where(rises, rising, jnp.exp(log_q) * jnp.expm1(down) ** 2)
     return jnp.sum(jnp.where(impossible, jnp.inf, terms), axis=-1)
 
 
@@ -188,7 +255,13 @@ def total_variation(policy: Policy, reference: Policy) -> jax.Array:
 
     [M], [D]; for best-of-n without ties :math:`(1 - 1/n)\, n^{-1/(n-1)}`.
     """
-    ell, p, q = _terms(policy, reference)
+    require_same_outcomes(policy, "reference", reference)
+    return _total_variation(*aligned(policy, reference))
+
+
+@one_program
+def _total_variation(policy: Policy, reference: Policy) -> jax.Array:
+    ell, p, q = _terms(policy.log_probs, reference.log_probs)
     # P - Q from whichever law is larger, by expm1: nearly equal laws keep their relative accuracy.
     finite = jnp.where(jnp.isfinite(ell), ell, 0)
     larger = jnp.where(finite > 0, p, q)
@@ -196,7 +269,6 @@ def total_variation(policy: Policy, reference: Policy) -> jax.Array:
     signed = jnp.where(jnp.isfinite(ell), signed, p - q)
     if not policy.continuous:
         return 0.5 * jnp.sum(jnp.abs(signed), axis=-1)
-    policy, reference = aligned(policy, reference)
     running = jnp.exp(policy.log_cdf) - jnp.exp(reference.log_cdf)
     return 0.5 * absolute_sum(jnp.broadcast_to(running, signed.shape), signed)
 
@@ -215,7 +287,12 @@ def squared_hellinger(policy: Policy, reference: Policy) -> jax.Array:
 
     [M], with their convention.
     """
-    ell, p, q = _terms(policy, reference)
+    return _squared_hellinger(*_log_probs(policy, reference))
+
+
+@one_program
+def _squared_hellinger(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
+    ell, p, q = _terms(log_p, log_q)
     safe = jnp.where(q > 0, ell, 0)
     upwards = jnp.where(p > 0, p, 0) * jnp.expm1(-0.5 * jnp.abs(safe)) ** 2
     downwards = q * jnp.expm1(0.5 * jnp.minimum(safe, 0)) ** 2
@@ -238,13 +315,18 @@ def jensen_shannon(policy: Policy, reference: Policy) -> jax.Array:
 
     Lin 1991.
     """
-    ell, p, q = _terms(policy, reference)
-    log2 = jnp.log(jnp.asarray(2, ell.dtype))
-    # log P/M = log 2 - log(1 + e^{-ℓ}),  log Q/M = log 2 - log(1 + e^{ℓ})
-    to_p, to_q = log2 - jax.nn.softplus(-ell), log2 - jax.nn.softplus(ell)
+    return _jensen_shannon(*_log_probs(policy, reference))
+
+
+@one_program
+def _jensen_shannon(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
+    ell, p, q = _terms(log_p, log_q)
+    # log P/M = -log((1 + e^{-ℓ})/2), log Q/M = -log((1 + e^ℓ)/2), accurate near ℓ = 0
+    nearer = jnp.log1p(0.5 * jnp.expm1(-jnp.abs(ell)))
+    to_p, to_q = jnp.minimum(ell, 0) - nearer, -jnp.maximum(ell, 0) - nearer
     mean = 0.5 * (p + q)
-    from_p = _kl_term(jnp.where(p > 0, to_p, -jnp.inf), p, mean)
-    from_q = _kl_term(jnp.where(q > 0, to_q, -jnp.inf), q, mean)
+    from_p = kl_term(jnp.where(p > 0, to_p, -jnp.inf), p, mean)
+    from_q = kl_term(jnp.where(q > 0, to_q, -jnp.inf), q, mean)
     return 0.5 * jnp.sum(from_p + from_q, axis=-1)
 
 
@@ -253,18 +335,24 @@ def f_divergence(
 ) -> jax.Array:
     r""":math:`D_f(P\|Q) = \sum Q\, f(P/Q)`, ``generator`` :math:`f` convex, :math:`f(1) = 0`.
 
-    Where :math:`Q = 0 < P` the term is :math:`P \lim_{t\to\infty} f(t)/t`, read off at the largest
-    power of ten the precision allows and taken as infinite when it still grows there. A generator
-    with kinks (:math:`|t - 1|`) is integrated to second order only on a continuous law; use
-    :func:`total_variation`.
+    Summed with :math:`f(t) - f'(1)(t-1)`, which has the same divergence and no negative value. An
+    outcome that one law lacks takes the limit of :math:`f(t)` at 0 or of :math:`f(t)/t` at
+    infinity, and so does one whose ratio is beyond the range of floating point. A limit is read off
+    at ratios as extreme as the generator bears; what still grows there is taken as infinite.
+
+    A generator with kinks (:math:`|t - 1|`) is integrated to second order only on a continuous law;
+    use :func:`total_variation`.
 
     Args:
         policy: :math:`P`.
         reference: :math:`Q`.
-        generator: elementwise function of the ratio :math:`t = P/Q \ge 0`.
+        generator: elementwise function of the ratio :math:`t = P/Q > 0`, differentiable at 1; it
+            is not evaluated at 0.
 
     Raises:
-        ValueError: the policies are not on the same outcomes.
+        ValueError: the policies are not on the same outcomes, the generator is NaN at a ratio, or a
+            ratio is beyond the range of floating point where the generator has no limit (NaN while
+            traced): use :func:`kl_divergence` or :func:`renyi_divergence`, which know no ratios.
 
     Example:
         >>> import bon_theory as bt
@@ -275,50 +363,111 @@ def f_divergence(
 
     Csiszár 1967; distribution-free for rank policies without ties.
     """
-    ell, p, q = _terms(policy, reference)
-    outside = _absent(reference, ell)
-    impossible = outside | (ell == -jnp.inf)
-    # Clipped: f and its derivative may be infinite at 0, and where a probability has underflowed
-    # its logarithm has not.
-    limit = 0.98 * float(np.log(np.finfo(p.dtype).max))
-    finite = jnp.clip(jnp.where(impossible, 0, ell), -limit, limit)
-    t = jnp.where(impossible, jnp.where(outside, 1, 0), jnp.exp(finite))
-    # Of the two laws the larger one multiplies: the smaller may have underflowed.
-    inside = jnp.where(t > 1, p * (generator(t) / jnp.maximum(t, 1)), q * generator(t))
-    large = jnp.asarray([1e30, 1e36] if p.dtype == jnp.float32 else [1e120, 1e150], p.dtype)
-    slope = generator(large) / large
-    bounded = jnp.abs(slope[1] - slope[0]) <= 1e-6 * jnp.abs(slope[0])
-    # Infinity is added, not multiplied by p: its product with a zero tangent would be NaN.
-    missing = p * jnp.where(bounded, slope[1], 0) + jnp.where(bounded | (p == 0), 0, jnp.inf)
-    return jnp.sum(jnp.where(outside, missing, inside), axis=-1)
+    log_p, log_q = _log_probs(policy, reference)
+    one, extremes = jnp.ones((), log_p.dtype), _extreme_ratios(log_p.dtype)
+    _, tangent = jax.jvp(generator, (one,), (one,))
+    ends = _ends(extremes, generator(extremes), generator(jnp.stack([one / 2, 2 * one])), tangent)
+    ell, ratios = _ratios(log_p, log_q, ends)
+    terms = _generated(log_p, log_q, ratios, generator(ratios), ends)
+    require(
+        lambda: ~np.isnan(np.asarray(terms)) | np.isnan(np.asarray(ell)),
+        lambda: (
+            "generator must be a number, or have a limit, at every ratio P/Q, got NaN at a log "
+            f"ratio of {np.asarray(ell)[np.isnan(np.asarray(terms))].flat[0]:.6g}: for log ratios "
+            "beyond floating point use kl_divergence or renyi_divergence."
+        ),
+        terms,
+    )
+    return jnp.sum(terms, axis=-1)
 
 
-def _terms(policy: Policy, reference: Policy) -> tuple[jax.Array, jax.Array, jax.Array]:
-    ell = log_ratio(policy, reference)
-    laws = aligned(policy, reference)
-    p, q = (jnp.broadcast_to(law.probs, ell.shape) for law in laws)
-    return ell, p, q
+class _Ends(NamedTuple):
+    """What a generator f less ``tangent``·(t-1) does towards ratios 0 and infinity, ``[2]`` each.
+
+    Attributes:
+        ratios: the most extreme ones at which it is evaluated.
+        limits: of f at 0 and of f(t)/t at infinity: infinite where it still grows, NaN where it
+            changes too slowly to tell.
+        tangent: f'(1).
+    """
+
+    ratios: jax.Array
+    limits: jax.Array
+    tangent: jax.Array
 
 
-def _absent(policy: Policy, like: jax.Array) -> jax.Array:
-    """Where the policy has no mass at all, not even one that underflows."""
-    (policy,) = aligned(policy, ndim=like.ndim)
-    return jnp.broadcast_to(policy.log_probs == -jnp.inf, like.shape)
+def _extreme_ratios(dtype: Any) -> jax.Array:
+    """Ratios ``[2, 2, 4]``: towards 0 and infinity; two of which the first is more extreme; powers.
+
+    The first is at the end of floating point, then its root, its cubic and fourth root: a fourth
+    power of the last is representable.
+    """
+    small = (2**14 * float(jnp.finfo(dtype).tiny)) ** (1 / np.arange(1, 5))
+    towards_zero = np.stack([small, small**0.8])
+    return jnp.asarray(np.stack([towards_zero, 1 / towards_zero]), dtype)
 
 
 @one_program
-def _kl_term(ell: jax.Array, p: jax.Array, q: jax.Array) -> jax.Array:
-    """P ℓ - P + Q = Q (ℓ e^ℓ - e^ℓ + 1) >= 0, without cancellation for small ℓ; 0 log 0 = 0."""
-    small = jnp.abs(ell) < 0.2
-    x = jnp.where(small, ell, 0)
-    # Σ_{j>=2} (j-1)/j! x^j by Horner; the next term is below 1e-17 of the first at |x| = 0.2.
-    series = jnp.zeros_like(x)
-    factorial = 479001600.0 * 13  # 13!
-    for j in range(13, 1, -1):
-        series = series * x + (j - 1) / factorial
-        factorial /= j
-    finite = jnp.where(jnp.isfinite(ell) & ~small, ell, 0)
-    direct = p * finite - p + q
-    direct = jnp.where(p == 0, q, direct)
-    direct = jnp.where(ell == jnp.inf, jnp.inf, direct)
-    return jnp.where(small, q * x * x * series, direct)
+def _ends(ratios: jax.Array, values: jax.Array, sizes: jax.Array, tangent: jax.Array) -> _Ends:
+    """From ``values`` of the generator at the extreme ``ratios``, and ``sizes`` near 1 ``[2]``."""
+    tangent = jnp.where(jnp.isfinite(tangent), tangent, 0)
+    scaled = _over_larger(ratios, values, tangent)
+    borne = jnp.argmax(jnp.all(jnp.isfinite(scaled), axis=1), axis=-1)  # [2]
+    sides = jnp.arange(2)
+    value, before = scaled[sides, 0, borne], scaled[sides, 1, borne]
+    scale = jnp.abs(value) + jnp.sum(jnp.abs(sizes)) + jnp.abs(tangent)
+    # An error like a power of the ratio is smaller at the end than the change on the way there.
+    settled = jnp.abs(value - before) <= (8 * jnp.finfo(ratios.dtype).eps) ** 0.8 * scale
+    grows = value - before > 1e-3 * scale
+    limits = jnp.where(settled, value, jnp.where(grows | (value == jnp.inf), jnp.inf, jnp.nan))
+    return _Ends(ratios[sides, 0, borne], limits, tangent)
+
+
+@one_program
+def _ratios(log_p: jax.Array, log_q: jax.Array, ends: _Ends) -> tuple[jax.Array, jax.Array]:
+    """log P/Q, and P/Q itself where the generator bears it, 1 elsewhere; ``[..., K]`` both."""
+    ell, (least, most) = _log_ratio(log_p, log_q), jnp.log(ends.ratios)
+    return ell, jnp.exp(jnp.where((ell < least) | (ell > most), 0, ell))
+
+
+@one_program
+def _generated(
+    log_p: jax.Array, log_q: jax.Array, ratios: jax.Array, values: jax.Array, ends: _Ends
+) -> jax.Array:
+    """The terms Q f(P/Q) ``[..., K]``, each from the larger law: Q f(t), or P f(t)/t if t > 1."""
+    ell = _log_ratio(log_p, log_q)
+    weight = jnp.exp(jnp.where(ell > 0, log_p, log_q))
+    inside = jnp.maximum(_over_larger(ratios, values, ends.tangent), 0)
+    limit = jnp.where(ell > 0, ends.limits[1], ends.limits[0])
+    # Of a ratio beyond floating point only a finite limit says anything.
+    limit = jnp.where(jnp.isfinite(limit) | jnp.isinf(ell), limit, jnp.nan)
+    value = jnp.where((ratios == 1) & (jnp.abs(ell) > 1), limit, inside)
+    # Not multiplied where infinite: the weight may underflow, and its slope would be NaN.
+    infinite = value == jnp.inf
+    return jnp.where(infinite, jnp.inf, weight * jnp.where(infinite, 0, value))
+
+
+def _over_larger(ratios: jax.Array, values: jax.Array, tangent: jax.Array) -> jax.Array:
+    """(f(t) - tangent (t-1)) / max(t, 1), from the ``values`` f(t)."""
+    larger = jnp.maximum(ratios, 1)
+    return values / larger - tangent * ((ratios - 1) / larger)
+
+
+def _log_probs(policy: Policy, reference: Policy) -> tuple[jax.Array, jax.Array]:
+    """Both ``[..., K]``, of one rank."""
+    require_same_outcomes(policy, "reference", reference)
+    policy, reference = aligned(policy, reference)
+    return policy.log_probs, reference.log_probs
+
+
+@one_program
+def _log_ratio(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
+    p_zero, q_zero = log_p == -jnp.inf, log_q == -jnp.inf
+    finite = jnp.where(p_zero, 0, log_p) - jnp.where(q_zero, 0, log_q)
+    one_sided = jnp.where(p_zero, -jnp.inf, jnp.where(q_zero, jnp.inf, finite))
+    return jnp.where(p_zero & q_zero, 0, one_sided)
+
+
+def _terms(log_p: jax.Array, log_q: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    ell = _log_ratio(log_p, log_q)
+    return ell, *(jnp.broadcast_to(jnp.exp(x), ell.shape) for x in (log_p, log_q))

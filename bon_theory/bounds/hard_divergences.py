@@ -9,7 +9,13 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from bon_theory._numerics import log1mexp
+from bon_theory._numerics import (
+    kl_term,
+    log1mexp,
+    log1p_quotient,
+    log_expm1_quotient,
+    log_mean_power,
+)
 from bon_theory.bounds.inequality import Parameter, inequality
 from bon_theory.bounds.quantities import (
     BEST_CHI_SQUARED,
@@ -22,8 +28,9 @@ from bon_theory.bounds.quantities import (
 )
 from bon_theory.bounds.statistics import (
     collision_probability,
-    log1p_quotient,
     log_level_mass,
+    log_mean_weight,
+    reverse_tie_free_kl,
     reward_extremes,
     tie_free_kl,
     top_level_log_mass,
@@ -39,6 +46,7 @@ __all__ = [
     "best_of_n_kl_from_selected_atom",
     "best_of_n_kl_from_selected_level",
     "best_of_n_kl_from_collisions",
+    "best_of_n_kl_from_half_the_collisions",
     "best_of_n_reverse_kl",
     "best_of_n_chi_squared",
     "best_of_n_total_variation",
@@ -86,6 +94,7 @@ def best_of_n_kl_from_top_atom(reference: Policy, n: Parameter) -> jax.Array:
               \log\frac{1 - (1-\varepsilon)^n}{\varepsilon}
 
     is the divergence for one top atom above a continuum; any other reward merges ranks of that one.
+    Computed as three divergences, of the atom and of what is below it, none of them negative.
 
     Example:
         >>> import bon_theory as bt
@@ -94,8 +103,7 @@ def best_of_n_kl_from_top_atom(reference: Policy, n: Parameter) -> jax.Array:
         >>> round(float(bounds.best_of_n_kl_from_top_atom(reference, n=8).value), 6)
         1.004115
     """
-    hit, hidden = _top_atom(top_level_log_mass(reference), n)
-    return tie_free_kl(n) - hit * hidden
+    return _top_atom_kl(top_level_log_mass(reference), n)
 
 
 @inequality("upper", BEST_KL, source="Conjectured by [B] for its estimator, proved here")
@@ -113,8 +121,8 @@ def best_of_n_kl_from_selected_atom(reference: Policy, n: Parameter) -> jax.Arra
         >>> round(float(bounds.best_of_n_kl_from_selected_atom(reference, n=10).value), 8)
         1.40255251
     """
-    hit, hidden = _top_atom(log_level_mass(reference), n[..., None])
-    return tie_free_kl(n) - jnp.sum(best_of_n(reference, n).probs * hit * hidden, axis=-1)
+    known = _top_atom_kl(log_level_mass(reference), n[..., None])
+    return jnp.sum(best_of_n(reference, n).probs * known, axis=-1)
 
 
 @inequality("upper", BEST_KL, source="Derived here, sharpening [B]'s estimator")
@@ -137,8 +145,11 @@ def best_of_n_kl_from_selected_level(reference: Policy, n: Parameter) -> jax.Arr
         >>> round(float(bounds.best_of_n_kl_from_selected_level(reference, n=10).value), 8)
         1.40224428
     """
-    _, hidden = _top_atom(log_level_mass(reference), n[..., None])
-    return tie_free_kl(n) - jnp.sum(best_of_n(reference, n).probs * hidden, axis=-1)
+    log_rest, log_gain = _top_atom(log_level_mass(reference), number := n[..., None])
+    # log n - (n-1)/n - k(1-p, p) = log(hit/p) + (n-1) (1-p)^n log(1-p) / hit
+    odds = number * log_rest - log_expm1_quotient(-number * log_rest)
+    known = jnp.maximum(log_gain - (number - 1) / number * jnp.exp(odds), 0)
+    return jnp.sum(best_of_n(reference, n).probs * known, axis=-1)
 
 
 @inequality("lower", BEST_KL, source="[B]")
@@ -154,7 +165,25 @@ def best_of_n_kl_from_collisions(reference: Policy, n: Parameter) -> jax.Array:
         >>> round(float(bounds.best_of_n_kl_from_collisions(reference, n=8).value), 6)
         1.092442
     """
-    return tie_free_kl(n) - 2 * n * (n - 1) * collision_probability(reference)
+    return tie_free_kl(n) - 2 * n * ((n - 1) * collision_probability(reference))
+
+
+@inequality("lower", BEST_KL, source="[G] Appendix B, Theorems 7–9; ties and real n derived here")
+def best_of_n_kl_from_half_the_collisions(reference: Policy, n: Parameter) -> jax.Array:
+    r""":math:`\mathrm{KL}(P_n\|\pi) \ge \log n - \frac{n-1}{n} - n(n-1)\,e^{-H_2}`.
+
+    Half of what [B] allows for. [G]'s :math:`\sum p_i^2` over responses of distinct rewards is the
+    probability :math:`e^{-H_2}` that two draws have the same reward.
+
+    Example:
+        >>> import bon_theory as bt
+        >>> from bon_theory import bounds
+        >>> reference = bt.Policy.from_samples([float(i) for i in range(1000)])
+        >>> bound = bounds.best_of_n_kl_from_half_the_collisions(reference, n=8)
+        >>> round(float(bound.value), 6)
+        1.148442
+    """
+    return tie_free_kl(n) - n * ((n - 1) * collision_probability(reference))
 
 
 @inequality("upper", BEST_REVERSE_KL, source="[M]; ties derived here")
@@ -166,7 +195,7 @@ def best_of_n_reverse_kl(n: Parameter) -> jax.Array:
         >>> round(float(bounds.best_of_n_reverse_kl(n=8).value), 6)
         4.920558
     """
-    return (n - 1) - jnp.log(n)
+    return reverse_tie_free_kl(n)
 
 
 @inequality("upper", BEST_CHI_SQUARED, source="[M]; ties derived here")
@@ -178,7 +207,7 @@ def best_of_n_chi_squared(n: Parameter) -> jax.Array:
         >>> round(float(bounds.best_of_n_chi_squared(n=3).value), 6)
         0.8
     """
-    return (n - 1) ** 2 / (2 * n - 1)
+    return (n - 1) * ((n - 1) / (2 * n - 1))
 
 
 @inequality("upper", BEST_TOTAL_VARIATION, source="[M]; ties derived here")
@@ -202,7 +231,7 @@ def best_of_n_squared_hellinger(n: Parameter) -> jax.Array:
         >>> round(float(bounds.best_of_n_squared_hellinger(n=4).value), 6)
         0.4
     """
-    return 2 * (jnp.sqrt(n) - 1) ** 2 / (n + 1)
+    return 2 * ((n - 1) / (jnp.sqrt(n) + 1)) ** 2 / (n + 1)
 
 
 @inequality("upper", BEST_RENYI, source="[M]; ties and orders below 1 derived here")
@@ -217,10 +246,25 @@ def best_of_n_renyi(n: Parameter, order: Parameter) -> jax.Array:
         >>> round(float(bounds.best_of_n_renyi(n=4, order=2.0).value), 6)
         0.826679
     """
-    # With α(n-1)+1 = n (1 + x) nothing cancels near α = 1.
-    share = (n - 1) / n
-    x = jnp.where(share > 0, (order - 1) * share, 0)
-    return jnp.log(n) - share * log1p_quotient(x)
+    infinite = order == jnp.inf
+    a, m = jnp.where(infinite, 2, order), n - 1
+    # Few draws: Σ_{k>=2} (-m)^k/k (α + … + α^{k-1}), the terms of both logarithms at once.
+    few = jnp.maximum(a, 1) * m < 0.05
+    x = -jnp.where(few, m, 0)
+    y = jnp.where(few, a, 0) * x
+    power, mixed, series = x * x, x * x, jnp.zeros_like(x)
+    for k in range(2, 14):
+        series = series + mixed / k
+        power = power * x
+        mixed = power + y * mixed
+    # Low orders: (log(1 + α m) - α log n)/(1-α); high ones with α m + 1 = n (1 + (α-1) m/n).
+    low = a < 0.5
+    below = jnp.where(low, a, 0)
+    from_below = below * (m * log1p_quotient(below * m) - jnp.log(n)) / (1 - below)
+    share = m / n
+    from_above = jnp.log(n) - share * log1p_quotient(jnp.where(low, 1, a - 1) * share)
+    value = jnp.where(few, a * series, jnp.where(low, from_below, from_above))
+    return jnp.where(infinite, jnp.log(n), value)
 
 
 @inequality("upper", BEST_REWARD, source="[V], converse, for sequences of length 1; [M]")
@@ -240,10 +284,9 @@ def best_of_n_reward(reference: Policy, n: Parameter, temperature: Parameter) ->
         >>> round(float(bounds.best_of_n_reward(reference, n=3, temperature=0.4).value), 6)
         0.725653
     """
-    log_mean = jax.nn.logsumexp(
-        reference.log_probs + reference.rewards / temperature[..., None], axis=-1
-    )
-    return temperature * (tie_free_kl(n) + log_mean)
+    _, highest = reward_extremes(reference)
+    log_mean = log_mean_weight(reference, temperature)
+    return highest + temperature * (tie_free_kl(n) + log_mean)
 
 
 @inequality("upper", BEST_REWARD, source="[V], converse; [M], with Hoeffding's lemma")
@@ -267,19 +310,19 @@ def best_of_n_reward_from_range(reference: Policy, n: Parameter) -> jax.Array:
     return expected_reward(reference) + (highest - lowest) * root
 
 
-def _top_atom(log_atom: jax.Array, n: jax.Array) -> tuple[jax.Array, jax.Array]:
-    r"""For an atom on the top ranks: that it is selected, and the divergence it hides.
+def _top_atom_kl(log_atom: jax.Array, n: jax.Array) -> jax.Array:
+    r""":math:`\hat D(\varepsilon)`: of the atom, and of the density :math:`n u^{n-1}` below it."""
+    log_rest, log_gain = _top_atom(log_atom, n)
+    atom, rest, power = jnp.exp(log_atom), jnp.exp(log_rest), (n - 1) * log_rest
+    of_atom = kl_term(log_gain, jnp.exp(log_atom + log_gain), atom)
+    below = kl_term(power, jnp.exp(power), jnp.ones_like(power)) + jnp.exp(power) * tie_free_kl(n)
+    return of_atom + rest * below
 
-    :math:`h = 1 - (1-\varepsilon)^n` and :math:`k(1-\varepsilon, \varepsilon) =
-    \log\frac{n\varepsilon}{h} - \frac{n-1}{n} - (n-1)\frac{(1-\varepsilon)^n}{h}
-    \log(1-\varepsilon)`; without an atom both are 0.
+
+def _top_atom(log_atom: jax.Array, n: jax.Array) -> tuple[jax.Array, jax.Array]:
+    r""":math:`\log(1-\varepsilon)` and :math:`\log\frac{1-(1-\varepsilon)^n}{\varepsilon}`.
+
+    A certain atom leaves :math:`e^{-1000}`, which is 0, so that nothing is infinite.
     """
-    no_atom = log_atom == -jnp.inf
-    safe_atom = jnp.where(no_atom, -1, log_atom)
-    log_rest = log1mexp(safe_atom)
-    certain = log_rest == -jnp.inf  # then (1-ε)^n log(1-ε) is 0
-    safe_rest = jnp.where(certain, -1, log_rest)
-    log_hit = jnp.where(certain, 0, log1mexp(n * safe_rest))
-    odds = jnp.where(certain, 0, jnp.exp(n * safe_rest - log_hit) * safe_rest)
-    hidden = jnp.log(n) + safe_atom - log_hit - (n - 1) / n - (n - 1) * odds
-    return jnp.where(no_atom, 0, jnp.exp(log_hit)), jnp.where(no_atom, 0, hidden)
+    log_rest = jnp.maximum(log1mexp(log_atom), -1e3)
+    return log_rest, log_mean_power(n, log_rest, jnp.zeros_like(log_rest))

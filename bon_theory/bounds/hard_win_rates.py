@@ -27,8 +27,10 @@ __all__ = [
     "best_of_n_win_rate_from_collisions",
     "best_of_n_win_rate_ties_won",
     "best_of_n_win_rate_ties_won_from_largest_level",
+    "best_of_n_win_rate_ties_won_from_collisions",
     "best_of_n_win_rate_ties_lost",
     "best_of_n_win_rate_ties_lost_from_largest_level",
+    "best_of_n_win_rate_ties_lost_from_collisions",
     "best_of_n_penalised_win_rate",
 ]
 
@@ -84,7 +86,9 @@ def best_of_n_win_rate_from_collisions(reference: Policy, n: Parameter) -> jax.A
     return n / (n + 1) - (n - 1) / 2 * collision_probability(reference)
 
 
-@inequality("lower", BEST_WIN_RATE_TIES_WIN, source="Derived here")
+@inequality(
+    "lower", BEST_WIN_RATE_TIES_WIN, source="[G] Appendix B, Theorems 7–9; real n derived here"
+)
 def best_of_n_win_rate_ties_won(n: Parameter) -> jax.Array:
     r""":math:`W_\ge \ge \frac{n}{n+1}`, ties counting as wins ([G]'s definition).
 
@@ -111,7 +115,32 @@ def best_of_n_win_rate_ties_won_from_largest_level(reference: Policy, n: Paramet
     return n / (n + 1) + largest_level(reference)
 
 
-@inequality("upper", BEST_WIN_RATE_TIES_LOSE, source="Derived here")
+@inequality(
+    "upper",
+    BEST_WIN_RATE_TIES_WIN,
+    source="[G] Appendix B, Theorems 7–9; ties and real n derived here",
+)
+def best_of_n_win_rate_ties_won_from_collisions(reference: Policy, n: Parameter) -> jax.Array:
+    r""":math:`W_\ge \le \frac{n}{n+1} + n\,e^{-H_2}`, ties counting as wins.
+
+    :math:`e^{-H_2}`, the probability that two draws have the same reward, is [G]'s
+    :math:`\sum p_i^2` over responses of distinct rewards. Below :math:`p_{max}`, the other bound,
+    where levels are many and draws few.
+
+    Example:
+        >>> import bon_theory as bt
+        >>> from bon_theory import bounds
+        >>> reference = bt.Policy.from_samples([0.0, 1.0, 2.0, 3.0])
+        >>> bound = bounds.best_of_n_win_rate_ties_won_from_collisions(reference, n=1)
+        >>> round(float(bound.value), 6)
+        0.75
+    """
+    return n / (n + 1) + n * collision_probability(reference)
+
+
+@inequality(
+    "upper", BEST_WIN_RATE_TIES_LOSE, source="[G] Appendix B, Theorems 7–9; real n derived here"
+)
 def best_of_n_win_rate_ties_lost(n: Parameter) -> jax.Array:
     r""":math:`W_> \le \frac{n}{n+1}`, ties counting as losses.
 
@@ -136,6 +165,29 @@ def best_of_n_win_rate_ties_lost_from_largest_level(reference: Policy, n: Parame
         0.25
     """
     return n / (n + 1) - largest_level(reference)
+
+
+@inequality(
+    "lower",
+    BEST_WIN_RATE_TIES_LOSE,
+    source="[G] Appendix B, Theorems 7–9; ties and real n derived here",
+)
+def best_of_n_win_rate_ties_lost_from_collisions(reference: Policy, n: Parameter) -> jax.Array:
+    r""":math:`W_> \ge \frac{n}{n+1} - n\,e^{-H_2}`, ties counting as losses.
+
+    :math:`e^{-H_2}`, the probability that two draws have the same reward, is [G]'s
+    :math:`\sum p_i^2` over responses of distinct rewards. Below :math:`p_{max}`, the other bound,
+    where levels are many and draws few.
+
+    Example:
+        >>> import bon_theory as bt
+        >>> from bon_theory import bounds
+        >>> reference = bt.Policy.from_samples([0.0, 1.0, 2.0, 3.0])
+        >>> bound = bounds.best_of_n_win_rate_ties_lost_from_collisions(reference, n=1)
+        >>> round(float(bound.value), 6)
+        0.25
+    """
+    return n / (n + 1) - n * collision_probability(reference)
 
 
 @inequality(

@@ -125,6 +125,18 @@ OPTIMAL_WIN_RATE = Quantity(
     ("strength",),
     lambda p: win_rate(p.win_rate_optimal, p.law),
 )
+OPTIMAL_WIN_RATE_TIES_WIN = Quantity(
+    "win rate of the win-rate optimum, ties won",
+    "win_rate_optimal",
+    ("strength",),
+    lambda p: win_rate(p.win_rate_optimal, p.law, ties="win"),
+)
+OPTIMAL_WIN_RATE_TIES_LOSE = Quantity(
+    "win rate of the win-rate optimum, ties lost",
+    "win_rate_optimal",
+    ("strength",),
+    lambda p: win_rate(p.win_rate_optimal, p.law, ties="loss"),
+)
 
 # --- soft best-of-n and the exponential race --------------------------------------------
 

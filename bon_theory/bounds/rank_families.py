@@ -16,15 +16,24 @@ from bon_theory.bounds.inequality import Parameter, inequality
 from bon_theory.bounds.quantities import (
     OPTIMAL_KL,
     OPTIMAL_WIN_RATE,
+    OPTIMAL_WIN_RATE_TIES_LOSE,
+    OPTIMAL_WIN_RATE_TIES_WIN,
     POISSON_KL,
     POISSON_WIN_RATE,
 )
+from bon_theory.bounds.statistics import collision_probability
+from bon_theory.policy import Policy
 
 __all__ = [
     "best_of_poisson_kl",
     "best_of_poisson_win_rate",
     "win_rate_optimal_kl",
+    "win_rate_optimal_kl_from_collisions",
     "win_rate_optimal_win_rate",
+    "win_rate_optimal_win_rate_ties_won",
+    "win_rate_optimal_win_rate_ties_won_from_collisions",
+    "win_rate_optimal_win_rate_ties_lost",
+    "win_rate_optimal_win_rate_ties_lost_from_collisions",
 ]
 
 
@@ -88,15 +97,26 @@ def win_rate_optimal_kl(strength: Parameter) -> jax.Array:
         >>> round(float(bounds.win_rate_optimal_kl(strength=5.0).value), 10)
         0.6501169364
     """
-    c = strength
-    small = c < 0.7
-    # K(c) = log((e^c - 1)/c) = c/2 + Σ B_{2k} c^{2k} / (2k (2k)!), and the divergence is cK' - K.
-    terms = [b * (2 * k - 1) / (2 * k) for k, b in enumerate(_BERNOULLI, start=1)]
-    square = jnp.where(small, c, 0) ** 2
-    series = square * _polynomial(terms, square)
-    m = jnp.where(small, 1, c)
-    direct = m * (1 / -jnp.expm1(-m) - 1 / m) - (m + log_expm1_quotient(m))
-    return jnp.where(small, series, direct)
+    return _optimal_kl(strength)
+
+
+@inequality("lower", OPTIMAL_KL, source="[G] Appendix B, Theorems 7–9; ties derived here")
+def win_rate_optimal_kl_from_collisions(reference: Policy, strength: Parameter) -> jax.Array:
+    r""":math:`\mathrm{KL}(P\|\pi) \ge c\,W(c) - \log\frac{e^c-1}{c} - c^2 s\,e^{-H_2}`.
+
+    With :math:`s = \frac{1}{1 - e^{-c}}`; :math:`e^{-H_2}` is the probability that two draws have
+    the same reward, [G]'s :math:`\sum p_i^2` over responses of distinct rewards.
+
+    Example:
+        >>> import bon_theory as bt
+        >>> from bon_theory import bounds
+        >>> reference = bt.Policy.from_samples([float(i) for i in range(100)])
+        >>> bound = bounds.win_rate_optimal_kl_from_collisions(reference, strength=2.0)
+        >>> round(float(bound.value), 6)
+        0.105335
+    """
+    steepest = strength * (strength / -jnp.expm1(-strength))
+    return _optimal_kl(strength) - steepest * collision_probability(reference)
 
 
 @inequality("upper", OPTIMAL_WIN_RATE, source="[G]; ties derived here")
@@ -108,12 +128,77 @@ def win_rate_optimal_win_rate(strength: Parameter) -> jax.Array:
         >>> round(float(bounds.win_rate_optimal_win_rate(strength=5.0).value), 10)
         0.8067836549
     """
-    c = strength
-    small = c < 0.7
-    safe = jnp.where(small, c, 0)
-    m = jnp.where(small, 1, c)
-    series = 0.5 + safe * _polynomial(_BERNOULLI, safe**2)
-    return jnp.where(small, series, 1 / -jnp.expm1(-m) - 1 / m)
+    return _optimal_win_rate(strength)
+
+
+@inequality("lower", OPTIMAL_WIN_RATE_TIES_WIN, source="[G] Appendix B, Theorems 7–9")
+def win_rate_optimal_win_rate_ties_won(strength: Parameter) -> jax.Array:
+    r""":math:`W_\ge \ge \frac{1}{1 - e^{-c}} - \frac1c`, ties counting as wins ([G]'s definition).
+
+    Example:
+        >>> from bon_theory import bounds
+        >>> bound = bounds.win_rate_optimal_win_rate_ties_won(strength=5.0)
+        >>> round(float(bound.value), 10)
+        0.8067836549
+    """
+    return _optimal_win_rate(strength)
+
+
+@inequality(
+    "upper", OPTIMAL_WIN_RATE_TIES_WIN, source="[G] Appendix B, Theorems 7–9; ties derived here"
+)
+def win_rate_optimal_win_rate_ties_won_from_collisions(
+    reference: Policy, strength: Parameter
+) -> jax.Array:
+    r""":math:`W_\ge le \frac{1}{1 - e^{-c}} - \frac1c + \frac{c}{1 - e^{-c}}\,e^{-H_2}`.
+
+    Ties counting as wins; :math:`e^{-H_2}` as in :func:`win_rate_optimal_kl_from_collisions`.
+
+    Example:
+        >>> import bon_theory as bt
+        >>> from bon_theory import bounds
+        >>> reference = bt.Policy.from_samples([float(i) for i in range(100)])
+        >>> bound = bounds.win_rate_optimal_win_rate_ties_won_from_collisions(reference, 2.0)
+        >>> round(float(bound.value), 6)
+        0.679648
+    """
+    steepest = strength / -jnp.expm1(-strength)
+    return _optimal_win_rate(strength) + steepest * collision_probability(reference)
+
+
+@inequality("upper", OPTIMAL_WIN_RATE_TIES_LOSE, source="[G] Appendix B, Theorems 7–9")
+def win_rate_optimal_win_rate_ties_lost(strength: Parameter) -> jax.Array:
+    r""":math:`W_> \le \frac{1}{1 - e^{-c}} - \frac1c`, ties counting as losses.
+
+    Example:
+        >>> from bon_theory import bounds
+        >>> bound = bounds.win_rate_optimal_win_rate_ties_lost(strength=5.0)
+        >>> round(float(bound.value), 10)
+        0.8067836549
+    """
+    return _optimal_win_rate(strength)
+
+
+@inequality(
+    "lower", OPTIMAL_WIN_RATE_TIES_LOSE, source="[G] Appendix B, Theorems 7–9; ties derived here"
+)
+def win_rate_optimal_win_rate_ties_lost_from_collisions(
+    reference: Policy, strength: Parameter
+) -> jax.Array:
+    r""":math:`W_> ge \frac{1}{1 - e^{-c}} - \frac1c - \frac{c}{1 - e^{-c}}\,e^{-H_2}`.
+
+    Ties counting as losses; :math:`e^{-H_2}` as in :func:`win_rate_optimal_kl_from_collisions`.
+
+    Example:
+        >>> import bon_theory as bt
+        >>> from bon_theory import bounds
+        >>> reference = bt.Policy.from_samples([float(i) for i in range(100)])
+        >>> bound = bounds.win_rate_optimal_win_rate_ties_lost_from_collisions(reference, 2.0)
+        >>> round(float(bound.value), 6)
+        0.633387
+    """
+    steepest = strength / -jnp.expm1(-strength)
+    return _optimal_win_rate(strength) - steepest * collision_probability(reference)
 
 
 _BERNOULLI = [
@@ -123,6 +208,26 @@ _BERNOULLI = [
     )
 ]
 """B_{2k}/(2k)! for k = 1, 2, …: at c = 0.7 the next term is below 1e-17 of the first."""
+
+
+def _optimal_kl(c: jax.Array) -> jax.Array:
+    small = c < 0.7
+    # K(c) = log((e^c - 1)/c) = c/2 + Σ B_{2k} c^{2k} / (2k (2k)!), and the divergence is cK' - K.
+    terms = [b * (2 * k - 1) / (2 * k) for k, b in enumerate(_BERNOULLI, start=1)]
+    square = jnp.where(small, c, 0) ** 2
+    series = square * _polynomial(terms, square)
+    m = jnp.where(small, 1, c)
+    # c W - log((e^c - 1)/c) without the two large numbers: c/(e^c - 1) - 1 - log((1 - e^{-c})/c)
+    direct = jnp.exp(-m - log_expm1_quotient(m)) - 1 - log_expm1_quotient(m)
+    return jnp.where(small, series, direct)
+
+
+def _optimal_win_rate(c: jax.Array) -> jax.Array:
+    small = c < 0.7
+    safe = jnp.where(small, c, 0)
+    m = jnp.where(small, 1, c)
+    series = 0.5 + safe * _polynomial(_BERNOULLI, safe**2)
+    return jnp.where(small, series, 1 / -jnp.expm1(-m) - 1 / m)
 
 
 def _polynomial(coefficients: list[float], x: jax.Array) -> jax.Array:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from bon_theory._numerics import safe_log
+from bon_theory._numerics import log1p_shortfall
 from bon_theory._quadrature import absolute_sum, running_sum
 from bon_theory.bounds.inequality import Parameter, inequality
 from bon_theory.bounds.quantities import (
@@ -23,8 +23,12 @@ from bon_theory.bounds.quantities import (
     SOFT_REWARD,
     SOFT_TOTAL_VARIATION,
 )
-from bon_theory.bounds.statistics import log_sinh_half_range, log_tilt_ratio, reward_extremes
-from bon_theory.divergences import chi_squared_divergence
+from bon_theory.bounds.statistics import (
+    log_mixed_weight,
+    log_weight,
+    reward_extremes,
+    tilt_chi_squared,
+)
 from bon_theory.performance import expected_reward, expected_value
 from bon_theory.policy import Policy
 from bon_theory.selection import best_of_n, exponential_tilt, soft_best_of_n
@@ -59,8 +63,7 @@ def soft_best_of_n_kl_to_tilt(reference: Policy, n: Parameter, temperature: Para
         >>> round(float(bounds.soft_best_of_n_kl_to_tilt(reference, 4, 0.5).value), 6)
         0.171364
     """
-    chi_squared = chi_squared_divergence(exponential_tilt(reference, temperature), reference)
-    return jnp.log1p(chi_squared / n)
+    return jnp.log1p(tilt_chi_squared(reference, temperature) / n)
 
 
 @inequality("upper", SOFT_KL_TO_TILT, source="[V], the rate 1/n; the constant derived here")
@@ -76,7 +79,7 @@ def soft_best_of_n_kl_to_tilt_over_n(
         >>> round(float(bounds.soft_best_of_n_kl_to_tilt_over_n(reference, 4, 0.5).value), 6)
         0.186922
     """
-    return chi_squared_divergence(exponential_tilt(reference, temperature), reference) / n
+    return tilt_chi_squared(reference, temperature) / n
 
 
 @inequality("upper", SOFT_KL_TO_TILT, source="Derived here")
@@ -92,12 +95,15 @@ def soft_best_of_n_kl_to_tilt_pointwise(
         >>> round(float(bounds.soft_best_of_n_kl_to_tilt_pointwise(reference, 4, 0.5).value), 6)
         0.148991
     """
-    tilt, log_ratio = log_tilt_ratio(reference, temperature)
-    number = n[..., None]
-    nearly_one = number < 2  # n - 1 + w̄ may then be all but 0, otherwise it is of order n
-    direct = jnp.logaddexp(safe_log(jnp.where(nearly_one, number - 1, 1)), log_ratio)
-    excess = jnp.expm1(log_ratio) / jnp.where(nearly_one, 2, number)
-    return expected_value(tilt, jnp.where(nearly_one, direct - jnp.log(number), jnp.log1p(excess)))
+    ell, number = log_weight(reference, temperature), n[..., None]
+    mixed = log_mixed_weight(ell, number)
+    # With y = w̄ - 1, E_π y = 0: the terms π ((1+y) log(1+y/n) - y/n) are not negative.
+    near = jnp.abs(mixed) < 0.5
+    y = jnp.where(near, jnp.expm1(jnp.where(near, ell, 0)), 0)
+    log, z = jnp.where(near, mixed, 0), y / number
+    by_small = reference.probs * (y * log - log1p_shortfall(z))
+    by_large = jnp.exp(reference.log_probs + ell) * (mixed - 1 / number) + reference.probs / number
+    return jnp.sum(jnp.where(near, by_small, by_large), axis=-1)
 
 
 @inequality("upper", SOFT_KL_TO_TILT, source="[V], the rate 1/n; the constant derived here")
@@ -115,7 +121,13 @@ def soft_best_of_n_kl_to_tilt_from_range(
         >>> round(float(bounds.soft_best_of_n_kl_to_tilt_from_range(reference, 4, 0.5).value), 6)
         0.296598
     """
-    return jax.nn.softplus(2 * log_sinh_half_range(reference, temperature) - jnp.log(n))
+    lowest, highest = reward_extremes(reference)
+    x = (highest - lowest) / temperature
+    # log(1 + sinh²(x/2)/n), with sinh²(x/2) = e^x (1 - e^{-x})²/4 where that overflows
+    near = x < 1
+    close = jnp.log1p(jnp.sinh(jnp.where(near, x, 0) / 2) ** 2 / n)
+    far = jax.nn.softplus(x + 2 * jnp.log(-jnp.expm1(-jnp.where(near, 1, x)) / 2) - jnp.log(n))
+    return jnp.where(near, close, far)
 
 
 @inequality("upper", SOFT_MAX_LOG_RATIO, source="Derived here")
@@ -133,8 +145,8 @@ def soft_best_of_n_max_log_ratio(
         >>> round(float(bounds.soft_best_of_n_max_log_ratio(reference, 4, 0.5).value), 6)
         0.344526
     """
-    _, log_ratio = log_tilt_ratio(reference, temperature)
-    return jnp.log1p(jnp.expm1(jnp.max(log_ratio, axis=-1)) / n)
+    largest = jnp.max(log_weight(reference, temperature), axis=-1)
+    return log_mixed_weight(jnp.maximum(largest, 0), n)  # the largest weight is at least the mean
 
 
 @inequality("upper", SOFT_KL_FROM_TILT, source="Derived here: λ KL is the shortfall in E r − λ KL")
@@ -156,7 +168,8 @@ def soft_best_of_n_kl_from_tilt(
     missing = highest[..., None] - reference.rewards  # small where both laws have their mass
     laws = soft_best_of_n(reference, n, temperature), exponential_tilt(reference, temperature)
     by_soft, by_tilt = (expected_value(law, missing) for law in laws)
-    return (by_soft - by_tilt) / temperature
+    # Not below 0, however the two are rounded.
+    return jnp.maximum(by_soft - by_tilt, 0) / temperature
 
 
 @inequality("upper", SOFT_TOTAL_VARIATION, source="[V], with Pinsker's inequality")
@@ -172,7 +185,7 @@ def soft_best_of_n_total_variation(
         >>> round(float(bounds.soft_best_of_n_total_variation(reference, 4, 0.5).value), 6)
         0.292715
     """
-    chi_squared = chi_squared_divergence(exponential_tilt(reference, temperature), reference)
+    chi_squared = tilt_chi_squared(reference, temperature)
     positive = chi_squared > 0  # the root has no slope where the reward is constant
     divergence = jnp.log1p(jnp.where(positive, chi_squared, 1) / n)
     return jnp.where(positive, jnp.sqrt(divergence / 2), 0)
@@ -194,15 +207,15 @@ def soft_best_of_n_total_variation_pointwise(
         >>> round(float(bound.value), 6)
         0.15419
     """
-    tilt, log_ratio = log_tilt_ratio(reference, temperature)
+    ell, number = log_weight(reference, temperature), n[..., None]
+    tilt = jnp.exp(reference.log_probs + ell)
     # (w̄ - 1)/(n - 1 + w̄), from e^{-log w̄} where w̄ is large
-    upwards, downwards = jnp.maximum(log_ratio, 0), jnp.minimum(log_ratio, 0)
-    number = n[..., None]
+    upwards, downwards = jnp.maximum(ell, 0), jnp.minimum(ell, 0)
     excess = -jnp.expm1(-upwards) / (1 + (number - 1) * jnp.exp(-upwards))
     if not reference.continuous:
-        return expected_value(tilt, excess)
+        return jnp.sum(tilt * excess, axis=-1)
     # The integrand has a kink; twice its integral is ∫|f| + ∫f with f smooth.
-    signed = tilt.probs * (excess + jnp.expm1(downwards) / (number + jnp.expm1(downwards)))
+    signed = tilt * (excess + jnp.expm1(downwards) / (number + jnp.expm1(downwards)))
     return 0.5 * (absolute_sum(running_sum(signed), signed) + jnp.sum(signed, axis=-1))
 
 
@@ -226,11 +239,13 @@ def soft_best_of_n_reward_floor(
         0.511028
     """
     lowest, _ = reward_extremes(reference)
-    tilt, log_ratio = log_tilt_ratio(reference, temperature)
-    above = reference.rewards - lowest[..., None]
-    mean = expected_value(tilt, above)
-    # E[(r-a)(w̄-1)] = (c-1) E[r-a]
-    excess = expected_value(tilt, above * jnp.expm1(log_ratio))
+    ell = log_weight(reference, temperature)
+    above = jnp.where(reference.log_probs > -jnp.inf, reference.rewards - lowest[..., None], 0)
+    log_tilt = reference.log_probs + ell
+    mean = jnp.sum(jnp.exp(log_tilt) * above, axis=-1)
+    # E[(r-a)(w̄-1)] = (c-1) E[r-a], with P* (w̄-1) from the larger of w̄ and 1
+    change = -jnp.sign(ell) * jnp.expm1(-jnp.abs(ell)) * jnp.exp(log_tilt + jnp.maximum(ell, 0))
+    excess = jnp.sum(change * above, axis=-1)
     positive = mean > 0
     safe = jnp.where(positive, mean, 1)
     return lowest + jnp.where(positive, safe / (1 + excess / (safe * n)), 0)

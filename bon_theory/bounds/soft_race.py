@@ -12,7 +12,7 @@ from bon_theory.bounds.quantities import (
     RACE_KL_TO_TILT,
     RACE_TOTAL_VARIATION,
 )
-from bon_theory.bounds.statistics import log_tilt_ratio
+from bon_theory.bounds.statistics import log_weight
 from bon_theory.divergences import kl_divergence
 from bon_theory.policy import Policy
 from bon_theory.selection import exponential_tilt, soft_best_of_n
@@ -37,9 +37,9 @@ def exponential_race_total_variation(
         >>> round(float(bounds.exponential_race_total_variation(reference, 4, 0.5).value), 6)
         0.149649
     """
-    _, log_ratio = log_tilt_ratio(reference, temperature)
+    largest = jnp.max(log_weight(reference, temperature), axis=-1)
     # Rounding may leave the largest weight a hair below the mean.
-    return jnp.exp(n * log1mexp(-jnp.maximum(jnp.max(log_ratio, axis=-1), 0)))
+    return jnp.exp(n * log1mexp(-jnp.maximum(largest, 0)))
 
 
 @inequality("upper", RACE_KL_TO_TILT, source="[U]", conditions="a discrete reference")

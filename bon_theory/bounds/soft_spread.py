@@ -5,15 +5,16 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from bon_theory._numerics import kl_term
 from bon_theory.bounds.inequality import Parameter, inequality
 from bon_theory.bounds.quantities import (
     SOFT_KL,
     TILT_CHI_SQUARED,
 )
-from bon_theory.bounds.statistics import log_sinh_half_range, reward_extremes, tie_free_kl
+from bon_theory.bounds.statistics import log_weight, reward_extremes, tie_free_kl
 from bon_theory.divergences import kl_divergence
 from bon_theory.policy import Policy
-from bon_theory.selection import best_of_n, exponential_tilt, soft_best_of_n
+from bon_theory.selection import best_of_n, soft_best_of_n
 
 __all__ = [
     "soft_best_of_n_kl_below_tilt",
@@ -36,7 +37,9 @@ def soft_best_of_n_kl_below_tilt(reference: Policy, temperature: Parameter) -> j
         >>> round(float(bounds.soft_best_of_n_kl_below_tilt(reference, 0.5).value), 6)
         0.322834
     """
-    return kl_divergence(exponential_tilt(reference, temperature), reference)
+    ell = log_weight(reference, temperature)
+    terms = kl_term(ell, jnp.exp(reference.log_probs + ell), reference.probs)
+    return jnp.sum(terms, axis=-1)
 
 
 @inequality("upper", SOFT_KL, source="Derived here: any rule that selects among n draws")
@@ -67,7 +70,12 @@ def soft_best_of_n_kl_from_range(
         1.045541
     """
     lowest, highest = reward_extremes(reference)
-    return jnp.log(n) - jnp.log1p((n - 1) * jnp.exp(-(highest - lowest) / temperature))
+    x = (highest - lowest) / temperature
+    # One minus what the bound's argument falls short of: n / (1 + (n-1) e^{-x}) = 1 / (1 - loss)
+    loss = -jnp.expm1(-x) * ((n - 1) / n)
+    near = loss < 0.5
+    far = jnp.log(n) - jnp.log1p((n - 1) * jnp.exp(-x))
+    return jnp.where(near, -jnp.log1p(-jnp.where(near, loss, 0)), far)
 
 
 @inequality("upper", SOFT_KL, source="Derived here: the divergence decreases in the temperature")
@@ -128,4 +136,5 @@ def tilt_chi_squared_from_range(reference: Policy, temperature: Parameter) -> ja
         >>> round(float(bounds.tilt_chi_squared_from_range(reference, 0.5).value), 6)
         1.381098
     """
-    return jnp.exp(2 * log_sinh_half_range(reference, temperature))
+    lowest, highest = reward_extremes(reference)
+    return jnp.sinh((highest - lowest) / temperature / 2) ** 2

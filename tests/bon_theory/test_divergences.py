@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 import bon_theory as bt
 from tests import strategies as some
+from tests.oracles import divergences as oracle
+from tests.oracles.multiprecision import mp
 from tests.strategies import law, probs
 
 ROUNDING = 1e-12
@@ -123,6 +125,133 @@ def test_probabilities_that_underflow_still_count() -> None:
     for divergence in (bt.kl_divergence, bt.chi_squared_divergence):
         assert float(divergence(rarer, never)) == INF
         assert float(divergence(never, rarer)) == 0
+
+
+# --- log-ratios of thousands of nats, orders from 0 to infinity ---------------------------
+
+ORDERS = [0.0, 1e-290, 1e-40, 1e-9, 1e-3, 0.3, 0.5, 0.9, 1 - 1e-6, 1 - 1e-15]
+ORDERS += [1.0, 1 + 1e-15, 1 + 1e-7, 1.01, 2.0, 30.0, 1e9, 1e40, 1e306, INF]
+FAR = bt.Policy.from_logits([-3000.0, 0.0, -700.0, -5.0], rewards=[0.0, 1.0, 2.0, 3.0])
+NEAR = bt.Policy.from_logits([0.0, -2000.0, -1.0, -3.0], rewards=[0.0, 1.0, 2.0, 3.0])
+CLOSE = bt.Policy.from_logits([1e-5, -2000.0, -1.0, -3.0], rewards=[0.0, 1.0, 2.0, 3.0])
+PARTIAL = bt.Policy.from_logits([-INF, -2000.0, -1.0, 0.2], rewards=[0.0, 1.0, 2.0, 3.0])
+BEST_OF_MANY = some.best_of_n(NEAR, jnp.asarray(1e9))
+renyi_of_orders = jax.jit(lambda p, q: bt.renyi_divergence(p, q, jnp.asarray(ORDERS)))
+
+
+@pytest.mark.parametrize(
+    ("p", "q"),
+    [
+        *[(FAR, NEAR), (NEAR, FAR), (CLOSE, NEAR), (NEAR, CLOSE), (NEAR, NEAR)],
+        *[(PARTIAL, NEAR), (NEAR, PARTIAL), (BEST_OF_MANY, NEAR), (NEAR, BEST_OF_MANY)],
+    ],
+)
+def test_a_renyi_divergence_is_accurate_at_every_order(p: bt.Policy, q: bt.Policy) -> None:
+    with mp.workdps(700):
+        laws = [[mp.exp(x) for x in np.asarray(law.log_probs).tolist()] for law in (p, q)]
+        laws = [[x / mp.fsum(law) for x in law] for law in laws]
+    for order, got in zip(ORDERS, renyi_of_orders(p, q).tolist(), strict=True):
+        expected = oracle.renyi(*laws, mp.mpf(order), digits=700)
+        # The largest log-ratio and -log Q(P > 0) are as rounded as the logarithms that were given.
+        rounding = 1e-12 * float(expected) if 0 < order < 1e9 else 1e-12
+        assert got == pytest.approx(float(expected), abs=rounding, rel=1e-12), order
+        assert got >= 0, order
+
+
+def test_orders_near_one_at_log_ratios_beyond_a_billion() -> None:
+    """D of best-of-n to its reference, where the lower outcomes are all but gone."""
+    reference = law([0.2, 0.3, 0.5], rewards=[0.0, 1.0, 2.0])
+    best = some.best_of_n(reference, jnp.asarray(1e9))
+    near = some.renyi(best, reference, jnp.asarray(1 + 1e-7))
+    assert float(near) == pytest.approx(LOG2, rel=1e-14)  # P is 1 on the top outcome
+    uniform, n, order = bt.Policy.uniform_reward(), 1e6, 1 - 1e-6
+    with mp.workdps(40):
+        a = mp.mpf(order)
+        expected = (a * mp.log(n) - mp.log(a * (n - 1) + 1)) / (a - 1)
+    got = bt.renyi_divergence(bt.best_of_n(uniform, n), uniform, order)
+    assert float(got) == pytest.approx(float(expected), rel=1e-12)
+
+
+def ratio_squared(t: jax.Array) -> jax.Array:
+    return (t - 1) ** 2 / (t + 1)
+
+
+def kl_generator(t: jax.Array) -> jax.Array:
+    return t * jnp.log(t)  # NaN at 0, where its limit is 0
+
+
+def rare(logit: float) -> bt.Policy:
+    return bt.Policy.from_logits([0.0, logit], rewards=[0.0, 1.0])
+
+
+COIN = rare(0.0)
+
+
+@pytest.mark.parametrize("logit", [-30.0, -360.0, -600.0, -3000.0])
+def test_a_generator_with_limits_is_summed_at_any_log_ratio(logit: float) -> None:
+    """(t-1)²/(t+1) weighs (P-Q)²/(P+Q): 2/3 between a coin and what is all but certain."""
+    for pair in ((COIN, rare(logit)), (rare(logit), COIN)):
+        value = bt.f_divergence(*pair, ratio_squared)
+        assert float(value) == pytest.approx(2 / 3, rel=1e-12)
+        assert float(jax.jit(lambda p, q: bt.f_divergence(p, q, ratio_squared))(*pair)) == value
+
+
+def test_a_generator_takes_its_limit_at_zero() -> None:
+    p, q = (law(mass, rewards=[0.0, 1.0, 2.0]) for mass in ([0.0, 0.1, 0.9], [0.1, 0.1, 0.8]))
+    value = 0.9 * math.log(9 / 8)
+    assert float(bt.f_divergence(p, q, kl_generator)) == pytest.approx(value, rel=1e-14)
+    assert float(bt.f_divergence(p, q, lambda t: -jnp.log(t))) == INF
+
+
+def test_a_divergence_by_generator_of_all_but_equal_laws_is_accurate_and_positive() -> None:
+    p, q = (bt.Policy.from_logits([shift, 0.0], rewards=[0.0, 1.0]) for shift in (0.0, 1e-6))
+    value = float(bt.f_divergence(p, q, kl_generator))
+    assert value == pytest.approx(1e-12 / 8, rel=1e-3)  # f carries t, not t - 1
+    assert float(bt.jensen_shannon(p, q)) == pytest.approx(1e-12 / 32, rel=1e-6)
+    assert float(bt.f_divergence(p, p, kl_generator)) == 0
+
+
+def test_a_ratio_that_no_float_holds_is_refused_where_the_generator_has_no_limit() -> None:
+    for logit in (-600.0, -690.0):
+        value = bt.f_divergence(COIN, rare(logit), kl_generator)
+        assert float(value) == pytest.approx(-logit / 2 - LOG2, rel=1e-12)
+    with pytest.raises(ValueError, match=r"generator must .* got NaN at a log ratio of 2999\.31"):
+        bt.f_divergence(COIN, rare(-3000.0), kl_generator)
+    traced = jax.jit(lambda p, q: bt.f_divergence(p, q, kl_generator))
+    assert jnp.isnan(traced(COIN, rare(-3000.0)))
+    assert float(bt.kl_divergence(COIN, rare(-3000.0))) == pytest.approx(1500 - LOG2, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("generator", "expected"),
+    [
+        (kl_generator, INF),
+        (lambda t: t * jnp.log(jnp.log(t + jnp.e)), INF),  # grows by 4 % over sixty decades
+        (lambda t: (t - 1) ** 4 / (t + 1) ** 3, 0.5),  # its parts overflow long before t does
+        (lambda t: (t**0.9 - 0.9 * t - 0.1) / 0.9 / -0.1, 5.0),
+    ],
+)
+def test_mass_outside_the_reference_takes_the_slope_at_infinity(
+    generator: Any, expected: float
+) -> None:
+    """Half of P lies where Q has nothing; on the rest P/Q is 1/2."""
+    shared = 1 - float(generator(jnp.asarray(1.0)))
+    value = float(bt.f_divergence(COIN, rare(-INF), generator))
+    rest = float(generator(jnp.asarray(0.5))) * shared
+    assert value == pytest.approx(expected + rest, rel=1e-12)
+
+
+def test_a_slope_that_changes_too_slowly_to_tell_is_refused() -> None:
+    with pytest.raises(ValueError, match="generator must be a number, or have a limit"):
+        bt.f_divergence(COIN, rare(-INF), lambda t: t * (1 - 1 / jnp.log(t + 2)))
+
+
+def test_what_is_not_a_number_stays_so() -> None:
+    nothing = jax.tree.map(lambda leaf: leaf * math.nan, COIN)
+    for name, divergence in some.DIVERGENCES.items():
+        assert jnp.isnan(divergence(nothing, COIN)), name
+    traced = jax.jit(lambda p, q: bt.f_divergence(p, q, kl_generator))
+    assert jnp.isnan(traced(nothing, COIN))
 
 
 # --- laws of each -----------------------------------------------------------------------

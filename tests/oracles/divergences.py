@@ -16,9 +16,12 @@ def kl(p: Sequence[Any], q: Sequence[Any]) -> Real:
         return mp.fsum(a * mp.log(a / b) for a, b in pairs)
 
 
-def renyi(p: Sequence[Any], q: Sequence[Any], order: Any) -> Real:
-    """Return log(Σ p^α q^{1−α})/(α − 1); orders 0, 1, inf are −log q(p>0), KL, log max p/q."""
-    with mp.workdps(DIGITS):
+def renyi(p: Sequence[Any], q: Sequence[Any], order: Any, digits: int = DIGITS) -> Real:
+    """Return log(Σ p^α q^{1−α})/(α − 1); orders 0, 1, inf are −log q(p>0), KL, log max p/q.
+
+    For orders near 0 and 1 the sum of powers is near 1: give it the digits to differ from it.
+    """
+    with mp.workdps(digits):
         pairs = list(zip(exact(p), exact(q), strict=True))
         if order == 1:
             return kl(p, q)

@@ -470,4 +470,5 @@ def _log_ratio(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
 
 def _terms(log_p: jax.Array, log_q: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     ell = _log_ratio(log_p, log_q)
-    return ell, *(jnp.broadcast_to(jnp.exp(x), ell.shape) for x in (log_p, log_q))
+    p, q = (jnp.broadcast_to(jnp.exp(x), ell.shape) for x in (log_p, log_q))
+    return ell, p, q

@@ -207,7 +207,14 @@ def test_single_precision_stays_single() -> None:
         assert bound.dtype == jnp.float32, name
 
 
-@pytest.mark.parametrize("name", TIE_FREE[-4:])
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name in TIE_FREE
+        if name.endswith(("poisson_kl", "poisson_win_rate", "optimal_kl", "optimal_win_rate"))
+    ],
+)
 @pytest.mark.parametrize("parameter", [1e-3, 0.3, 5.0, 200.0])
 def test_single_precision_is_accurate(name: str, parameter: float) -> None:
     function = jax.jit(FUNCTIONS[name])

@@ -46,19 +46,34 @@ def seconds(function: Callable[[], Any], *, repeats: int) -> float:
 
 
 def machine() -> dict[str, Any]:
-    """CPU model, cores, memory and how busy the machine is while we measure."""
+    """CPU model, its vector units, cores, memory and how busy the machine is while we measure."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists() and (named := re.search(r"model name\s*:\s*(.+)", cpuinfo.read_text())):
+    text = cpuinfo.read_text() if cpuinfo.exists() else ""
+    if named := re.search(r"model name\s*:\s*(.+)", text):
         model = named[1]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "cpu": model,
+        "vector_units": vector_units(text, os.environ.get("XLA_FLAGS", "")),
         "cores": os.cpu_count(),
         "memory_gib": round(memory / 2**30, 1),
         "system": f"{platform.system()} {platform.machine()}",
         "load_average": round(os.getloadavg()[0], 2),
     }
+
+
+def vector_units(cpuinfo: str, xla_flags: str = "") -> str:
+    """Widest vector instructions of the machine, and what XLA was told to do without.
+
+    >>> vector_units("flags : fma avx avx2 avx512f", "--xla_cpu_max_isa=AVX2")
+    'AVX-512, XLA at most AVX2'
+    """
+    names = {"avx512f": "AVX-512", "avx2": "AVX2", "avx": "AVX", "asimd": "NEON", "sse2": "SSE2"}
+    present = set(re.findall(r"\w+", cpuinfo))
+    units = next((name for flag, name in names.items() if flag in present), "unknown")
+    limit = re.search(r"xla_cpu_max_isa=(\w+)", xla_flags)
+    return units + (f", XLA at most {limit[1]}" if limit else "")
 
 
 def versions() -> dict[str, str]:

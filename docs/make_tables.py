@@ -27,6 +27,11 @@ def table(results: Path = RESULTS) -> str:
     return "\n".join([*lines, "", " ".join([*where, "Rerun with `make bench`."])])
 
 
+def best_peers(row: dict[str, dict[str, float]]) -> list[float]:
+    """Draws per second of NumPy, JAX and numba, where measured."""
+    return [row[peer]["million_per_second"] for peer in ("numpy", "jax", "numba") if peer in row]
+
+
 def load(results: Path, name: str) -> dict[str, Any] | None:
     """One committed result, or None."""
     path = results / f"{name}.json"
@@ -40,7 +45,7 @@ def machines(results: Path) -> set[str]:
         document = json.loads(path.read_text(encoding="utf-8"))
         machine, versions = document["machine"], document["versions"]
         found.add(
-            f"{machine['cpu']}, {machine['cores']} cores, JAX {versions['jax']}, "
+            f"{machine['cpu']}, {machine.get('vector_units', 'AVX-512')}, {machine['cores']} cores, JAX {versions['jax']}, "
             f"Python {versions['python'].rsplit('.', 1)[0]}, {document['date']}"
         )
     return found
@@ -157,6 +162,12 @@ def monte_carlo_rows(results: Path) -> Iterator[tuple[str, str]]:
     for work, methods in document["results"]["rates"].items():
         values = [f"{name} {row['million_per_second']:,.0f} M" for name, row in methods.items()]
         yield f"best-of-16, {work}: draws/s on {cores} cores", "; ".join(values)
+    if narrow := document["results"].get("rates_on_avx2"):
+        factors = (
+            f"{work} {row['ours']['million_per_second'] / max(best_peers(row)):.1f}"
+            for work, row in narrow.items()
+        )
+        yield "the same with AVX2 alone, over the best of NumPy, JAX and numba", "; ".join(factors)
     ratios = (f"{work} {row['ratio']:.1f}" for work, row in document["results"]["every_n"].items())
     yield "simulations of all n to 1024 in one pass, over n = 1024 alone", "; ".join(ratios)
     memory = document["results"]["memory"]

@@ -105,3 +105,26 @@ def test_the_peers_of_the_monte_carlo_engine_simulate_the_same(name):
     # The reward of a pick has a standard deviation below 1: six errors of a difference.
     assert np.ptp(means) < 6 * np.sqrt(2 / trials)
     assert abs(means[0] - PEERS["numpy"](replace(work, n=8))(trials)) > 12 * np.sqrt(2 / trials)
+
+
+@pytest.mark.parametrize(
+    ("flags", "xla_flags", "units"),
+    [
+        ("flags : sse2 avx avx2 avx512f avx512bw", "", "AVX-512"),
+        ("flags : sse2 avx avx2", "", "AVX2"),
+        ("flags : sse2 avx avx2 avx512f", "--xla_cpu_max_isa=AVX2 --other=1", "AVX-512, XLA at "),
+        ("Features : fp asimd evtstrm", "", "NEON"),
+        ("", "", "unknown"),
+    ],
+)
+def test_a_result_names_the_vector_units_of_its_machine(flags, xla_flags, units):
+    assert measure.vector_units(flags, xla_flags).startswith(units)
+    assert measure.machine()["vector_units"]
+
+
+def test_the_factor_over_peers_is_over_the_best_of_three():
+    row = {
+        name: {"million_per_second": rate}
+        for name, rate in {"ours": 600.0, "numpy": 50.0, "jax": 100.0, "torch": 300.0}.items()
+    }
+    assert monte_carlo.times_the_best(row) == 6

@@ -59,6 +59,11 @@ class AliasTable:
     outcomes: Array
     source: Summary
 
+    @property
+    def reads_tables(self) -> bool:
+        """Whether a reward is looked up in memory: yes."""
+        return True
+
     def reward(self, words: Array) -> Array:
         """The candidates' rewards, float32."""
         return self.rewards.at[self._cell(words)].get(mode="promise_in_bounds")

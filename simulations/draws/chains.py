@@ -128,6 +128,11 @@ class Block:
     same_start: Array
     size: int
 
+    @property
+    def reads_tables(self) -> bool:
+        """Whether a reward is looked up in memory: yes, symbol by symbol."""
+        return True
+
     def walk(self, words: Array) -> tuple[Array, Array]:
         """Total reward, int32 ``[..., S]``, and symbols, int32 ``[size, ..., S]``."""
 

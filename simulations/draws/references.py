@@ -55,6 +55,11 @@ class DiscreteReference:
     outcomes: Array
     num_outcomes: int
 
+    @property
+    def reads_tables(self) -> bool:
+        """Whether a reward is looked up in memory rather than found by comparisons."""
+        return self.thresholds.size > _COMPARE_ALL
+
     def reward(self, words: Array) -> Array:
         """The candidates' rewards, float32."""
         return _lookup(self.thresholds, self.rewards, words)
@@ -212,6 +217,11 @@ class ContinuousReference:
             "max_reward": self.max_reward,
             "num_outcomes": self.num_outcomes,
         }
+
+    @property
+    def reads_tables(self) -> bool:
+        """Whether a reward is looked up in memory: no."""
+        return False
 
     def reward(self, words: Array) -> Array:
         """The candidates' rewards, float32."""

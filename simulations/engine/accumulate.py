@@ -31,7 +31,7 @@ from simulations.statistics.estimate import Estimate, merge_moments
 from simulations.tools.arguments import whole_number
 
 _MAX_TRIALS = 2**32 - 1  # a trial is one 32-bit counter word
-_CHUNK = 2**15
+_CHUNK = 2**14  # scores of a block, 16 draws of each, then stay in a core's cache
 _DRAWS_IN_CHUNK = 2**24
 _DRAWS_IN_STEP = 2**30  # per device: a second or two, which nothing can interrupt
 _TRIALS_IN_STEP = 2**31 - 1  # of all devices: counts are int32 until they leave them
@@ -102,7 +102,7 @@ class Schedule:
 
     Attributes:
         chunk_size: trials in flight at a time on a device, rounded up to a multiple of 256; by
-            default 2¹⁵ (2²⁰ on an accelerator), fewer where trials have thousands of candidates.
+            default 2¹⁴ (2²⁰ on an accelerator), fewer where trials have thousands of candidates.
         mesh: devices to use, in any arrangement; all by default.
         checkpoint: file to go on from if it is there, and to keep up to date. A finished run's
             file answers at once, and is where a longer run starts. Written by the first process.
@@ -139,8 +139,8 @@ def accumulate(
     flat = Mesh(np.ravel(jax.devices() if plan.mesh is None else plan.mesh.devices), (_AXIS,))
     chunk_size, draws = plan.chunk_size, tally.typical_draws
     if chunk_size is None:
-        largest = _CHUNK if flat.devices[0].platform == "cpu" else 32 * _CHUNK
-        chunk_size = max(largest // 64, min(largest, _DRAWS_IN_CHUNK // draws))
+        largest = _CHUNK if flat.devices[0].platform == "cpu" else 64 * _CHUNK
+        chunk_size = max(largest // 32, min(largest, _DRAWS_IN_CHUNK // draws))
     num_trials = whole_number(
         "num_trials", num_trials, at_most=_MAX_TRIALS, remedy="merge runs of several keys for more"
     )

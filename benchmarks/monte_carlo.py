@@ -5,9 +5,9 @@ up its reward. Methods take turns within a round, so that a busy machine slows a
 medians over the rounds are of wall time, and of the processor time of all threads, which other
 people's load hardly changes. PyTorch and numba are measured where they are installed.
 
-The same again in a process in which XLA, NumPy, PyTorch and numba are held to AVX2, as most machines
-have no more. Beside speed: what conditional probabilities, one pass for all n and a second process gain, memory
-at :math:`10^9` draws, and whether time is linear in trials.
+The same again in a process in which XLA, NumPy, PyTorch and numba are held to AVX2, as most
+machines have no more. Beside speed: what conditional probabilities, one pass for all n and a second
+process gain, memory at :math:`10^9` draws, and whether time is linear in trials.
 """
 
 from __future__ import annotations

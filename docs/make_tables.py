@@ -45,7 +45,8 @@ def machines(results: Path) -> set[str]:
         document = json.loads(path.read_text(encoding="utf-8"))
         machine, versions = document["machine"], document["versions"]
         found.add(
-            f"{machine['cpu']}, {machine.get('vector_units', 'AVX-512')}, {machine['cores']} cores, JAX {versions['jax']}, "
+            f"{machine['cpu']}, {machine.get('vector_units', 'AVX-512')}, "
+            f"{machine['cores']} cores, JAX {versions['jax']}, "
             f"Python {versions['python'].rsplit('.', 1)[0]}, {document['date']}"
         )
     return found

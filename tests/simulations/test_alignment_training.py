@@ -1,6 +1,7 @@
 """The trained table ends where the exact theory says, and the test could tell if it did not."""
 
 import jax
+import numpy as np
 import pytest
 
 import bon_theory as bt
@@ -48,3 +49,13 @@ def test_it_would_tell_another_minimiser(results: Results):
 def test_only_averages_have_an_error(results: Results):
     with pytest.raises(ValueError, match="plain"):
         next(o for o in results.outcomes if o.ending == "plain").z_score(0.0)
+
+
+def test_the_error_of_averages_is_neither_too_small_nor_too_large(results: Results):
+    """Over fifteen probabilities the mean square of gap over error is that of χ² over its degrees.
+
+    Outside of [0.3, 2.2]² less than once in 1e4, with twelve degrees of freedom.
+    """
+    averaged = [o for o in results.outcomes if o.std_error is not None]
+    z = np.concatenate([(o.reached - o.exact) / o.std_error for o in averaged])
+    assert 0.3 < np.sqrt(np.mean(np.square(z))) < 2.2

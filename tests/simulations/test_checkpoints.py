@@ -35,6 +35,19 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
         simulate(jax.random.key(1), soft_best_of_n(THREE, 5, 0.3), num_trials=499, checkpoint=file)
 
 
+def test_a_checkpoint_of_another_law_of_many_outcomes_is_refused(tmp_path):
+    """Long arrays are told apart by their contents, not by their shapes."""
+    file, probs = tmp_path / "run.npz", np.full(12, 1 / 12)
+    simulate(
+        jax.random.key(1), best_of_n(discrete_reference(probs, np.arange(12.0)), 2), num_trials=300,
+        checkpoint=file,
+    )  # fmt: skip
+    probs[:2] = 0.5 / 12, 1.5 / 12
+    other = best_of_n(discrete_reference(probs, np.arange(12.0)), 2)
+    with pytest.raises(ValueError, match=r"belongs to\n(.|\n)*but the run is\n"):
+        simulate(jax.random.key(1), other, num_trials=300, checkpoint=file)
+
+
 @pytest.mark.parametrize("change", [{"counts": np.ones(1, int)}, {"other": np.ones(3)}])
 def test_a_checkpoint_of_other_arrays_is_refused(tmp_path, change):
     """Arrays of another shape might be stretched, and trials counted that never were."""

@@ -295,3 +295,13 @@ def test_only_the_planned_checks_are_judged(names, message):
 def test_bad_input(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_the_p_value_of_a_bounded_mean_is_the_published_one():
+    """At L = 10 the inequality is an equality: p = 4e^{−10}, and 4e^{−L} at every other gap."""
+    samples, variance, span = 500, 0.04, 2.0
+    for depth in (3.0, 10.0):
+        gap = math.sqrt(2 * variance * depth / samples) + 7 * span * depth / (3 * (samples - 1))
+        estimate = Estimate(0.1 + gap, math.sqrt(variance / samples), samples)
+        check = check_mean("mean", estimate, 0.1, bounds=(-1.0, 1.0))
+        assert check.p_value == pytest.approx(4 * math.exp(-depth), rel=1e-9)

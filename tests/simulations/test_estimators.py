@@ -57,6 +57,15 @@ def test_given_the_other_candidates_the_law_is_the_same_and_known_better():
         conditional_law(jax.random.key(1), TIED, n, 0.0, num_trials=9, given="others")
 
 
+@pytest.mark.parametrize("n", [2, 17, 18])
+def test_given_the_others_no_candidate_of_a_block_is_left_out(n):
+    """One other candidate, a whole block of sixteen, and one more than that."""
+    exact = np.array(discrete.soft_best_of_n(PROBS, REWARDS, n, 0.4), float)
+    result = conditional_law(jax.random.key(1), TIED, n, 0.4, num_trials=20_000, given="others")
+    for estimate, probability in zip(result.law, exact, strict=True):
+        assert_mean(estimate, probability)
+
+
 def test_a_conditional_law_of_the_wrong_n_is_rejected():
     result = conditional_law(jax.random.key(0), TIED, 5, 0.4, num_trials=40_000)
     wrong = np.array(discrete.soft_best_of_n(PROBS, REWARDS, 6, 0.4), float)
@@ -167,6 +176,15 @@ def test_common_candidates_sharpen_differences():
         assert_mean(difference, float(change @ REWARDS))
     assert result.variance_ratios[0] > 30
     assert result.variance_ratios[1] > 1.5
+
+
+def test_the_variance_ratio_is_over_two_independent_runs():
+    """Variances far apart: of the best of n uniform rewards, n/((n + 1)² (n + 2)) exactly."""
+    pair = tuple(samplers.best_of_n(uniform_reward(), n, shared=True) for n in (2, 64))
+    result = compare(jax.random.key(6), pair, num_trials=50_000)
+    apart = sum(n / ((n + 1) ** 2 * (n + 2)) for n in (2, 64))
+    ratio = apart / result.differences[0].variance
+    assert result.variance_ratios[0] == pytest.approx(ratio, rel=0.05)
 
 
 def test_a_single_trial_says_nothing_about_variances():

@@ -14,7 +14,7 @@ from simulations.draws.alias import AliasTable
 from simulations.draws.references import discrete_reference, gaussian_reward
 from simulations.draws.words import derived_key, key_words
 from simulations.selection import samplers
-from simulations.selection.races import Sampler
+from simulations.selection.races import NO_DRAW, CandidateCount, Sampler
 
 KEY = key_words(jax.random.key(11))
 TRIALS = np.arange(40, 1040)
@@ -138,3 +138,19 @@ def test_an_alias_table_has_exactly_the_words_it_was_given():
         for place, holder in ((split - 1, owner), (split, alias)):
             there = jnp.asarray((first + np.minimum(place, capacity - 1))[inside], jnp.uint32)
             np.testing.assert_array_equal(np.asarray(table.outcome(there)), holder[inside])
+
+
+def test_of_equal_scores_the_earliest_wins():
+    """The documented rule of races that share candidates: with all tied, the first draw is kept."""
+    first, _ = words(TRIALS, np.zeros_like(TRIALS))
+    race = samplers.best_of_n(REFERENCES["all tied"], 4, shared=True)
+    np.testing.assert_array_equal(np.asarray(run(race)), first)
+
+
+def test_a_word_on_a_threshold_is_past_it():
+    """The number is 1 plus the thresholds at or below the trial's word, of its last counter."""
+    trial = jnp.asarray(TRIALS[:1], jnp.uint32)
+    word = int(words(TRIALS[:1], np.array([NO_DRAW]))[0][0])
+    for threshold, number in ((word, 2), (word + 1, 1)):
+        count = CandidateCount(jnp.int32(1), jnp.asarray([threshold], jnp.uint32))
+        assert np.asarray(count.draw(KEY, trial)).tolist() == [number]

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from mpmath import mp
 from scipy import optimize, special, stats
 
 from simulations.draws.references import (
@@ -353,3 +354,18 @@ def bad(value: Any) -> Any:
 def test_bad_input(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_poisson_number_is_tabled_to_the_last_word():
+    """Thresholds are the distribution function in words until it rounds to all 2³² of them."""
+    mean, cdf, expected = mp.mpf(8), mp.mpf(0), []
+    with mp.workdps(40):
+        for k in range(200):
+            cdf += mp.exp(-mean) * mean**k / mp.factorial(k)
+            if (edge := int(mp.nint(cdf * 2**32))) == 2**32:
+                break
+            expected.append(edge)
+    race = samplers.best_of_poisson(uniform_reward(), 8.0)
+    thresholds = np.asarray(race.count.thresholds, np.int64)
+    assert thresholds.size == len(expected) > 30
+    assert np.abs(thresholds - expected).max() <= 1

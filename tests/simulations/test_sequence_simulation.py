@@ -3,11 +3,13 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import bon_theory as bt
 from bon_theory import sequence
+from simulations.draws import chains
 from simulations.draws.chains import blockwise, markov_chain
 from simulations.engine.simulate import simulate
 from simulations.selection import samplers
@@ -115,6 +117,16 @@ def test_counts_do_not_depend_on_the_chunks_and_resume(tmp_path):
     np.testing.assert_array_equal(counts(1000, chunk_size=256), whole)
     counts(700, checkpoint=tmp_path / "run.npz")
     np.testing.assert_array_equal(counts(1000, checkpoint=tmp_path / "run.npz"), whole)
+
+
+def test_a_symbol_of_probability_zero_is_not_drawn_by_the_highest_word(monkeypatch):
+    """The uniform number may be 1, once in 3e7 draws: as large as the running sum before it."""
+    monkeypatch.setattr(chains, "unit_interval", lambda word: jnp.ones(word.shape, jnp.float32))
+    never = markov_chain([0.5, 0.5, 0.0], [[0.25, 0.75, 0.0]] * 3, [0, 1, 5])
+    sampler = blockwise(never, 2, samplers.best_of_n, 1, by="words")
+    trials = jnp.arange(256, dtype=jnp.uint32)
+    codes = sampler(jnp.zeros(2, jnp.uint32), trials)
+    assert np.unique(np.asarray(codes)).tolist() == [1 * 3 + 1]
 
 
 def test_words_and_rewards_are_counted_of_the_same_sequences():

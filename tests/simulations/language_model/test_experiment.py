@@ -1,15 +1,18 @@
 """The experiment: pools whose law is known, then a whole run at a tiny size."""
 
 import itertools
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import integrate, stats
 
 from simulations.experiments.language_model import Config, Results, run, run_identity
+from simulations.experiments.pool_selection import measure
 from simulations.experiments.reward_pools import (
     Comparison,
     PoolComparison,
@@ -129,6 +132,32 @@ def test_measured_errors_are_those_seen_over_prompts(gaussian: PoolComparison) -
             assert stated == pytest.approx(difference, rel=0.2)
 
 
+def test_the_standard_error_counts_the_error_of_the_prediction(gaussian: PoolComparison) -> None:
+    """It is the scatter over prompts of measured minus predicted; either alone is a third less."""
+    for comparison in (gaussian.expected_reward, gaussian.win_rate):
+        for i, j in np.ndindex(len(TEMPERATURES), len(NUMBERS)):
+            gap = (comparison.measured - comparison.predicted + comparison.predicted_bias)[i, j]
+            stated = comparison.measured_std_error[i, j]
+            assert stated == pytest.approx(np.std(gap, ddof=1) / np.sqrt(gap.size), rel=0.12)
+
+
+def test_the_tail_bound_is_bernsteins() -> None:
+    """2 exp(−z²/(2 + 2bz/3)) at z = 5, b = 1."""
+    bound = float(tail_bound(np.array(5.0), np.array(1.0)))
+    assert bound == pytest.approx(2 * math.exp(-75 / 16), rel=1e-12)
+
+
+@pytest.mark.parametrize("size", [9, 10, 14, 15])
+def test_an_incomplete_last_group_is_left_out(size: int) -> None:
+    """Groups of five by hand: an opponent, then four candidates of which the best is selected."""
+    pool = np.random.default_rng(1).normal(size=(3, size))
+    groups = np.stack([pool[:, k : k + 5] for k in range(0, size - 4, 5)], axis=1)
+    best = groups[..., 1:].max(axis=-1)
+    exact = best.mean(axis=1), (best > groups[..., 0]).mean(axis=1)
+    measured = measure(jax.random.key(0), jnp.asarray(pool), jnp.int32(4), jnp.zeros(()), width=7)
+    np.testing.assert_allclose(measured, exact, rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("prediction", "measurement", "numbers", "temperature", "message"),
     [
@@ -235,6 +264,8 @@ def test_the_report_holds_every_check_once(results: Results) -> None:
 
 
 def test_tie_probability_counts_pairs(results: Results) -> None:
-    rewards = results.known_words.rewards
+    rewards = np.random.default_rng(0).integers(0, 4, size=(3, 16)).astype(float)
     pairs = [np.equal.outer(row, row)[~np.eye(16, dtype=bool)].mean() for row in rewards]
-    assert results.known_words.tie_probability == pytest.approx(np.mean(pairs), rel=1e-12)
+    assert 0.1 < np.mean(pairs) < 0.9  # a fixture in which nearly all or no rewards tie shows less
+    scored = replace(results.known_words, rewards=rewards)
+    assert scored.tie_probability == pytest.approx(np.mean(pairs), rel=1e-12)

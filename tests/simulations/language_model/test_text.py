@@ -39,6 +39,19 @@ def test_decode_stops_at_the_first_eos() -> None:
     assert decode(np.array([104, 105, BYTES.eos_id, 33, BYTES.pad_id])) == "hi"
 
 
+def test_decode_stops_at_the_first_of_two_eos() -> None:
+    assert decode(np.array([72, BYTES.eos_id, 33, BYTES.eos_id])) == "H"
+
+
+def test_the_splits_have_the_shares_that_are_stated() -> None:
+    """3/4, 1/16 and 3/16 of the sentences, within four standard deviations of a fair hash."""
+    corpus = load_corpus()
+    splits = {3 / 4: corpus.train, 1 / 16: corpus.validation, 3 / 16: corpus.scoring}
+    total = sum(map(len, splits.values()))
+    for share, split in splits.items():
+        assert abs(len(split) - share * total) < 4 * np.sqrt(total * share * (1 - share))
+
+
 def test_special_ids_are_distinct_inputs() -> None:
     vocabulary = Vocabulary(7)
     special = (vocabulary.eos_id, vocabulary.bos_id, vocabulary.pad_id)

@@ -12,7 +12,14 @@ from flax import nnx
 
 from simulations.engine import checkpoint
 from simulations.language_model.text.corpus import Corpus, load_corpus, token_stream
-from simulations.language_model.train import Config, Trained, mean_loss, train
+from simulations.language_model.train import (
+    Config,
+    Trained,
+    _start,
+    _window_starts,
+    mean_loss,
+    train,
+)
 from simulations.language_model.transformer import Config as ModelConfig
 from simulations.tools.files import write_atomically
 
@@ -90,6 +97,39 @@ def test_an_interrupted_run_ends_in_the_same_numbers(
     )
     assert steps == []
     assert_same(loaded, uninterrupted)
+
+
+def test_the_first_and_the_last_window_are_drawn_and_none_beyond() -> None:
+    """A stream of two tokens more than a window has two windows with their targets."""
+    config = replace(TINY, batch_size=64)
+    starts = _window_starts(jax.random.key(3), TINY.window + 2, config)
+    assert set(np.asarray(starts).tolist()) == {0, 1}
+
+
+def test_gradients_longer_than_one_are_clipped_before_adam() -> None:
+    """Three steps of AdamW by hand; the second gradient has norm 30, the others less than 1."""
+    config = replace(TINY, num_steps=9, warmup_steps=3)
+    model, optimizer = _start(config, jax.random.key(0))
+    leaves, tree = jax.tree.flatten(nnx.state(model, nnx.Param))
+    rng = np.random.default_rng(0)
+    mean, square = ([np.zeros(leaf.shape) for leaf in leaves] for _ in range(2))
+    expected = [np.asarray(leaf, np.float64) for leaf in leaves]
+    for step, norm in enumerate((0.5, 30.0, 0.5)):
+        gradients = [rng.normal(size=leaf.shape) for leaf in leaves]
+        length = np.sqrt(sum(np.sum(g**2) for g in gradients))
+        gradients = [(norm / length * g).astype(np.float32) for g in gradients]
+        with jax.numpy_dtype_promotion("standard"):
+            optimizer.update(model, jax.tree.unflatten(tree, map(jnp.asarray, gradients)))
+        rate = config.learning_rate * step / config.warmup_steps
+        for k, gradient in enumerate(gradients):
+            clipped = gradient * min(1.0, 1 / norm)
+            mean[k] = 0.9 * mean[k] + 0.1 * clipped
+            square[k] = 0.999 * square[k] + 0.001 * clipped**2
+            first, second = mean[k] / (1 - 0.9 ** (step + 1)), square[k] / (1 - 0.999 ** (step + 1))
+            move = first / (np.sqrt(second) + 1e-8) + config.weight_decay * expected[k]
+            expected[k] -= rate * move
+    for ours, theirs in zip(jax.tree.leaves(nnx.state(model, nnx.Param)), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
 def test_another_key_gives_another_model(corpus: Corpus, uninterrupted: Trained) -> None:

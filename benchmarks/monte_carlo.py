@@ -126,7 +126,7 @@ def rates(quick: bool, rounds: int) -> dict[str, Any]:
 
 def rates_on_avx2(quick: bool, rounds: int) -> dict[str, Any]:
     """:func:`rates` in a process that uses no AVX-512."""
-    from numpy._core import _multiarray_umath as features  # pyright: ignore[reportPrivateUsage]
+    from numpy._core import _multiarray_umath as features  # pyright: ignore[reportAttributeAccessIssue]
 
     wide = [name for name in features.__cpu_dispatch__ if "512" in name or name == "X86_V4"]
     limits = {

@@ -8,6 +8,7 @@ from bon_theory import alignment as alignment
 from bon_theory import bounds as bounds
 from bon_theory import pools as pools
 from bon_theory import sequence as sequence
+from bon_theory.certificate import certificate, quadrature_error
 from bon_theory.divergences import (
     chi_squared_divergence,
     f_divergence,
@@ -72,6 +73,7 @@ __all__ = [
     "SoftChoice",
     "best_of_n",
     "best_of_poisson",
+    "certificate",
     "chi_squared_divergence",
     "chi_squared_tilt",
     "choose_n_and_temperature",
@@ -92,6 +94,7 @@ __all__ = [
     "n_for_reward",
     "n_for_win_rate",
     "noisy_proxy",
+    "quadrature_error",
     "renyi_divergence",
     "soft_best_of_n",
     "soft_best_of_poisson",

@@ -14,15 +14,18 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections.abc import Callable
 from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["absolute_sum", "log_odds_nodes", "running_sum"]
+from bon_theory._numerics import one_program
 
-_LOG_ODDS_RANGE = 80.0  # exp(-80) ≈ 2e-35 is the mass cut off at either end; normal in float32 too
+__all__ = ["absolute_sum", "gaps", "lattice_sum", "log_odds_nodes", "running_sum"]
+
+_LOG_ODDS_RANGE = 80.0  # exp(-80) ≈ 2e-35 is the mass beyond either end; normal in float32 too
 
 
 def log_odds_nodes(
@@ -38,7 +41,7 @@ def log_odds_nodes(
     """
     x = np.linspace(-_LOG_ODDS_RANGE, _LOG_ODDS_RANGE, num_nodes)
     log_v, log_w = -np.logaddexp(0, -x), -np.logaddexp(0, x)
-    log_step = np.log(x[1] - x[0])
+    log_step = np.log(2 * _LOG_ODDS_RANGE / (num_nodes - 1))
     edges = [0.0, *breaks, 1.0]
     log_u, log_complement, log_weights = [], [], []
     for a, b in itertools.pairwise(edges):
@@ -54,6 +57,61 @@ def log_odds_nodes(
     # Nodes crowd at the breaks; rounding must not put them out of order.
     complement = np.minimum.accumulate(np.exp(log_complement))
     return np.maximum.accumulate(log_u), complement, log_weights
+
+
+def gaps(reward_at: Callable[[np.ndarray], np.ndarray], num_nodes: int, end: float) -> list[float]:
+    """Ranks at which the reward jumps, or rises so steeply that no lattice without a break sees it.
+
+    ``reward_at`` takes log-odds of ranks, of any one shape; ``end`` is the largest log-odds to look
+    at. Every interval between nodes is halved towards the larger rise: of a smooth function the
+    rise shrinks with the interval, of a jump it stays.
+    """
+    nodes = np.linspace(-_LOG_ODDS_RANGE, _LOG_ODDS_RANGE, num_nodes)
+    low, high = nodes, np.append(nodes[1:], nodes[-1])
+    at_low, at_high = reward_at(low), reward_at(high)
+    rise = at_high - at_low
+    rounding = 64 * np.finfo(rise.dtype).eps * np.maximum(abs(at_low), abs(at_high))
+    steep = (low >= -40) & (high <= end) & (rise > rounding)
+    for halving in range(50):
+        middle = (low + high) / 2
+        at_middle = reward_at(middle)
+        left = at_middle - at_low > at_high - at_middle
+        low, high = np.where(left, low, middle), np.where(left, middle, high)
+        at_low, at_high = np.where(left, at_low, at_middle), np.where(left, at_middle, at_high)
+        if halving == 9:  # a thousandth of the interval
+            steep &= at_high - at_low > rise / 2
+            if not steep.any():
+                return []
+    return [float(rank) for rank in 1 / (1 + np.exp(-high[steep]))]
+
+
+@one_program
+def lattice_sum(terms: jax.Array) -> jax.Array:
+    r"""The trapezoidal sum over ``terms [..., K]``, and what lies beyond both ends of the lattice.
+
+    There the integrand goes on as it ends, as a geometric series: exactly so for a reward with a
+    power tail, :math:`s^{-1/\alpha}` at the rank :math:`1 - s`, however slowly its mean converges.
+    Where it does not fall towards an end the integral does not exist, and is infinite. Derived
+    here.
+    """
+    scale = jnp.sum(jnp.abs(terms), axis=-1)
+    above, below = _beyond(terms, scale), _beyond(terms[..., ::-1], scale)
+    return jnp.sum(terms, axis=-1) + above + below
+
+
+def _beyond(terms: jax.Array, scale: jax.Array) -> jax.Array:
+    """The geometric series that goes on behind the last term that is not 0."""
+    size = terms.shape[-1]
+    span = max(1, size // 64)  # 2.5 units of log-odds
+    last = size - 1 - jnp.argmax(terms[..., ::-1] != 0, axis=-1, keepdims=True)
+    last = jnp.maximum(last, span)
+    end = jnp.take_along_axis(terms, last, axis=-1)[..., 0]
+    before = jnp.take_along_axis(terms, last - span, axis=-1)[..., 0]
+    matters = (jnp.abs(end) > 1e-30 * scale) & (jnp.sign(end) * jnp.sign(before) > 0)
+    decay = jnp.log(jnp.where(matters, before, 1) / jnp.where(matters, end, 1))
+    falls = decay > 4096 * jnp.finfo(terms.dtype).eps  # rounding of s^{-1/α} at s = e^{-80}
+    series = end / jnp.expm1(jnp.where(falls, decay, 1) / span)
+    return jnp.where(matters, jnp.where(falls, series, jnp.sign(end) * jnp.inf), 0)
 
 
 @functools.cache

@@ -9,13 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from bon_theory._arguments import Numbers, real_array, require, require_batches, shown
-from bon_theory.policy import Policy, aligned, require_policy, require_same_outcomes
+from bon_theory.policy import Policy, aligned, require_policy, require_same_outcomes, total
 
 __all__ = ["expected_reward", "expected_value", "win_rate"]
 
 
 def expected_reward(policy: Policy) -> jax.Array:
     r""":math:`E_P\,r = \sum_y P(y)\, r(y)`, one number per batch element.
+
+    Infinite where the integral of a continuous law does not exist, such as the mean of a Pareto
+    reward of index 1.
 
     Raises:
         ValueError: ``policy`` is not a :class:`Policy`.
@@ -29,7 +32,7 @@ def expected_reward(policy: Policy) -> jax.Array:
     [V] §3; [Gao].
     """
     require_policy("policy", policy)
-    return jnp.sum(policy.probs * policy.rewards, axis=-1)
+    return total(policy, policy.probs * policy.rewards)
 
 
 def expected_value(policy: Policy, values: Numbers) -> jax.Array:
@@ -65,7 +68,7 @@ def expected_value(policy: Policy, values: Numbers) -> jax.Array:
     (policy,) = aligned(policy, ndim=values.ndim)
     values = values.reshape((1,) * (policy.log_probs.ndim - values.ndim) + values.shape)
     probs = policy.probs
-    return jnp.sum(jnp.where(probs > 0, probs * values.astype(policy.dtype), 0), axis=-1)
+    return total(policy, jnp.where(probs > 0, probs * values.astype(policy.dtype), 0))
 
 
 def win_rate(

@@ -29,13 +29,14 @@ from bon_theory._arguments import (
     shown,
 )
 from bon_theory._numerics import log_normalised, namespace, numpy_or_program
-from bon_theory._quadrature import log_odds_nodes
+from bon_theory._quadrature import gaps, lattice_sum, log_odds_nodes
 from bon_theory._reward_cdf import reward_log_cdf
 
-__all__ = ["Policy", "aligned"]
+__all__ = ["Policy", "aligned", "total"]
 
 _DEFAULT_NODES = 1281  # spacing 1/8 in log-odds
 _FEWEST_NODES = 321  # spacing 1/2: divergences of best-of-8 to 1e-10
+_MOST_GAPS = 16
 
 
 @jax.tree_util.register_dataclass
@@ -248,7 +249,8 @@ class Policy:
         rewards by :math:`e^{r/\lambda}` the spacing must resolve the weight: the error is about
         :math:`e^{-\pi^2/\Delta}` where :math:`\Delta` is the largest change of :math:`r/\lambda`
         between neighbouring nodes of non-negligible mass; raise ``num_nodes`` in proportion to
-        :math:`1/\lambda`. ``soft_best_of_n(..., full_output=True)`` reports it.
+        :math:`1/\lambda`. So must the reward itself be resolved where it is averaged.
+        :func:`~bon_theory.quadrature_error` estimates what the nodes leave of any number.
 
         Args:
             quantile: increasing function of an array of ranks in (0, 1).
@@ -257,11 +259,13 @@ class Policy:
                 Without it ranks are cut off at the largest number below one.
             num_nodes: nodes per panel (static).
             breaks: ranks in (0, 1), ascending, at which a later selection has a jump or kink, such
-                as ``1 - fraction`` for :func:`top_fraction` (static).
+                as ``1 - fraction`` for :func:`top_fraction` (static). Jumps of the quantile
+                function itself, gaps in the support, are found and need not be given, unless its
+                values are traced.
 
         Raises:
             ValueError: ``breaks`` are not ascending in (0, 1), ``num_nodes < 321``, or the quantile
-                function decreases or is not finite.
+                function decreases, is not finite, or jumps more than 16 times.
 
         Example:
             >>> import jax.numpy as jnp
@@ -280,15 +284,23 @@ class Policy:
             raise ValueError(
                 f"breaks must be distinct ascending ranks in (0, 1), got {shown(breaks)}."
             )
-        log_u, complement, log_weights = log_odds_nodes(num_nodes, tuple(breaks))
         dtype = jnp.zeros(()).dtype  # float64 where the caller has enabled it
         largest = 1 - jnp.finfo(dtype).epsneg
-        ranks = jnp.minimum(jnp.asarray(np.exp(log_u), dtype), largest)
-        rewards = quantile(ranks)
-        if survival_quantile is not None:
-            from_above = survival_quantile(jnp.asarray(complement, dtype))
-            rewards = jnp.where(ranks <= 0.5, rewards, from_above)
-        rewards = reward_array(rewards, ranks.shape, dtype)
+
+        def reward_at(log_u: np.ndarray, complement: np.ndarray) -> jax.Array:
+            ranks = jnp.minimum(jnp.asarray(np.exp(log_u), dtype), largest)
+            rewards = quantile(ranks)
+            if survival_quantile is not None:
+                from_above = survival_quantile(jnp.asarray(complement, dtype))
+                rewards = jnp.where(ranks <= 0.5, rewards, from_above)
+            return reward_array(rewards, ranks.shape, dtype)
+
+        nodes = log_odds_nodes(num_nodes, tuple(breaks))
+        if is_concrete(reward_at(*nodes[:2])):
+            found = _gaps(reward_at, num_nodes, dtype, survival_quantile is not None)
+            nodes = log_odds_nodes(num_nodes, _merged(breaks, found))
+        log_u, complement, log_weights = nodes
+        rewards = reward_at(log_u, complement)
         require(
             lambda: _ascending(np.asarray(rewards)),
             lambda: (
@@ -434,6 +446,11 @@ def aligned(*policies: Policy, ndim: int = 0) -> tuple[Policy, ...]:
     return tuple(jax.tree.map(expand, policy) for policy in policies)
 
 
+def total(law: Policy, terms: jax.Array) -> jax.Array:
+    """The sum over outcomes of ``terms [..., K]``, or the integral for which they stand."""
+    return lattice_sum(terms) if law.continuous else jnp.sum(terms, axis=-1)
+
+
 def _discrete(log_probs: jax.Array | np.ndarray, rewards: Numbers) -> Policy:
     """The law of logarithms that sum to one, its rewards checked and its ranks found."""
     rewards = reward_array(rewards, log_probs.shape, log_probs.dtype)
@@ -461,6 +478,33 @@ def _log_softmax(logits: jax.Array) -> jax.Array:
 def _untraced(array: jax.Array) -> Any:
     """For NumPy, unless it is being traced."""
     return np.asarray(array) if is_concrete(array) else array
+
+
+def _gaps(
+    reward_at: Callable[[np.ndarray, np.ndarray], jax.Array],
+    num_nodes: int,
+    dtype: Any,
+    both_tails: bool,
+) -> list[float]:
+    """The jumps of a quantile function, as far out as its ranks are floating-point numbers."""
+
+    def at_log_odds(x: np.ndarray) -> np.ndarray:
+        return np.asarray(reward_at(-np.logaddexp(0, -x), np.exp(-np.logaddexp(0, x))))
+
+    end = 40.0 if both_tails else -0.5 * float(np.log(jnp.finfo(dtype).eps))
+    found = gaps(at_log_odds, num_nodes, end)
+    if len(found) > _MOST_GAPS:
+        raise ValueError(
+            f"quantile must be continuous but for {_MOST_GAPS} gaps, got {len(found)} jumps: a law "
+            "of atoms is discrete, Policy.from_probs or from_samples."
+        )
+    return found
+
+
+def _merged(breaks: tuple[float, ...], found: list[float]) -> tuple[float, ...]:
+    """The breaks that were given, and those found elsewhere."""
+    new = [rank for rank in found if not np.any(np.isclose(rank, breaks, rtol=1e-6, atol=0))]
+    return tuple(sorted([*breaks, *new]))
 
 
 def _ascending(values: np.ndarray) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Literal, overload
 
 import jax
 import jax.numpy as jnp
@@ -24,17 +23,7 @@ from bon_theory.selection.parameters import (
 __all__ = ["exponential_race", "soft_best_of_n", "soft_best_of_poisson"]
 
 
-@overload
-def soft_best_of_n(
-    reference: Policy, n: Numbers, temperature: Numbers, *, full_output: Literal[False] = False
-) -> Policy: ...
-@overload
-def soft_best_of_n(
-    reference: Policy, n: Numbers, temperature: Numbers, *, full_output: Literal[True]
-) -> tuple[Policy, jax.Array]: ...
-def soft_best_of_n(
-    reference: Policy, n: Numbers, temperature: Numbers, *, full_output: bool = False
-) -> Policy | tuple[Policy, jax.Array]:
+def soft_best_of_n(reference: Policy, n: Numbers, temperature: Numbers) -> Policy:
     r"""Draw :math:`n`, return candidate :math:`i` with probability :math:`\propto e^{r_i/\lambda}`.
 
     .. math:: P(x) = n\,\pi(x)\,E\frac{w(x)}{w(x) + \sum_{i=2}^n w(X_i)}
@@ -48,13 +37,11 @@ def soft_best_of_n(
         reference: the law of one draw.
         n: number of candidates, real, from 1 to 1e276 (1e34 in float32).
         temperature: :math:`\lambda \in [0, \infty]`, in units of the reward.
-        full_output: also return the certificate.
 
     Returns:
-        The policy, or with ``full_output`` the pair ``(policy, certificate)``: the certificate, one
-        per batch element, is :math:`|\sum P - 1|`; for a continuous reference it is at least
-        :math:`e^{-\pi^2/\Delta}`, the error of resolving :math:`r/\lambda` on nodes that are
-        :math:`\Delta` apart where there is mass.
+        The law, not normalised: :func:`~bon_theory.certificate` is the mass that the integral lost.
+        Of a continuous reference the nodes must resolve :math:`e^{r/\lambda}`, and
+        :func:`~bon_theory.quadrature_error` says how well they do.
 
     Raises:
         ValueError: ``n`` outside its range; ``temperature`` negative or NaN.
@@ -77,29 +64,12 @@ def soft_best_of_n(
         n=Real(n, at_least=1, at_most=_most_candidates(reference)),
         temperature=Real(temperature, at_least=0, finite=False),
     )
-    policy = _race(reference, count, lam, log_ratio=_fixed_number, hard=BestOfN)
-    return (policy, _certificate(reference, policy, lam)) if full_output else policy
+    return _race(reference, count, lam, log_ratio=_fixed_number, hard=BestOfN)
 
 
-@overload
 def soft_best_of_poisson(
-    reference: Policy,
-    mean_extra_draws: Numbers,
-    temperature: Numbers,
-    *,
-    full_output: Literal[False] = False,
-) -> Policy: ...
-@overload
-def soft_best_of_poisson(
-    reference: Policy,
-    mean_extra_draws: Numbers,
-    temperature: Numbers,
-    *,
-    full_output: Literal[True],
-) -> tuple[Policy, jax.Array]: ...
-def soft_best_of_poisson(
-    reference: Policy, mean_extra_draws: Numbers, temperature: Numbers, *, full_output: bool = False
-) -> Policy | tuple[Policy, jax.Array]:
+    reference: Policy, mean_extra_draws: Numbers, temperature: Numbers
+) -> Policy:
     r"""Soft best-of-N with :math:`N = 1 + \mathrm{Poisson}(\nu)` candidates.
 
     .. math:: P(x) = \pi(x) w(x) \int_0^\infty e^{-t w(x)} (1 + \nu M(t))\, e^{-\nu(1 - M(t))}\, dt
@@ -108,10 +78,9 @@ def soft_best_of_poisson(
         reference: the law of one draw.
         mean_extra_draws: :math:`\nu \ge 0`, up to the limit on ``n`` of :func:`soft_best_of_n`.
         temperature: :math:`\lambda \in [0, \infty]`; 0 is :func:`best_of_poisson`.
-        full_output: also return the certificate.
 
     Returns:
-        The policy, or the pair ``(policy, certificate)``, as :func:`soft_best_of_n`.
+        The law, not normalised, as from :func:`soft_best_of_n`.
 
     Raises:
         ValueError: ``mean_extra_draws`` is negative, NaN or too large; ``temperature`` is negative
@@ -130,8 +99,7 @@ def soft_best_of_poisson(
         mean_extra_draws=Real(mean_extra_draws, at_least=0, at_most=_most_candidates(reference)),
         temperature=Real(temperature, at_least=0, finite=False),
     )
-    policy = _race(reference, nu, lam, log_ratio=_poisson_number, hard=BestOfPoisson)
-    return (policy, _certificate(reference, policy, lam)) if full_output else policy
+    return _race(reference, nu, lam, log_ratio=_poisson_number, hard=BestOfPoisson)
 
 
 def exponential_race(reference: Policy, n: Numbers, temperature: Numbers) -> Policy:
@@ -203,23 +171,6 @@ def _race(
 def _most_candidates(reference: Policy) -> float:
     """The largest n, a power of ten, whose first ring at t = 1/n is far from underflow."""
     return 10.0 ** math.floor(-0.9 * math.log10(float_limits(reference).tiny))
-
-
-def _certificate(reference: Policy, policy: Policy, temperature: jax.Array) -> jax.Array:
-    """|ΣP - 1|, and for a continuous law at least the error of its nodes."""
-    mass_error = jnp.abs(jnp.sum(policy.probs, axis=-1) - 1)
-    return jnp.maximum(mass_error, _node_error(reference, policy, temperature))
-
-
-def _node_error(reference: Policy, policy: Policy, temperature: jax.Array) -> jax.Array:
-    """Error of integrating exp(-t w) over the nodes of a continuous law; 0 for a discrete one."""
-    if not reference.continuous:
-        return jnp.zeros((), reference.dtype)
-    log_weights, _ = race_log_weights(reference, temperature)
-    mass = jnp.maximum(policy.log_probs, reference.log_probs)
-    matters = jnp.minimum(mass[..., 1:], mass[..., :-1]) > jnp.log(jnp.finfo(mass.dtype).eps)
-    spacing = jnp.max(jnp.where(matters, jnp.diff(log_weights, axis=-1), 0), axis=-1)
-    return jnp.where(spacing > 0, jnp.exp(-(jnp.pi**2) / jnp.where(spacing > 0, spacing, 1)), 0)
 
 
 def _log_slope_of_n(log_m: jax.Array, parameter: jax.Array) -> jax.Array:

@@ -50,6 +50,7 @@ from bon_theory._arguments import (
     static_number,
 )
 from bon_theory._numerics import one_program
+from bon_theory.certificate import certificate
 from bon_theory.performance import expected_value
 from bon_theory.policy import Policy, require_policy
 from bon_theory.selection import best_of_poisson
@@ -233,7 +234,7 @@ def _scale(reference: Policy) -> jax.Array:
 
 def _poisson(reference: Policy, mean: jax.Array, fixed: jax.Array) -> tuple[Policy, jax.Array]:
     policy = best_of_poisson(reference, mean)
-    return policy, jnp.abs(jnp.sum(policy.probs, axis=-1) - 1)
+    return policy, certificate(policy)
 
 
 _HARD_N = _Dial("n", "temperature", lambda _, x, end: jnp.exp(x), knobs.HARD_N.law)

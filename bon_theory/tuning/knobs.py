@@ -23,9 +23,10 @@ import jax
 import jax.numpy as jnp
 
 from bon_theory._numerics import one_program
+from bon_theory.certificate import certificate
 from bon_theory.divergences import kl_divergence
 from bon_theory.performance import expected_reward, win_rate
-from bon_theory.policy import Policy
+from bon_theory.policy import Policy, aligned
 from bon_theory.selection import best_of_n, exponential_tilt, soft_best_of_n
 
 __all__ = [
@@ -160,11 +161,25 @@ def _temperature(bracket: Bracket, reference: Policy, x: jax.Array) -> jax.Array
 
 def _hard(reference: Policy, n: jax.Array, fixed: jax.Array) -> tuple[Policy, jax.Array]:
     policy = best_of_n(reference, n)
-    return policy, jnp.abs(jnp.sum(policy.probs, axis=-1) - 1)
+    return policy, certificate(policy)
 
 
 def _soft(reference: Policy, n: jax.Array, temperature: jax.Array) -> tuple[Policy, jax.Array]:
-    return soft_best_of_n(reference, n, temperature, full_output=True)
+    policy = soft_best_of_n(reference, n, temperature)
+    return policy, jnp.maximum(certificate(policy), _node_error(reference, policy, temperature))
+
+
+def _node_error(reference: Policy, policy: Policy, temperature: jax.Array) -> jax.Array:
+    """Error of integrating exp(-t w) over the nodes of a continuous law; 0 for a discrete one."""
+    if not reference.continuous:
+        return jnp.zeros((), reference.dtype)
+    mass = jnp.maximum(
+        policy.log_probs, aligned(reference, ndim=policy.log_probs.ndim)[0].log_probs
+    )
+    matters = jnp.minimum(mass[..., 1:], mass[..., :-1]) > jnp.log(jnp.finfo(mass.dtype).eps)
+    gaps = jnp.where(matters, jnp.diff(policy.rewards, axis=-1), 0)
+    spacing = jnp.max(gaps, axis=-1) / jnp.where(temperature > 0, temperature, jnp.inf)
+    return jnp.where(spacing > 0, jnp.exp(-(jnp.pi**2) / jnp.where(spacing > 0, spacing, 1)), 0)
 
 
 def _tilted(

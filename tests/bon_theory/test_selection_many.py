@@ -38,8 +38,8 @@ by_law = pytest.mark.parametrize("name", LAWS)
 @jax.jit
 def _selected(log_probs: Any, rewards: Any, n: Any, temperature: Any) -> tuple[Any, Any]:
     reference = bt.Policy.from_logits(log_probs, rewards)
-    policy, certificate = bt.soft_best_of_n(reference, n, temperature, full_output=True)
-    return policy.log_probs, certificate
+    policy = bt.soft_best_of_n(reference, n, temperature)
+    return policy.log_probs, bt.certificate(policy)
 
 
 def law(name: str, n: float, temperature: float) -> np.ndarray:

@@ -86,28 +86,34 @@ def gaps(reward_at: Callable[[np.ndarray], np.ndarray], num_nodes: int, end: flo
 
 
 @one_program
-def lattice_sum(terms: jax.Array) -> jax.Array:
+def lattice_sum(terms: jax.Array, masses: jax.Array) -> jax.Array:
     r"""The trapezoidal sum over ``terms [..., K]``, and what lies beyond both ends of the lattice.
 
     There the integrand goes on as it ends, as a geometric series: exactly so for a reward with a
     power tail, :math:`s^{-1/\alpha}` at the rank :math:`1 - s`, however slowly its mean converges.
-    Where it does not fall towards an end the integral does not exist, and is infinite. Derived
-    here.
+    Where it does not fall although the ``masses`` of the nodes do, the integral does not exist and
+    is infinite. Derived here.
     """
     scale = jnp.sum(jnp.abs(terms), axis=-1)
-    above, below = _beyond(terms, scale), _beyond(terms[..., ::-1], scale)
+    above = _beyond(terms, masses, scale)
+    below = _beyond(terms[..., ::-1], masses[..., ::-1], scale)
     return jnp.sum(terms, axis=-1) + above + below
 
 
-def _beyond(terms: jax.Array, scale: jax.Array) -> jax.Array:
-    """The geometric series that goes on behind the last term that is not 0."""
+def _beyond(terms: jax.Array, masses: jax.Array, scale: jax.Array) -> jax.Array:
+    """The geometric series that goes on behind the last node that has mass."""
     size = terms.shape[-1]
     span = max(1, size // 64)  # 2.5 units of log-odds
-    last = size - 1 - jnp.argmax(terms[..., ::-1] != 0, axis=-1, keepdims=True)
+    last = size - 1 - jnp.argmax(masses[..., ::-1] != 0, axis=-1, keepdims=True)
     last = jnp.maximum(last, span)
-    end = jnp.take_along_axis(terms, last, axis=-1)[..., 0]
-    before = jnp.take_along_axis(terms, last - span, axis=-1)[..., 0]
+
+    def at(array: jax.Array, index: jax.Array) -> jax.Array:
+        return jnp.take_along_axis(array, index, axis=-1)[..., 0]
+
+    end, before = at(terms, last), at(terms, last - span)
+    # Masses rise towards an edge of the support inside the lattice: there is nothing behind it.
     matters = (jnp.abs(end) > 1e-30 * scale) & (jnp.sign(end) * jnp.sign(before) > 0)
+    matters &= at(masses, last) < at(masses, last - span)
     decay = jnp.log(jnp.where(matters, before, 1) / jnp.where(matters, end, 1))
     falls = decay > 4096 * jnp.finfo(terms.dtype).eps  # rounding of s^{-1/α} at s = e^{-80}
     series = end / jnp.expm1(jnp.where(falls, decay, 1) / span)

@@ -448,7 +448,9 @@ def aligned(*policies: Policy, ndim: int = 0) -> tuple[Policy, ...]:
 
 def total(law: Policy, terms: jax.Array) -> jax.Array:
     """The sum over outcomes of ``terms [..., K]``, or the integral for which they stand."""
-    return lattice_sum(terms) if law.continuous else jnp.sum(terms, axis=-1)
+    if not law.continuous:
+        return jnp.sum(terms, axis=-1)
+    return lattice_sum(terms, jnp.broadcast_to(law.probs, terms.shape))
 
 
 def _discrete(log_probs: jax.Array | np.ndarray, rewards: Numbers) -> Policy:

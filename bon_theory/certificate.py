@@ -95,13 +95,13 @@ def quadrature_error(function: Callable[..., Any], *laws: Policy | Numbers) -> A
     Derived here; the error of the rule itself is Trefethen & Weideman 2014, Thm 5.1.
     """
     policies = [law for law in laws if isinstance(law, Policy)]
-    if not policies:
-        require_policy("laws", laws)
+    first: Any = policies[0] if policies else laws
+    require_policy("laws", first)
     for other in policies:
-        require_same_outcomes(policies[0], "laws", other)
+        require_same_outcomes(first, "laws", other)
     laws = tuple(law if isinstance(law, Policy) else real_array("laws", law) for law in laws)
     value = function(*laws)
-    if not policies[0].continuous:
+    if not first.continuous:
         return jax.tree.map(jnp.zeros_like, value)
     coarse = jax.vmap(function)(*map(_sublattices, laws))
     return jax.tree.map(_extrapolated, value, coarse, function(*_disturbed(laws)))

@@ -38,6 +38,7 @@ N, LEVELS = 8, 64  # of the flows
 DPO_BETA = 0.1
 
 CAPTION = (
+    "From n = 8 on IPO-BoN and BoNBoN have minimisers that win less often than best-of-n. "
     "What losses on samples of best-of-n aim at, for a reward without ties: (a) minimisers of "
     "BoNBoN, α SFT-BoN + (1 − α) IPO-BoN, for n = 4, 8, 32, from IPO-BoN (α = 0, squares) to "
     "best-of-n (α = 1, dots); the cross is the paper's n = 8, α = 0.005; black, the largest win "

@@ -26,6 +26,7 @@ COARSE, FINE = 5, 64  # outcomes
 HEADING = 0.9  # height of the line that names a quantity, in rows
 
 CAPTION = (
+    "On the same random problems some bounds are tight and others vacuous. "
     "How tight each bound is: slack relative to the larger of bound and exact value, over "
     "{num_problems} random problems for each number of outcomes. Dirichlet laws from nearly equal "
     "to nearly degenerate, ties in 40 %, n − 1 from 0.01 to 10⁴, temperature from 0.02 to 10 "

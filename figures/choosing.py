@@ -35,6 +35,8 @@ CROSSINGS = (5, 6, 8, 11, 16, 23, 32)
 NODES, COLDEST = 2561, 0.024  # what so many nodes resolve
 
 CAPTION = (
+    "At equal KL divergence a few more draws chosen softly are worse than fewer chosen hard, "
+    "and many more are better. "
     "Choosing n and temperature for a reward uniform on (0, 1). (a) The temperature at which soft "
     "best-of-n spends a KL budget. It is 0 at the n of hard best-of-n (dots) and tends to that of "
     "the tilt (dotted). (b) Best-of-N against soft best-of-n at the same KL divergence: the share "

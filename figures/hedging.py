@@ -48,6 +48,8 @@ NAMES = {
 }
 
 CAPTION = (
+    "Selecting harder by a proxy lowers the true reward in the end, unless the noise is light "
+    "enough. "
     "Selecting by a proxy when another reward counts. (a) The toy of Khalaf et al.: the true "
     "reward is u¹²(1−u), scaled to a maximum of 1, of the proxy's rank u. Each family's curve "
     "against its KL divergence from the reference, with its highest point: n = {n:.2f} for "

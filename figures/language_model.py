@@ -35,6 +35,8 @@ UNITS = {"known_words": "words", "trigram_likelihood": "nats per symbol"}
 QUANTITIES = {"expected_reward": "reward gained", "win_rate": "win rate"}
 
 CAPTION = (
+    "Selecting among a language model's responses gives the rewards that the exact law "
+    "predicts. "
     "Selection among responses of a language model ({parameters:,} parameters, trained on English "
     "text), averaged over {prompts} held-out prompts. Lines: predicted by the exact law of the "
     "rewards of {pool} sampled candidates per prompt; bands, two standard errors of that estimate. "

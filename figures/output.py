@@ -32,7 +32,8 @@ class FigureData:
     """The numbers behind a figure.
 
     Attributes:
-        caption: what is seen, the parameters, the source; stored with the figure.
+        caption: stored with the figure; its first sentence says what the figure shows, the others
+            what is drawn, the parameters, the source.
         tables: name -> column -> ``[rows]``; the columns of a table are equally long.
         parameters: what the numbers depend on, seeds included.
     """

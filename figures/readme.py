@@ -30,6 +30,7 @@ NUM_TRIALS = 400
 SEED = 20250506
 
 CAPTION = (
+    "Simulated soft best-of-n lies on the exact curves, at every n and temperature. "
     "Soft best-of-n among eight outcomes, π = (8, 7, …, 1)/36, rewards 0, 1/7, …, 1: what is "
     "gained and what it costs, at every temperature. Curves are exact, from best-of-n "
     "(temperature 0, left) to the reference (right); black is n = ∞, the exponential tilt. "

@@ -36,6 +36,8 @@ REWARDS = tuple(float(r) for r in np.arange(8) / 7)
 NODES = 1601  # twice as many move no point by 1e-6
 
 CAPTION = (
+    "Soft best-of-n comes closer to the largest reward at its KL divergence the more "
+    "candidates it has. "
     "Reward and KL divergence of soft best-of-n (the plane of Mayrink Verdun et al., Figure "
     "1). (a) Eight outcomes, π = (8, 7, …, 1)/36, rewards 0, 1/7, …, 1. (b) A reward uniform "
     "on (0, 1). Black: the exponential tilt, the largest expected reward at each KL "

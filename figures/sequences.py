@@ -41,6 +41,8 @@ WHOLE = 0  # stands for a block that is as long as the sequence
 SHARE = 0.99
 
 CAPTION = (
+    "Block by block soft best-of-n needs few candidates; over whole sequences it needs "
+    "exponentially many. "
     "Soft best-of-n on m fair coins whose ones earn 1 each, temperature {temperature}, block by "
     "block: n candidates per block cost n drawn symbols per symbol, whatever the block length b. "
     "(a) Candidates for KL(P*‖Pₙ) = {budget} over the whole sequence: few with blocks of any fixed "

@@ -33,6 +33,7 @@ CURVES = (2, 8, 32, 128)  # outcomes of the curves over n
 N = 8  # candidates where the number of outcomes varies
 
 CAPTION = (
+    "With ties the KL divergence of best-of-n levels off, below the formula without ties. "
     "Best-of-n among finitely many outcomes (Gui et al., discrete appendix; bounds of Beirami"
     " et al.). The reference is uniform on L outcomes with different rewards; equal outcomes "
     "tie and ties are broken uniformly. (a) KL divergence from the reference against n: it "

@@ -29,6 +29,8 @@ from figures.style import (
 __all__ = ["data", "draw", "main"]
 
 CAPTION = (
+    "At equal KL divergence best-of-n wins less than one percentage point less than the "
+    "optimum. "
     "Best-of-n against the optimum (Gui et al., Figure 2). (a) Win rate against the reference"
     " and KL divergence from it, for a reward without ties: best-of-n for real n (line) and n"
     " = 2, 4, … (dots), and the policy that has the highest win rate at its KL divergence. "

@@ -66,7 +66,7 @@ THIRD_PARTY = {
     "paper_repro": {"jax", "rich"},
     "paper_repro.papers": EXACT,
     "paper_repro.pipeline": {"jax", "rich"},
-    "paper_repro.report": {"jax", "jinja2", "numpy", "rich"},
+    "paper_repro.report": {"jax", "jinja2", "markupsafe", "numpy", "rich"},
 }
 
 

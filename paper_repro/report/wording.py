@@ -74,6 +74,8 @@ def _agreement(entry: Entry, digits: int) -> str:
     if entry.tolerance and entry.tolerance.relative and not entry.tolerance.absolute:
         relative = float(np.max(error / np.abs(expected)))
         return f"all within {relative:.1e} of the value stated"
+    if entry.verdict in ("differs", "failed", "outside the paper's scope"):
+        return f"off by up to {error[worst]:.2g}{_at(entry, worst)}"
     return f"all within {error[worst]:.1e}"
 
 

@@ -1,0 +1,117 @@
+"""The tables of the report, as texts; their markup is the templates'."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from paper_repro.papers.ledger import Entry
+from paper_repro.pipeline.payloads import BoundRow, PredictionTable
+from paper_repro.report.summary import Summary
+from simulations.statistics.checks import Check
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table whose first column names the row.
+
+    Attributes:
+        caption: what it shows; unlike that of any other table of the page.
+        heads: of the columns.
+        rows: as long as `heads`; a line break in a cell is one on the page.
+        numbers: how many of the last columns are numbers.
+    """
+
+    caption: str
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    numbers: int = 0
+
+
+def values(entry: Entry) -> Table:
+    """Every entry of a claim's vectors."""
+    labels = entry.labels or tuple(str(i + 1) for i in range(len(entry.computed)))
+    columns = {"Stated": entry.expected, "Computed": entry.computed}
+    if entry.sharp_value:
+        columns["Sharper"] = entry.sharp_value
+    rows = zip(labels, *(_numbers(column) for column in columns.values()), strict=False)
+    return Table(f"Values of {entry.id}", ("Case", *columns), tuple(rows), len(columns))
+
+
+def _numbers(values: Iterable[float]) -> list[str]:
+    return [f"{value:.10g}" for value in values]
+
+
+def bounds(rows: Iterable[BoundRow]) -> Table:
+    """Each inequality: of what, whose, where tightest, how tight."""
+    cells = [
+        (
+            row.name,
+            {"upper": "≥ ", "lower": "≤ "}[row.side] + row.quantity,
+            row.source,
+            row.tightest,
+            " / ".join(f"{slack:.2g}" for slack in row.slack),
+            f"{row.violations:,}",
+        )
+        for row in rows
+    ]
+    heads = ("Bound", "On", "Source", "Tightest at", "Median slack", "Violations")
+    return Table("Bounds and their slack", heads, cells, numbers=2)
+
+
+def checks(caption: str, checks: Iterable[Check], threshold: float) -> Table:
+    """Each check and whether it is rejected."""
+    rows = [
+        (
+            check.name,
+            f"{check.num_trials:,}",
+            f"{check.statistic:.4g}",
+            f"{check.p_value:.3g}",
+            "rejected" if check.p_value <= threshold else "not rejected",
+        )
+        for check in checks
+    ]
+    heads = ("Check", "Selections", "Statistic", "p-value", "Outcome")
+    return Table(caption, heads, rows, numbers=4)
+
+
+def predictions(tables: Iterable[PredictionTable]) -> list[Table]:
+    """Predicted, measured, standard error in a cell; a row per temperature, a column per n."""
+    groups: dict[str, list[PredictionTable]] = {}
+    for table in tables:
+        title = f"{table.quantity.capitalize()} when selecting by {table.reward}"
+        groups.setdefault(title, []).append(table)
+    return [_prediction(title, rows) for title, rows in groups.items()]
+
+
+def _prediction(title: str, rows: list[PredictionTable]) -> Table:
+    cells = [
+        (
+            f"λ = {row.temperature:g}",
+            *(
+                f"{predicted:.4g}\n{measured:.4g}\n± {error:.2g}"
+                for predicted, measured, error in zip(
+                    row.predicted, row.measured, row.error, strict=True
+                )
+            ),
+        )
+        for row in rows
+    ]
+    heads = ("Temperature", *(f"n = {n}" for n in rows[0].numbers))
+    return Table(title, heads, cells, numbers=len(heads) - 1)
+
+
+def stages(summary: Summary) -> Table:
+    """What was run, when, and how long it took."""
+    rows = [
+        (title, "not run", "")
+        if record is None
+        else (title, f"{record.seconds:.1f} s", record.finished)
+        for title, record in summary.stages
+    ]
+    return Table("Stages", ("Stage", "Time", "Finished (UTC)"), rows)
+
+
+def versions(found: Mapping[str, str]) -> Table:
+    """What computed it."""
+    return Table("Versions", ("Package", "Version"), tuple(found.items()))

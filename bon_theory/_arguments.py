@@ -26,6 +26,7 @@ __all__ = [
     "first_bad",
     "float_array",
     "is_concrete",
+    "on_device",
     "positive",
     "real_array",
     "require",
@@ -41,6 +42,11 @@ __all__ = [
 def is_concrete(*values: Any) -> bool:
     """Whether every leaf of ``values`` can be looked at now (none of them is being traced)."""
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
+
+
+def on_device(array: jax.Array | np.ndarray) -> jax.Array:
+    """What NumPy holds, for JAX: ``jnp.asarray`` would compile a program for each shape."""
+    return jax.device_put(array) if isinstance(array, np.ndarray) else array
 
 
 def require(condition: Callable[[], Any], message: Callable[[], str], *values: Any) -> None:
@@ -69,7 +75,7 @@ def float_array(name: str, value: Numbers) -> jax.Array:
             f"{name} must be float32 or float64, got {array.dtype}, which cannot carry "
             f"probabilities: pass {name}.astype(jnp.float32)."
         )
-    return _with_outcomes(name, jnp.asarray(array))
+    return _with_outcomes(name, on_device(array))
 
 
 def real_array(name: str, value: Numbers) -> jax.Array:
@@ -91,10 +97,10 @@ def _real(name: str, value: Numbers) -> jax.Array:
     if jnp.issubdtype(array.dtype, jnp.integer) or array.dtype == np.bool_:
         # Through float64 while NumPy has it: without x64, JAX would wrap integers at 32 bits.
         wide = np.float64 if isinstance(array, np.ndarray) else jnp.zeros(()).dtype
-        return jnp.asarray(array.astype(wide))
+        return on_device(array.astype(wide))
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise ValueError(f"{name} must be real numbers, got dtype {array.dtype}: score outcomes.")
-    return jnp.asarray(array.astype(np.float32) if jnp.finfo(array.dtype).bits < 32 else array)
+    return on_device(array.astype(np.float32) if jnp.finfo(array.dtype).bits < 32 else array)
 
 
 def _array(name: str, value: Numbers) -> jax.Array | np.ndarray:
@@ -160,7 +166,7 @@ def scalar(
             f"{name} must be representable in {np.dtype(dtype)}, got {shown(given)}: "
             "choose a smaller one."
         )
-    return jnp.asarray(cast)
+    return on_device(cast)
 
 
 def _numbers(name: str, value: Numbers) -> np.ndarray:

@@ -35,7 +35,7 @@ def reward_log_cdf(
     if not is_concrete(log_probs, rewards):
         return _at_outcomes(log_probs, rewards)
     below, at = _at_outcomes(np.asarray(log_probs), np.asarray(rewards))
-    return jnp.asarray(below), jnp.asarray(at)
+    return jax.device_put((below, at))
 
 
 @one_program

@@ -10,6 +10,7 @@ variation has a kink, with one-sided derivatives only, wherever :math:`P = Q`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ import numpy as np
 from bon_theory._arguments import Numbers, require, require_batches, scalar
 from bon_theory._numerics import kl_term, log1p_quotient, log_expm1_quotient, one_program
 from bon_theory._quadrature import absolute_sum
+from bon_theory._ragged import law_program
 from bon_theory.policy import Policy, aligned, require_same_outcomes
 
 __all__ = [
@@ -78,7 +80,7 @@ def kl_divergence(policy: Policy, reference: Policy) -> jax.Array:
     return _kl(*_log_probs(policy, reference))
 
 
-@one_program
+@functools.partial(law_program, masses=2)
 def _kl(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
     return jnp.sum(kl_term(*_terms(log_p, log_q)), axis=-1)
 
@@ -125,7 +127,7 @@ def renyi_divergence(policy: Policy, reference: Policy, order: Numbers) -> jax.A
     return _renyi(log_p, log_q, alpha)
 
 
-@one_program
+@functools.partial(law_program, masses=2)
 def _renyi(log_p: jax.Array, log_q: jax.Array, alpha: jax.Array) -> jax.Array:
     """Arrays ``[..., K]`` and an order ``[..., 1]`` of the same rank."""
     infinite = alpha == jnp.inf
@@ -223,7 +225,11 @@ def chi_squared_divergence(policy: Policy, reference: Policy) -> jax.Array:
 
     [M]; for best-of-n without ties :math:`(n-1)^2/(2n-1)`.
     """
-    log_p, log_q = _log_probs(policy, reference)
+    return _chi_squared(*_log_probs(policy, reference))
+
+
+@functools.partial(law_program, masses=2)
+def _chi_squared(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
     return chi_squared_of(_log_ratio(log_p, log_q), log_p, log_q)
 
 
@@ -259,7 +265,7 @@ def total_variation(policy: Policy, reference: Policy) -> jax.Array:
     return _total_variation(*aligned(policy, reference))
 
 
-@one_program
+@functools.partial(law_program, ranks=True)
 def _total_variation(policy: Policy, reference: Policy) -> jax.Array:
     ell, p, q = _terms(policy.log_probs, reference.log_probs)
     # P - Q from whichever law is larger, by expm1: nearly equal laws keep their relative accuracy.
@@ -290,7 +296,7 @@ def squared_hellinger(policy: Policy, reference: Policy) -> jax.Array:
     return _squared_hellinger(*_log_probs(policy, reference))
 
 
-@one_program
+@functools.partial(law_program, masses=2)
 def _squared_hellinger(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
     ell, p, q = _terms(log_p, log_q)
     safe = jnp.where(q > 0, ell, 0)
@@ -318,7 +324,7 @@ def jensen_shannon(policy: Policy, reference: Policy) -> jax.Array:
     return _jensen_shannon(*_log_probs(policy, reference))
 
 
-@one_program
+@functools.partial(law_program, masses=2)
 def _jensen_shannon(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
     ell, p, q = _terms(log_p, log_q)
     # log P/M = -log((1 + e^{-ℓ})/2), log Q/M = -log((1 + e^ℓ)/2), accurate near ℓ = 0
@@ -460,7 +466,7 @@ def _log_probs(policy: Policy, reference: Policy) -> tuple[jax.Array, jax.Array]
     return policy.log_probs, reference.log_probs
 
 
-@one_program
+@functools.partial(law_program, masses=2, per_outcome=True)
 def _log_ratio(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
     p_zero, q_zero = log_p == -jnp.inf, log_q == -jnp.inf
     finite = jnp.where(p_zero, 0, log_p) - jnp.where(q_zero, 0, log_q)

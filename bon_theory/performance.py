@@ -2,6 +2,8 @@ r"""What a policy earns: expected reward, expected values, win rate."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from typing import Literal
 
 import jax
@@ -9,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bon_theory._arguments import Numbers, real_array, require, require_batches, shown
+from bon_theory._ragged import law_program
 from bon_theory.policy import Policy, aligned, require_policy, require_same_outcomes, total
 
 __all__ = ["expected_reward", "expected_value", "win_rate"]
@@ -32,7 +35,14 @@ def expected_reward(policy: Policy) -> jax.Array:
     [V] §3; [Gao].
     """
     require_policy("policy", policy)
-    return total(policy, policy.probs * policy.rewards)
+    return _mean(policy)
+
+
+@law_program
+def _mean(policy: Policy) -> jax.Array:
+    """The mean of ``policy.rewards``; an impossible outcome's may be infinite."""
+    probs = policy.probs
+    return total(policy, jnp.where(probs == 0, 0, probs * policy.rewards))
 
 
 def expected_value(policy: Policy, values: Numbers) -> jax.Array:
@@ -67,8 +77,7 @@ def expected_value(policy: Policy, values: Numbers) -> jax.Array:
     require_batches("values", values.shape[:-1], policy.batch_shape)
     (policy,) = aligned(policy, ndim=values.ndim)
     values = values.reshape((1,) * (policy.log_probs.ndim - values.ndim) + values.shape)
-    probs = policy.probs
-    return total(policy, jnp.where(probs > 0, probs * values.astype(policy.dtype), 0))
+    return _mean(dataclasses.replace(policy, rewards=values.astype(policy.dtype)))
 
 
 def win_rate(
@@ -103,7 +112,6 @@ def win_rate(
         )
     share = shares[ties]
     require_same_outcomes(policy, "opponent", opponent)
-    policy, opponent = aligned(policy, opponent)
     require(
         lambda: np.all(np.asarray(policy.rewards) == np.asarray(opponent.rewards)),
         lambda: (
@@ -113,5 +121,11 @@ def win_rate(
         policy,
         opponent,
     )
+    return _wins(policy, opponent, share)
+
+
+@functools.partial(law_program, ranks=True)
+def _wins(policy: Policy, opponent: Policy, share: float) -> jax.Array:
+    policy, opponent = aligned(policy, opponent)
     below, at_most = jnp.exp(opponent.log_cdf_below), jnp.exp(opponent.log_cdf)
     return jnp.sum(policy.probs * ((1 - share) * below + share * at_most), axis=-1)

@@ -455,17 +455,17 @@ def total(law: Policy, terms: jax.Array) -> jax.Array:
 
 def _discrete(log_probs: jax.Array | np.ndarray, rewards: Numbers) -> Policy:
     """The law of logarithms that sum to one, its rewards checked and its ranks found."""
-    rewards = reward_array(rewards, log_probs.shape, log_probs.dtype)
-    shape = jnp.broadcast_shapes(log_probs.shape, rewards.shape)
-    if is_concrete(log_probs, rewards):
-        log_probs, rewards = (
-            jnp.asarray(np.broadcast_to(np.asarray(array), shape)) for array in (log_probs, rewards)
+    scores = reward_array(rewards, log_probs.shape, log_probs.dtype)
+    shape = jnp.broadcast_shapes(log_probs.shape, scores.shape)
+    if is_concrete(log_probs, scores):
+        masses, scores = (
+            jax.device_put(np.broadcast_to(array, shape)) for array in (log_probs, scores)
         )
     else:  # a traced reward can still be inadmissible, and sorting must not rank it
-        admissible = jnp.all(jnp.isfinite(rewards), axis=-1, keepdims=True)
-        log_probs = jnp.broadcast_to(jnp.where(admissible, log_probs, jnp.nan), shape)
-        rewards = jnp.broadcast_to(rewards, shape)
-    return Policy(log_probs, rewards, reward_log_cdf(log_probs, rewards))
+        admissible = jnp.all(jnp.isfinite(scores), axis=-1, keepdims=True)
+        masses = jnp.broadcast_to(jnp.where(admissible, log_probs, jnp.nan), shape)
+        scores = jnp.broadcast_to(scores, shape)
+    return Policy(masses, scores, reward_log_cdf(masses, scores))
 
 
 @numpy_or_program

@@ -18,6 +18,7 @@ FLOORS = {
         "_quadrature",
         "_reward_cdf",
         "policy",
+        "_ragged",
         "certificate",
         "distortion",
         "race",

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bon_theory._arguments import Numbers, require_batches, scalar
+from bon_theory._arguments import Numbers, is_concrete, require_batches, scalar
 from bon_theory._numerics import one_program
 from bon_theory.policy import Policy, aligned, require_policy
 
@@ -47,7 +47,8 @@ def aligned_parameters(reference: Policy, **parameters: Real) -> tuple[Any, ...]
         array = scalar(name, limits.pop("value"), dtype, **limits)
         require_batches(name, array.shape, batches)
         batches = jnp.broadcast_shapes(array.shape, batches)
-        checked.append(array[..., None])
+        # Concrete ones stay with NumPy up to the program that uses them.
+        checked.append((np.asarray(array) if is_concrete(array) else array)[..., None])
     (reference,) = aligned(reference, ndim=max(array.ndim for array in checked))
     ndim = reference.log_probs.ndim
     return reference, *(a.reshape((1,) * (ndim - a.ndim) + a.shape) for a in checked)

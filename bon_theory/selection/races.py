@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from bon_theory._arguments import Numbers
+from bon_theory._ragged import law_program
 from bon_theory.distortion import BestOfN, BestOfPoisson, Distortion
 from bon_theory.policy import Policy
 from bon_theory.race import Candidates, exponential_race_log_ratio, gumbel_race_log_ratio
@@ -144,7 +145,7 @@ def exponential_race(reference: Policy, n: Numbers, temperature: Numbers) -> Pol
     return _race(reference, count, lam, log_ratio=exponential_race_log_ratio, hard=BestOfN)
 
 
-@functools.partial(jax.jit, static_argnames=("log_ratio", "hard"))
+@functools.partial(law_program, ranks=True, static_argnames=("log_ratio", "hard"))
 def _race(
     reference: Policy,
     parameter: jax.Array,

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from bon_theory._arguments import Numbers, require
-from bon_theory._numerics import one_program
+from bon_theory._ragged import law_program
 from bon_theory.distortion import (
     BestOfN,
     BestOfPoisson,
@@ -161,7 +161,7 @@ def top_fraction(reference: Policy, fraction: Numbers) -> Policy:
     return policy
 
 
-@functools.partial(one_program, static_argnames="distort")
+@functools.partial(law_program, ranks=True, static_argnums=0)
 def _distort(
     distort: Callable[[jax.Array], Distortion], reference: Policy, parameter: jax.Array
 ) -> Policy:

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from bon_theory._arguments import Numbers, require
-from bon_theory._numerics import one_program, safe_log
+from bon_theory._numerics import safe_log
+from bon_theory._ragged import law_program
 from bon_theory.policy import Policy
 from bon_theory.selection.parameters import (
     Real,
@@ -86,7 +87,7 @@ def chi_squared_tilt(reference: Policy, strength: Numbers) -> Policy:
     return _clipped_linear(reference, beta)
 
 
-@one_program
+@law_program
 def _gibbs(reference: Policy, lam: jax.Array) -> Policy:
     below_top, is_hard = rewards_below_top(reference), counts_as_zero(reference, lam)
     at_top = jnp.where(below_top == 0, 0, -jnp.inf)
@@ -95,7 +96,7 @@ def _gibbs(reference: Policy, lam: jax.Array) -> Policy:
     return reference.with_log_ratio(jnp.broadcast_to(exponent - log_normaliser, exponent.shape))
 
 
-@one_program
+@law_program
 def _clipped_linear(reference: Policy, beta: jax.Array) -> Policy:
     shape = jnp.broadcast_shapes(beta.shape, reference.rewards.shape)
     rewards = jnp.broadcast_to(rewards_below_top(reference), shape)

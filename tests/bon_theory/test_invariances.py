@@ -75,7 +75,8 @@ def test_rank_selections_see_only_the_order_of_rewards(
     rule, rewards = drawn(data, name), np.asarray(reference.rewards)
     _, ranks = np.unique(rewards, return_inverse=True)
     cubed = some.with_rewards(reference, ranks.astype(float) ** 3 - 7)
-    np.testing.assert_allclose(probs(rule(cubed)), probs(rule(reference)), rtol=1e-13)
+    # The law is normalised again, and n magnifies that rounding of F.
+    np.testing.assert_allclose(probs(rule(cubed)), probs(rule(reference)), rtol=1e-12)
 
 
 @by_selection

@@ -1,0 +1,97 @@
+"""Prompts with any number of outcomes share a few compiled programs, and their results."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.monitoring
+import numpy as np
+import pytest
+
+import bon_theory as bt
+
+# As a user meets them: not sorted, with ties, and rarely of the same length.
+SIZES = [1, 2, 7, 16, 17, 90, 128, 129, 300, 512]
+
+FUNCTIONS: dict[str, Callable[[bt.Policy], Any]] = {
+    "best_of_n": lambda law: bt.best_of_n(law, 4),
+    "top_fraction": lambda law: bt.top_fraction(law, 0.3),
+    "soft_best_of_n": lambda law: bt.soft_best_of_n(law, 16, 0.5),
+    "exponential_tilt": lambda law: bt.exponential_tilt(law, 0.5),
+    "chi_squared_tilt": lambda law: bt.chi_squared_tilt(law, 0.5),
+    "log_ratio": lambda law: bt.log_ratio(law, law),
+    "kl_divergence": lambda law: bt.kl_divergence(law, law),
+    "chi_squared_divergence": lambda law: bt.chi_squared_divergence(law, law),
+    "total_variation": lambda law: bt.total_variation(law, law),
+    "squared_hellinger": lambda law: bt.squared_hellinger(law, law),
+    "jensen_shannon": lambda law: bt.jensen_shannon(law, law),
+    "expected_reward": bt.expected_reward,
+    "expected_value": lambda law: bt.expected_value(law, law.rewards),
+    "win_rate": lambda law: bt.win_rate(law, law),
+}
+
+
+def pool(size: int) -> bt.Policy:
+    rewards = np.random.default_rng(size).normal(size=size)
+    return bt.Policy.from_samples(np.round(rewards, 1))
+
+
+@pytest.fixture
+def compiled() -> Iterator[Counter[str]]:
+    """How often each program is compiled, by name."""
+    count: Counter[str] = Counter()
+
+    def listen(event: str, duration_secs: float, **about: str | int) -> None:
+        if event.endswith("backend_compile_duration"):
+            count[str(about["fun_name"])] += 1
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield count
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_ragged_laws_need_three_compilations(name: str, compiled: Counter[str]) -> None:
+    laws = [pool(size) for size in SIZES]
+    jax.clear_caches()
+    compiled.clear()
+    for law in laws:
+        FUNCTIONS[name](law)
+    assert 1 <= sum(compiled.values()) <= 3, compiled
+
+
+def test_the_count_sees_a_compilation_for_every_size(compiled: Counter[str]) -> None:
+    program = jax.jit(lambda x: x + 1)
+    for law in map(pool, SIZES):
+        program(law.rewards)
+    assert compiled["jit(<lambda>)"] == len(SIZES)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_impossible_outcomes_change_nothing_beyond_rounding(name: str) -> None:
+    law = pool(17)
+    traced = jax.jit(FUNCTIONS[name])(law)  # of its own size
+    for exact, padded in zip(*map(jax.tree.leaves, (traced, FUNCTIONS[name](law))), strict=True):
+        assert exact.shape == padded.shape
+        np.testing.assert_allclose(padded, exact, rtol=1e-14, atol=1e-15)
+
+
+def test_batches_are_padded_alike() -> None:
+    laws = bt.Policy.from_samples(np.random.default_rng(0).normal(size=(2, 17)))
+    policy = bt.soft_best_of_n(laws, np.array([4.0, 16.0]), 0.5)
+    assert policy.log_probs.shape == (2, 17)
+    for row, n in enumerate((4.0, 16.0)):
+        alone = bt.soft_best_of_n(bt.Policy.from_samples(laws.rewards[row]), n, 0.5)
+        np.testing.assert_allclose(policy.probs[row], alone.probs, rtol=1e-13)
+
+
+def test_gradients_are_those_of_the_padded_law() -> None:
+    law = pool(17)
+
+    def spent(temperature: Any) -> Any:
+        return bt.kl_divergence(bt.soft_best_of_n(law, 4, temperature), law)
+
+    step = 1e-5
+    difference = (spent(0.5 + step) - spent(0.5 - step)) / (2 * step)
+    assert float(jax.grad(spent)(0.5)) == pytest.approx(float(difference), rel=1e-8)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bon_theory._arguments import Numbers, is_concrete, require, require_batches, scalar
-from bon_theory._numerics import one_program, safe_log
+from bon_theory._numerics import NOTHING, one_program, safe_log
 from bon_theory.policy import Policy, aligned, require_policy
 from bon_theory.selection import best_of_n, worst_of_n
 
@@ -163,9 +163,6 @@ def discrete_pair_law(reference: Policy, n: jax.Array) -> PairLaw:
     return PairLaw(reference.log_probs, density(best), density(worst), partner)
 
 
-_NEVER = -1e30  # stands for log 0 where an infinity would spoil a gradient
-
-
 @one_program
 def _log_pair_probs(reference: Policy, n: jax.Array) -> jax.Array:
     """The logarithm of the joint law ``[K, K]`` of an unbatched reference."""
@@ -181,10 +178,10 @@ def _log_pair_probs(reference: Policy, n: jax.Array) -> jax.Array:
     log_level = jnp.log(level)
     apart = n * jnp.log(span) + difference - log_level[:, None] - log_level[None, :]
     within = (n - 2) * log_level[:, None]
-    log_share = jnp.where(probs > 0, reference.log_probs, _NEVER)
+    log_share = jnp.where(probs > 0, reference.log_probs, NOTHING)
     log_density = jnp.where(tied, within, apart)
     drawn = tied | (rewards[:, None] > rewards[None, :])
-    log_density = jnp.where(drawn, jnp.maximum(log_density, _NEVER), _NEVER)
+    log_density = jnp.where(drawn, jnp.maximum(log_density, NOTHING), NOTHING)
     return log_share[:, None] + log_share[None, :] + log_density
 
 

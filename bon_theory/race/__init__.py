@@ -1,6 +1,6 @@
 """Noisy races among candidates: what Gumbel and exponential noise leave of a reward's order."""
 
 from bon_theory.race.exponential import exponential_race_log_ratio
-from bon_theory.race.gumbel import Candidates, gumbel_race_log_ratio
+from bon_theory.race.gumbel import NumberOfCandidates, gumbel_race_log_ratio
 
-__all__ = ["Candidates", "exponential_race_log_ratio", "gumbel_race_log_ratio"]
+__all__ = ["NumberOfCandidates", "exponential_race_log_ratio", "gumbel_race_log_ratio"]

@@ -5,11 +5,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from bon_theory._numerics import cumulative_log_sum, log1mexp, log_mean_power
+from bon_theory._numerics import NOTHING, cumulative_log_sum, log1mexp, log_mean_power
 
 __all__ = ["exponential_race_log_ratio"]
-
-_NOTHING = -1e30  # stands for log 0 where an infinity would spoil a gradient
 
 
 def exponential_race_log_ratio(
@@ -39,9 +37,9 @@ def exponential_race_log_ratio(
     log_weights = jnp.where(log_probs > -jnp.inf, log_weights, lowest)
     order = jnp.argsort(log_weights)
     inverse = jnp.argsort(order)
-    log_probs = jnp.maximum(log_probs[order], _NOTHING)
+    log_probs = jnp.maximum(log_probs[order], NOTHING)
     gaps = jnp.diff(log_weights[order])
-    log_lost = jnp.maximum(log1mexp(-gaps), _NOTHING)
+    log_lost = jnp.maximum(log1mexp(-gaps), NOTHING)
     # H rises by B_k (1/w_k - 1/w_{k+1}) between outcomes; its complement is what lies above.
     log_b_over_w = _decaying_log_sum(jnp.insert(gaps, 0, 0), log_probs)
     lower = jnp.insert(cumulative_log_sum(log_b_over_w[:-1] + log_lost), 0, -jnp.inf)
@@ -50,7 +48,7 @@ def exponential_race_log_ratio(
     log_h = jnp.where(lower <= complement, lower, log1mexp(complement))
     log_next = jnp.append(log_h[1:], 0)
     quotients = log_mean_power(n, log_h, jnp.maximum(log_next, log_h))
-    terms = jnp.maximum(quotients + jnp.append(log_lost, 0), _NOTHING)
+    terms = jnp.maximum(quotients + jnp.append(log_lost, 0), NOTHING)
     return _decaying_log_sum(jnp.append(gaps, 0)[::-1], terms[::-1])[::-1][inverse]
 
 

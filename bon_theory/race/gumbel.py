@@ -23,16 +23,26 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from bon_theory._numerics import linear_map
+from bon_theory._numerics import NOTHING, linear_map, log_sum_exp
 from bon_theory.race.derivative import Derivative, join, split
-from bon_theory.race.time_grid import Block, Candidates, Lattice, by_size, in_chunks
+from bon_theory.race.time_grid import (
+    NumberOfCandidates,
+    TimeBlock,
+    TimeGrid,
+    by_size,
+    in_chunks,
+)
 
-__all__ = ["Candidates", "gumbel_race_log_ratio"]
+__all__ = ["NumberOfCandidates", "gumbel_race_log_ratio"]
 
 
 @functools.partial(jax.jit, static_argnames="candidates")  # outside jit it would compile anew
 def gumbel_race_log_ratio(
-    log_probs: jax.Array, log_weights: jax.Array, parameter: jax.Array, *, candidates: Candidates
+    log_probs: jax.Array,
+    log_weights: jax.Array,
+    parameter: jax.Array,
+    *,
+    candidates: NumberOfCandidates,
 ) -> jax.Array:
     r""":math:`\log P/\pi` of the Gumbel race; see the module's formula.
 
@@ -51,42 +61,47 @@ def gumbel_race_log_ratio(
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _gumbel_race(
-    candidates: Candidates, log_probs: jax.Array, log_weights: jax.Array, parameter: jax.Array
+    candidates: NumberOfCandidates,
+    log_probs: jax.Array,
+    log_weights: jax.Array,
+    parameter: jax.Array,
 ) -> jax.Array:
     def race(*operands: jax.Array) -> jax.Array:
-        return _log_ratio(Lattice.of(candidates, *operands))
+        return _log_ratio(TimeGrid.of(candidates, *operands))
 
     return by_size(race, log_weights)(log_probs, log_weights, parameter)
 
 
-def _log_ratio(lattice: Lattice) -> jax.Array:
+def _log_ratio(grid: TimeGrid) -> jax.Array:
     """Log of the sum over s of X e^{-X} g(M), ``[J, C]``; log X is exact where X is near 1."""
 
-    def visit(log_ratio: jax.Array, block: Block) -> jax.Array:
-        top = jnp.max(block.height, axis=1, keepdims=True)
-        weights = jnp.exp(block.height - top)
+    def visit(log_ratio: jax.Array, block: TimeBlock) -> jax.Array:
+        top = jnp.max(block.height, axis=1, keepdims=True)  # [R, 1]
+        weights = jnp.exp(block.height - top)  # [R, S]
 
         def add(chunk: Any, log_ratio: jax.Array) -> jax.Array:
-            tile = lattice.tile(block.start, chunk)
-            inner = jnp.sum(weights[:, :, None] * tile.decay, axis=1)
+            tile = grid.tile(block.start, chunk)
+            inner = jnp.sum(weights[:, :, None] * tile.decay, axis=1)  # [R, C]
             terms = tile.log_first - tile.first + top + jnp.log(inner)
             before = block.resume(chunk, log_ratio, block.log_waited + tile.log_first[0])
-            total = jax.nn.logsumexp(jnp.concatenate([before[None], terms]), axis=0)
-            return log_ratio.at[chunk].set(total)
+            total = log_sum_exp(jnp.concatenate([before[None], terms]), axis=0)
+            return grid.set_chunk(log_ratio, chunk, total)
 
-        return lattice.over_chunks(block, add, log_ratio)
+        return grid.over_chunks(block, add, log_ratio)
 
-    log_ratio, end = lattice.fold(visit, jnp.full_like(lattice.log_weights, -jnp.inf))
-    return jnp.where(end.waits, end.log_waited + (end.s + lattice.log_weights), log_ratio)
+    log_ratio, end = grid.fold(visit, jnp.full_like(grid.log_weights, NOTHING))
+    if grid.is_whole:
+        return log_ratio
+    return jnp.where(end.waits, end.log_waited + (end.s + grid.log_weights), log_ratio)
 
 
 @_gumbel_race.defjvp
-def _gumbel_race_jvp(candidates: Candidates, primals: Any, tangents: Any) -> Any:
+def _gumbel_race_jvp(candidates: NumberOfCandidates, primals: Any, tangents: Any) -> Any:
     at = jax.tree.map(_first_order_only, primals)
     log_ratio = _gumbel_race(candidates, *at)
 
     def derivative(log_ratio: jax.Array, *operands: jax.Array) -> Derivative:
-        return Derivative(Lattice.of(candidates, *operands, differentiated=True), log_ratio)
+        return Derivative(TimeGrid.of(candidates, *operands, differentiated=True), log_ratio)
 
     forward = by_size(lambda vector, *race: derivative(*race).forward(vector), log_ratio)
     backward = by_size(lambda vector, *race: derivative(*race).backward(vector), log_ratio)

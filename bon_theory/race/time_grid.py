@@ -1,16 +1,35 @@
-r"""The plane of times and outcomes over which a Gumbel race is summed, tile by tile.
+r"""The sum behind a Gumbel race, over the plane of times and outcomes.
 
-At the time :math:`t = e^s` outcome :math:`k` has not rung with probability :math:`e^{-X}`,
-:math:`X = e^s w_k`. It *waits* while :math:`e^{-X} = 1 - X` to rounding, and *has rung* once
-:math:`e^{-X}` is nothing beside :math:`M`. Nodes :math:`s` come in blocks and outcomes, by falling
-weight, in chunks, which stop waiting one after another and have rung one after another. Only
-tiles in between are evaluated. While an outcome waits, every kernel is a function of :math:`s`
+What is computed is this double loop, over nodes :math:`s` of spacing :math:`h` and outcomes
+:math:`k`, in logarithms::
+
+    for s in h * integers:                        # times t = e^s
+        X = exp(s) * w                            # [K] rate of outcome k times t
+        M = sum(pi * exp(-X))                     # one candidate has not rung until t
+        height = h * exp(s) * g(M)                # the first ring of all is at t ...
+        for k in range(K):
+            ratio[k] += height * w[k] * exp(-X[k])    # ... and it is that of k
+
+An outcome *waits* while :math:`e^{-X} = 1 - X` to rounding, and *has rung* once :math:`e^{-X}` is
+nothing beside :math:`M`. Nodes come in blocks and outcomes, by falling weight, in chunks, which
+stop waiting one after another and have rung one after another::
+
+                      times s →
+    chunk 0  (large w)  | w  w  #  #  r  r  r  r  r |      w  all wait: known beforehand
+    chunk 1             | w  w  w  #  #  r  r  r  r |      #  in between: evaluated
+    chunk 2             | w  w  w  w  w  #  #  r  r |      r  all have rung: nothing left
+    chunk 3  (small w)  | w  w  w  w  w  w  w  #  # |
+
+Only tiles in between are evaluated. While an outcome waits, every kernel is a function of :math:`s`
 times one of :math:`k`: so waiting chunks enter a sum over outcomes through running totals made
-once, and a sum over nodes is a running total that a chunk takes over when it stops waiting.
+once, and a sum over nodes is a running total that a chunk takes over when it stops waiting. Laws of
+few outcomes are a single chunk, all of whose tiles are evaluated.
 
 The work is thus the number of outcomes times the nodes at which one of them is in between, some 40
 units of :math:`s`, and what all outcomes share. Stretches in which none is are jumped over: there
 the integrand is a pure exponential, whose sum is a geometric series that the next node carries.
+
+Shapes: ``J`` chunks of ``C`` outcomes; a block has ``R`` strips of ``S`` nodes.
 """
 
 from __future__ import annotations
@@ -22,22 +41,27 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from bon_theory._numerics import safe_log
+from bon_theory._numerics import NOTHING, log_sum_exp
 
-__all__ = ["Block", "Candidates", "Lattice", "by_size", "in_chunks"]
+__all__ = ["NumberOfCandidates", "TimeBlock", "TimeGrid", "by_size", "in_chunks"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Candidates:
+class NumberOfCandidates:
     r"""How many candidates race: :math:`\log g` as a function of ``(log_m, parameter)``.
 
-    ``log_slope`` increases in ``log_m`` and is convex. ``is_power`` says that :math:`g` is the
-    power :math:`n z^{n-1}`, which for fractional :math:`n` (or differentiated in :math:`n`) has a
-    branch point wherever :math:`M` vanishes in the complex plane; the lattice is then refined.
+    Attributes:
+        log_slope: :math:`\log g`, increasing and convex in ``log_m``.
+        derivatives: of ``log_slope``, by ``log_m`` and by ``parameter``.
+        is_power: whether :math:`g` is the power :math:`n z^{n-1}`, which for fractional :math:`n`
+            (or differentiated in :math:`n`) has a branch point wherever :math:`M` vanishes in the
+            complex plane; the grid is then refined.
     """
 
     log_slope: Callable[[jax.Array, jax.Array], jax.Array]
+    derivatives: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
     is_power: bool
 
 
@@ -68,14 +92,14 @@ def by_size(function: Callable[..., Any], chunks: jax.Array) -> Callable[..., An
     return jax.custom_batching.sequential_vmap(function) if chunks.shape[0] > 1 else function
 
 
-class Block(NamedTuple):
+class TimeBlock(NamedTuple):
     """One block of nodes, and what every use of them needs."""
 
     start: jax.Array  # [R] s at the first node of each strip
     s: jax.Array  # [R, S] s at the nodes
-    first: Any  # chunks before it have rung
-    past: Any  # chunks from here on wait
-    opened: Any  # chunks from here on have waited until this block
+    first_ringing: Any  # chunks before it have rung
+    first_waiting: Any  # chunks from here on wait
+    first_waiting_before: Any  # chunks from here on have waited until this block
     log_waited: jax.Array  # log Σ e^{s - start} g over earlier nodes
     log_m: jax.Array  # [R, S] log M
     height: jax.Array  # [R, S] log(g(M) e^{s - start}) + log of the node's quadrature weight
@@ -85,9 +109,16 @@ class Block(NamedTuple):
         """Where M is had from its complement, ``[R, S]``."""
         return self.log_m > -math.log(2)
 
+    @property
+    def log_height(self) -> jax.Array:
+        """Log of the node's share of the integral of e^s g(M) ds, ``[R, S]``."""
+        return self.height + self.start[:, None]
+
     def resume(self, chunk: Any, total: jax.Array, waited: jax.Array) -> jax.Array:
         """A chunk's total over earlier nodes, ``[C]``: if it waited until now, ``waited``."""
-        return jnp.where(chunk >= self.opened, waited, total[chunk])
+        if len(total) == 1:
+            return total[0]
+        return jnp.where(chunk >= self.first_waiting_before, waited, total[chunk])
 
 
 class End(NamedTuple):
@@ -116,31 +147,43 @@ class Tile(NamedTuple):
         return jnp.exp(-self.first[:, None, :] * (self.growth - 1)[None, :, None])
 
 
+class _March(NamedTuple):
+    """The state of the loop over blocks."""
+
+    end: jax.Array  # the node after the last one visited, in steps
+    is_alive: jax.Array  # whether more nodes matter
+    log_waited: jax.Array  # log Σ e^{s - end} g over the nodes visited
+    first_waiting: Any  # chunks from here on have waited until now
+    top: jax.Array  # the highest log of a node's e^s g
+    carry: Any  # of the fold
+
+
 @dataclasses.dataclass(frozen=True)
-class Lattice:
+class TimeGrid:
     """Nodes and outcomes of one race, and the running totals over outcomes."""
 
-    candidates: Candidates
+    candidates: NumberOfCandidates
     log_probs: jax.Array  # [J, C], chunks of falling weight
     log_weights: jax.Array  # [J, C]
     parameter: jax.Array
     step: jax.Array
     log_highest: jax.Array  # [J] largest log w of each chunk
     log_lowest: jax.Array  # [J] smallest
+    log_sensitivity: jax.Array  # log(1 + d log g / d log M) at M = 1, where it is greatest
     log_mass_from: jax.Array  # [J + 1] log Σ π over chunks from j on
     log_mean_from: jax.Array  # [J + 1] log Σ π w over chunks from j on
     mass_before: jax.Array  # [J + 1] Σ π over chunks before j
 
     @staticmethod
     def of(
-        candidates: Candidates,
+        candidates: NumberOfCandidates,
         log_probs: jax.Array,
         log_weights: jax.Array,
         parameter: jax.Array,
         *,
         differentiated: bool = False,
-    ) -> Lattice:
-        """The lattice whose step suits the integrand.
+    ) -> TimeGrid:
+        """The grid whose step suits the integrand.
 
         The trapezoidal error is exp(-π²/step). Where an atom of mass e^{-L} remains, M is close to
         zero: the branch point of a power adds exp(-2π²/(step L) - (n - 1) L), relative to that
@@ -157,19 +200,24 @@ class Lattice:
             inverse = jnp.maximum(4 * (parameter - 1) / wanted, 1 / jnp.clip(rarest, 1, rounding))
             fine = jnp.floor(64 / step * (2 * math.pi**2 / wanted) * inverse) * (step / 64)
             step = jnp.where(branched, jnp.minimum(step, fine), step)
-        nothing = jnp.full(1, -jnp.inf, dtype)
-        log_mass, log_mean = (
-            jax.lax.cumlogsumexp(jax.nn.logsumexp(terms, axis=1), reverse=True)
-            for terms in (log_probs, log_probs + log_weights)
-        )
-        before = jnp.cumsum(jnp.sum(jnp.exp(log_probs), axis=1))
-        return Lattice(
+        sensitivity, _ = candidates.derivatives(jnp.zeros_like(step), parameter)
+        nothing = jnp.full(1, NOTHING, dtype)
+        if log_weights.shape[0] == 1:  # nobody asks for totals over other chunks
+            log_mass_from = log_mean_from = mass_before = nothing
+        else:
+            sums = (log_sum_exp(log_probs, 1), log_sum_exp(log_probs + log_weights, 1))
+            log_mass_from, log_mean_from = (
+                jnp.append(jax.lax.cumlogsumexp(jnp.maximum(x, NOTHING), reverse=True), nothing)
+                for x in sums
+            )
+            mass_before = jnp.cumsum(jnp.sum(jnp.exp(log_probs), axis=1))
+            mass_before = jnp.concatenate([jnp.zeros_like(nothing), mass_before])
+        return TimeGrid(
             candidates, log_probs, log_weights, parameter, step,
             jnp.max(log_weights, axis=1),
             jnp.min(log_weights, axis=1),
-            jnp.concatenate([log_mass, nothing]),
-            jnp.concatenate([log_mean, nothing]),
-            jnp.concatenate([jnp.zeros_like(nothing), before]),
+            jnp.log1p(sensitivity),
+            log_mass_from, log_mean_from, mass_before,
         )  # fmt: skip
 
     @property
@@ -191,57 +239,64 @@ class Lattice:
         """Log g(M), finite."""
         return jnp.maximum(self.candidates.log_slope(log_m, self.parameter), _LEAST_LOG_M)
 
-    def sensitivity(self, log_m: jax.Array) -> jax.Array:
-        """How much log g changes with log M; greatest at M = 1."""
-        return jax.grad(self.candidates.log_slope)(log_m, self.parameter)
+    def slopes(self, block: TimeBlock) -> tuple[jax.Array, jax.Array]:
+        """The partial derivatives of log g at the nodes, by log M and the parameter, ``[R, S]``."""
+        return self.candidates.derivatives(block.log_m, self.parameter)
 
-    def fold(self, visit: Callable[[Any, Block], Any], initial: Any) -> tuple[Any, End]:
+    def fold(self, visit: Callable[[Any, TimeBlock], Any], initial: Any) -> tuple[Any, End]:
         """Fold ``visit`` over the blocks of nodes, skipping idle stretches."""
         nodes = _STRIP * (1 if self.is_whole else _STRIPS)
+        # Nothing is left of any outcome once that of least weight has rung.
+        rest = jnp.log(self.cut) - self.log_lowest[-1]
 
-        def body(state: Any) -> Any:
-            end, _, log_waited, opened, top, carry = state
-            position = self.next_position(end)
-            skipped = position - end
-            block = self.block_at(position, skipped, nodes, log_waited, opened)
-            carry = visit(carry, block)
-            top = jnp.maximum(top, jnp.max(block.height + block.start[:, None]))
-            heights = block.height + (block.start - block.start[0])[:, None]
-            log_waited = jnp.logaddexp(block.log_waited, jax.nn.logsumexp(heights))
+        def over_block(march: _March) -> _March:
+            position = self.next_position(march.end)
+            block = self.block_at(position, nodes, march)
+            top = jnp.maximum(march.top, jnp.max(block.log_height))
             end = position + nodes
-            # g only falls, and nothing is left of any outcome once that of least weight has rung.
-            rest = jnp.log(self.cut) - self.log_lowest[-1]
-            alive = rest + self.log_g(block.log_m[-1, -1]) >= top - self.cut
-            alive &= end * self.step < rest
-            return end, alive, log_waited - nodes * self.step, block.past, top, carry
+            # g only falls.
+            is_alive = rest + self.log_g(block.log_m[-1, -1]) >= top - self.cut
+            is_alive &= end * self.step < rest
+            log_waited = march.log_waited
+            if not self.is_whole:
+                heights = block.height + (block.start - block.start[0])[:, None]
+                log_waited = jnp.logaddexp(block.log_waited, log_sum_exp(heights.ravel(), 0))
+                log_waited -= nodes * self.step
+            carry = visit(march.carry, block)
+            return _March(end, is_alive, log_waited, block.first_waiting, top, carry)
 
         never = jnp.full_like(self.step, -jnp.inf)
-        state = (never, jnp.isfinite(self.step), never, 0, never, initial)
-        state = jax.lax.while_loop(lambda state: state[1], body, state)
-        end, _, log_waited, opened, _, carry = state
-        waits = jnp.arange(self.log_weights.shape[0])[:, None] >= opened
-        return carry, End(end * self.step, waits, log_waited)
+        start = _March(never, jnp.isfinite(self.step), never, 0, never, initial)
+        march = jax.lax.while_loop(lambda march: march.is_alive, over_block, start)
+        waits = jnp.arange(self.log_weights.shape[0])[:, None] >= march.first_waiting
+        return march.carry, End(march.end * self.step, waits, march.log_waited)
 
-    def over_chunks(self, block: Block, add: Callable[[Any, Any], Any], initial: Any) -> Any:
+    def over_chunks(self, block: TimeBlock, add: Callable[[Any, Any], Any], initial: Any) -> Any:
         """Fold ``add(chunk, carry)`` over the chunks that neither wait nor have rung."""
         if self.is_whole:
             return add(0, initial)
-        return jax.lax.fori_loop(block.first, block.past, add, initial)
+        return jax.lax.fori_loop(block.first_ringing, block.first_waiting, add, initial)
 
-    def block_at(
-        self, position: jax.Array, skipped: jax.Array, nodes: int, log_waited: Any, opened: Any
-    ) -> Block:
-        """Evaluate the nodes from ``position`` on; the first stands for ``skipped`` more."""
-        strips = jnp.arange(0, nodes, _STRIP).astype(position.dtype)
-        start = (position + strips) * self.step
-        s = start[:, None] + self.offsets[None, :]
-        first, past, log_m = self.survival(start, s)
+    def set_chunk(self, totals: jax.Array, chunk: Any, row: jax.Array) -> jax.Array:
+        """The totals ``[J, C]`` with a chunk's row replaced."""
+        return row[None] if self.is_whole else totals.at[chunk].set(row)
+
+    def block_at(self, position: jax.Array, nodes: int, march: _March) -> TimeBlock:
+        """Evaluate the nodes from ``position`` on; the first stands for what is skipped as well."""
+        skipped = position - march.end
+        strips = np.arange(0, nodes, _STRIP)
+        start = (position + jnp.asarray(strips, position.dtype)) * self.step  # [R]
+        s = start[:, None] + self.offsets[None, :]  # [R, S]
+        first_ringing, first_waiting, log_m = self.survival(start, s)
         height = self.offsets[None, :] + jnp.log(self.step) + self.log_g(log_m)
         # Below an idle stretch's end the integrand is e^s: Σ_{k=0}^{skipped} e^{-k step}.
         series = jnp.expm1(-(skipped + 1) * self.step) / jnp.expm1(-self.step)
-        height = height.at[0, 0].add(jnp.log(series))
-        log_waited -= skipped * self.step
-        return Block(start, s, first, past, opened, log_waited, log_m, height)
+        is_first = np.arange(nodes).reshape(len(strips), _STRIP) == 0
+        height += jnp.where(is_first, jnp.log(series), 0)
+        log_waited = march.log_waited - skipped * self.step
+        return TimeBlock(
+            start, s, first_ringing, first_waiting, march.first_waiting, log_waited, log_m, height
+        )
 
     def survival(self, start: jax.Array, s: jax.Array) -> tuple[Any, Any, jax.Array]:
         """The first chunk that has not rung, the first that waits, and log M at the nodes.
@@ -249,38 +304,43 @@ class Lattice:
         M near one is had from its complement, elsewhere from terms that cannot all underflow.
         """
         if self.is_whole:
-            first, past = 0, 1
-            complement, total = self.with_chunk(start, 0, jnp.zeros_like(s), s - jnp.inf)
+            first_ringing, first_waiting = 0, 1
+            complement, log_total = self.of_chunk(start, 0)
         else:
             nothing = jnp.log(jnp.finfo(s.dtype).eps / 2)
-            negligible = self.cut + jnp.log1p(self.sensitivity(jnp.zeros_like(self.step)))
-            past = jnp.sum(self.log_highest + s[-1, -1] > nothing)
+            negligible = self.cut + self.log_sensitivity
+            first_waiting = jnp.sum(self.log_highest + s[-1, -1] > nothing)
 
             def matters(state: Any) -> jax.Array:
-                chunk, _, total = state
+                chunk, _, log_total = state
                 x = jnp.exp(s + self.log_lowest[chunk - 1])
-                return (chunk > 0) & jnp.any(x < negligible - total)
+                return (chunk > 0) & jnp.any(x < negligible - log_total)
 
             def add(state: Any) -> Any:
-                return state[0] - 1, *self.with_chunk(start, state[0] - 1, *state[1:])
+                chunk, complement, log_total = state
+                lost, log_kept = self.of_chunk(start, chunk - 1)
+                return chunk - 1, complement + lost, jnp.logaddexp(log_total, log_kept)
 
-            waiting = jnp.exp(s + self.log_mean_from[past]), self.log_mass_from[past] + 0 * s
-            first, complement, total = jax.lax.while_loop(matters, add, (past, *waiting))
-            complement += self.mass_before[first]
+            waiting = (
+                jnp.exp(s + self.log_mean_from[first_waiting]),
+                self.log_mass_from[first_waiting] + jnp.zeros_like(s),
+            )
+            first_ringing, complement, log_total = jax.lax.while_loop(
+                matters, add, (first_waiting, *waiting)
+            )
+            complement += self.mass_before[first_ringing]
         near_one = complement < 0.5
-        log_m = jnp.where(near_one, jnp.log1p(-jnp.where(near_one, complement, 0)), total)
-        return first, past, jnp.maximum(log_m, _LEAST_LOG_M)
+        log_m = jnp.where(near_one, jnp.log1p(-jnp.where(near_one, complement, 0)), log_total)
+        return first_ringing, first_waiting, jnp.maximum(log_m, _LEAST_LOG_M)
 
-    def with_chunk(
-        self, start: jax.Array, chunk: Any, complement: jax.Array, total: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        """1 - M and log M with the terms of one more chunk."""
+    def of_chunk(self, start: jax.Array, chunk: Any) -> tuple[jax.Array, jax.Array]:
+        """A chunk's part of 1 - M, and the log of its part of M, ``[R, S]`` each."""
         tile, log_probs = self.tile(start, chunk), self.log_probs[chunk]
-        complement += jnp.sum(-jnp.expm1(-tile.x) * jnp.exp(log_probs)[None, None, :], axis=2)
-        scaled = log_probs[None, :] - tile.first
+        lost = jnp.sum(-jnp.expm1(-tile.x) * jnp.exp(log_probs)[None, None, :], axis=2)
+        scaled = log_probs[None, :] - tile.first  # [R, C]
         shift = jnp.maximum(jnp.max(scaled, axis=1, keepdims=True), _LEAST_LOG_M)  # finite
         terms = tile.decay * jnp.exp(scaled - shift)[:, None, :]
-        return complement, jnp.logaddexp(total, shift + jnp.log(jnp.sum(terms, axis=2)))
+        return lost, shift + jnp.log(jnp.sum(terms, axis=2))
 
     def tile(self, start: jax.Array, chunk: Any) -> Tile:
         """X over the nodes of strips and one chunk."""
@@ -291,26 +351,22 @@ class Lattice:
     def next_position(self, end: jax.Array) -> jax.Array:
         """The next node worth a visit, from ``end`` on: beyond an idle stretch, if there is one."""
         s = end * self.step
-        begun = jnp.sum(s + self.log_lowest >= 0)  # chunks all of which have begun to ring
-        chunk = jnp.minimum(begun, self.log_lowest.shape[0] - 1)
-        log_probs, log_weights = self.log_probs[chunk], self.log_weights[chunk]
-        waiting = s + log_weights < 0
-
-        def over_waiting(log_terms: jax.Array, log_later: jax.Array) -> jax.Array:
-            here = jax.nn.logsumexp(jnp.where(waiting, log_terms, -jnp.inf))
-            return jnp.logaddexp(here, log_later[chunk + 1])
-
-        log_mass = jnp.clip(over_waiting(log_probs, self.log_mass_from), _LEAST_LOG_M, 0)
-        log_mean = over_waiting(log_probs + log_weights, self.log_mean_from) - log_mass
-        sensitivity = self.sensitivity(log_mass)
+        chunk, log_rung, log_mass_later = 0, jnp.inf, NOTHING
+        if not self.is_whole:
+            begun = jnp.sum(s + self.log_lowest >= 0)  # chunks all of which have begun to ring
+            chunk = jnp.minimum(begun, self.log_lowest.shape[0] - 1)
+            log_rung = jnp.where(chunk > 0, s + self.log_lowest[chunk - 1], jnp.inf)
+            log_mass_later = self.log_mass_from[chunk + 1]
+        log_probs, log_x = self.log_probs[chunk], s + self.log_weights[chunk]  # [C]
+        waiting = log_x < 0
         # Idle: all that have begun to ring have rung, and of what they leave M feels nothing.
-        before = jnp.where(chunk > 0, s + self.log_lowest[chunk - 1], jnp.inf)
-        log_least = jnp.minimum(before, jnp.min(jnp.where(waiting, jnp.inf, s + log_weights)))
-        idle = jnp.exp(log_least) > self.cut + jnp.log1p(sensitivity) - log_mass
-        # Up to where e^s (w_max + E[w] d log g/d log M) is so small that the series' relative
-        # error, its square, is below rounding.
+        log_least = jnp.minimum(log_rung, jnp.min(jnp.where(waiting, jnp.inf, log_x)))
+        log_mass = jnp.max(jnp.where(waiting, log_probs, NOTHING))  # at least that much waits
+        log_mass = jnp.maximum(log_mass, log_mass_later)
+        is_idle = jnp.exp(log_least) > self.cut + self.log_sensitivity - log_mass
+        # Up to where e^s w_max (1 + d log g/d log M) is so small that the series' relative error,
+        # its square, is below rounding.
         small = 1e-8 if s.dtype == jnp.float64 else 1e-4
-        highest = jnp.max(jnp.where(waiting, log_weights, -jnp.inf))
-        log_rate = jnp.logaddexp(highest, safe_log(sensitivity) + log_mean)
-        effect = jnp.floor((jnp.log(small) - log_rate) / self.step)
-        return jnp.where(idle, jnp.maximum(end, effect), end)
+        highest = jnp.max(jnp.where(waiting, self.log_weights[chunk], -jnp.inf))
+        effect = jnp.floor((math.log(small) - highest - self.log_sensitivity) / self.step)
+        return jnp.where(is_idle, jnp.maximum(end, effect), end)

@@ -75,28 +75,30 @@ def race_log_weights(reference: Policy, temperature: jax.Array) -> tuple[jax.Arr
 
     order = jnp.argsort(rewards, axis=-1)
     ascending = jnp.take_along_axis(rewards, order, axis=-1)
-    gaps = jnp.diff(ascending, axis=-1) / positive
-    cut = jnp.minimum(gaps, longest)
+    gaps = jnp.minimum(jnp.diff(ascending, axis=-1) / positive, longest)
     above, tied = ascending[..., 1:] > centre, ascending[..., 1:] == ascending[..., :-1]
+    # Beyond a gap that was cut a position is the sum of gaps on the way from the centre, which is
+    # shorter; elsewhere it is told more exactly at once.
     direct = (ascending - centre) / positive
-    # Beyond a cut gap a position is the sum of gaps on the way from the centre.
-    bridged = _equal_where(tied, _from_centre(cut, above))
-    is_cut = _from_centre((gaps > longest).astype(dtype), above) != 0
+    bridged = _equal_where(tied, _from_centre(gaps, above))
+    rounding = jnp.finfo(dtype).eps * ascending.shape[-1]
+    is_cut = jnp.abs(direct) > (1 + rounding) * jnp.abs(bridged)
     log_weights = jnp.where(is_cut, bridged, direct)
-    inverse = jnp.argsort(order, axis=-1)
-    log_weights = jnp.take_along_axis(log_weights, jnp.broadcast_to(inverse, log_weights.shape), -1)
-    extent = jnp.sum(cut, axis=-1, keepdims=True)
-    is_hard = is_zero | (jax.lax.stop_gradient(extent) * 16 * jnp.finfo(dtype).eps >= 1)
+    place = jnp.broadcast_to(jnp.argsort(order, axis=-1), log_weights.shape)
+    log_weights = jnp.take_along_axis(log_weights, place, axis=-1)
+    extent = jax.lax.stop_gradient(jnp.sum(gaps, axis=-1, keepdims=True))
+    is_hard = is_zero | (extent * 16 * jnp.finfo(dtype).eps >= 1)
     return jnp.where(is_hard, 0, log_weights), is_hard
 
 
 def _from_centre(gaps: jax.Array, above: jax.Array) -> jax.Array:
     """Signed sums ``[..., K]`` of the ``gaps [..., K - 1]`` between the centre and each reward."""
+    # Both directions in one running sum, [2, ..., K - 1].
+    steps = jnp.stack([jnp.where(above, gaps, 0), jnp.where(above, 0, gaps)[..., ::-1]])
+    upwards, downwards = jnp.cumsum(steps, axis=-1)
     nothing = jnp.zeros((*gaps.shape[:-1], 1), gaps.dtype)
-    upwards = jnp.cumsum(jnp.where(above, gaps, 0), axis=-1)
-    downwards = jnp.cumsum(jnp.where(above, 0, gaps)[..., ::-1], axis=-1)[..., ::-1]
     return jnp.concatenate([nothing, upwards], axis=-1) - jnp.concatenate(
-        [downwards, nothing], axis=-1
+        [downwards[..., ::-1], nothing], axis=-1
     )
 
 

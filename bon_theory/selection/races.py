@@ -13,7 +13,11 @@ from bon_theory._arguments import Numbers
 from bon_theory._ragged import law_program
 from bon_theory.distortion import BestOfN, BestOfPoisson, Distortion
 from bon_theory.policy import Policy
-from bon_theory.race import Candidates, exponential_race_log_ratio, gumbel_race_log_ratio
+from bon_theory.race import (
+    NumberOfCandidates,
+    exponential_race_log_ratio,
+    gumbel_race_log_ratio,
+)
 from bon_theory.selection.parameters import (
     Real,
     aligned_parameters,
@@ -174,19 +178,30 @@ def _most_candidates(reference: Policy) -> float:
     return 10.0 ** math.floor(-0.9 * math.log10(float_limits(reference).tiny))
 
 
-def _log_slope_of_n(log_m: jax.Array, parameter: jax.Array) -> jax.Array:
+def _log_slope_of_n(log_m: jax.Array, n: jax.Array) -> jax.Array:
     """Log of d/dz z^n."""
-    return jnp.log(parameter) + (parameter - 1) * log_m
+    return jnp.log(n) + (n - 1) * log_m
 
 
-def _log_slope_of_poisson(log_m: jax.Array, parameter: jax.Array) -> jax.Array:
+def _derivatives_of_n(log_m: jax.Array, n: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return jnp.broadcast_to(n - 1, log_m.shape), 1 / n + log_m
+
+
+def _log_slope_of_poisson(log_m: jax.Array, nu: jax.Array) -> jax.Array:
     """Log of d/dz [z e^{ν(z-1)}]."""
-    return jnp.log1p(parameter * jnp.exp(log_m)) + parameter * jnp.expm1(log_m)
+    return jnp.log1p(nu * jnp.exp(log_m)) + nu * jnp.expm1(log_m)
+
+
+def _derivatives_of_poisson(log_m: jax.Array, nu: jax.Array) -> tuple[jax.Array, jax.Array]:
+    m = jnp.exp(log_m)
+    return nu * m * (1 + 1 / (1 + nu * m)), m / (1 + nu * m) + jnp.expm1(log_m)
 
 
 _fixed_number = functools.partial(
-    gumbel_race_log_ratio, candidates=Candidates(_log_slope_of_n, is_power=True)
+    gumbel_race_log_ratio,
+    candidates=NumberOfCandidates(_log_slope_of_n, _derivatives_of_n, is_power=True),
 )
 _poisson_number = functools.partial(
-    gumbel_race_log_ratio, candidates=Candidates(_log_slope_of_poisson, is_power=False)
+    gumbel_race_log_ratio,
+    candidates=NumberOfCandidates(_log_slope_of_poisson, _derivatives_of_poisson, is_power=False),
 )

@@ -16,11 +16,10 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from bon_theory._numerics import one_program, safe_log
+from bon_theory._numerics import NOTHING, one_program, safe_log
 
 __all__ = ["log_convolution_power", "log_convolve", "log_sum"]
 
-_NOTHING = -1e30  # stands for log 0 where an infinity would spoil a gradient
 _BLOCK, _TILE = 16, 1024  # terms and results held at once: what a cache holds
 
 
@@ -38,7 +37,7 @@ def log_convolve(a: jax.Array, b: jax.Array) -> jax.Array:
     b = _padded(b, blocks * rows - 1, tiles * tile - b.shape[0])
     starts = (blocks - 1 - jnp.arange(blocks)) * rows
     shifts = jnp.arange(tile)[None, :] + (rows - 1 - jnp.arange(rows))[:, None]
-    nothing = (jnp.full(tile, _NOTHING, b.dtype), jnp.zeros(tile, b.dtype))
+    nothing = (jnp.full(tile, NOTHING, b.dtype), jnp.zeros(tile, b.dtype))
 
     def tile_from(first: jax.Array) -> jax.Array:
         @jax.checkpoint  # backwards, one block at a time as well
@@ -54,7 +53,7 @@ def log_convolve(a: jax.Array, b: jax.Array) -> jax.Array:
         return top + jnp.log(total)
 
     log_sum = jax.lax.map(tile_from, jnp.arange(tiles) * tile).reshape(-1)[:size]
-    return jnp.where(log_sum < 0.5 * _NOTHING, -jnp.inf, log_sum)  # NaN stays NaN
+    return jnp.where(log_sum < 0.5 * NOTHING, -jnp.inf, log_sum)  # NaN stays NaN
 
 
 @functools.partial(jax.jit, static_argnames="exponent")
@@ -79,4 +78,4 @@ def log_sum(x: jax.Array, axis: int) -> jax.Array:
 
 
 def _padded(x: jax.Array, before: int, after: int) -> jax.Array:
-    return jnp.pad(jnp.maximum(x, _NOTHING), (before, after), constant_values=_NOTHING)
+    return jnp.pad(jnp.maximum(x, NOTHING), (before, after), constant_values=NOTHING)

@@ -21,12 +21,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from bon_theory._arguments import Numbers, float_array, require, reward_array
-from bon_theory._numerics import safe_log
+from bon_theory._numerics import NOTHING, safe_log
 from bon_theory.sequence.lattice import Lattice
 
 __all__ = ["MarkovChain"]
-
-_NOTHING = -1e30  # stands for log 0
 
 
 @jax.tree_util.register_dataclass
@@ -118,19 +116,19 @@ def log_block_law(chain: MarkovChain, log_starts: jax.Array, length: int) -> jax
     source = jnp.broadcast_to(jnp.maximum(source, 0)[None], (log_starts.shape[0], *source.shape))
 
     def earn(law: jax.Array) -> jax.Array:
-        return jnp.where(possible[None], jnp.take_along_axis(law, source, axis=1), _NOTHING)
+        return jnp.where(possible[None], jnp.take_along_axis(law, source, axis=1), NOTHING)
 
     @jax.checkpoint
     def step(law: jax.Array, _: None) -> tuple[jax.Array, None]:
         tops = jax.lax.stop_gradient(jnp.max(law, axis=-1, keepdims=True))
         mixed = jnp.einsum("rki,ij->rkj", jnp.exp(law - tops), jnp.exp(chain.log_transition))
-        return earn(jnp.maximum(safe_log(mixed) + tops, _NOTHING)), None
+        return earn(jnp.maximum(safe_log(mixed) + tops, NOTHING)), None
 
-    empty = jnp.full((log_starts.shape[0], totals, chain.num_states), _NOTHING, log_starts.dtype)
-    start = empty.at[:, 0, :].set(jnp.maximum(log_starts, _NOTHING))
+    empty = jnp.full((log_starts.shape[0], totals, chain.num_states), NOTHING, log_starts.dtype)
+    start = empty.at[:, 0, :].set(jnp.maximum(log_starts, NOTHING))
     law, _ = jax.lax.scan(step, earn(start), length=length - 1)
     law = jnp.where(jnp.any(levels < 0), jnp.nan, law)  # a traced reward off the lattice
-    return jnp.where(law < 0.5 * _NOTHING, -jnp.inf, law)
+    return jnp.where(law < 0.5 * NOTHING, -jnp.inf, law)
 
 
 def _log_normalised(name: str, probs: jax.Array) -> jax.Array:

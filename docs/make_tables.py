@@ -20,7 +20,15 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 def table(results: Path = RESULTS) -> str:
     """The Markdown table of everything that has been measured."""
-    makers = exact_rows, large_rows, quadrature_rows, tuning_rows, sequence_rows, monte_carlo_rows
+    makers = (
+        first_call_rows,
+        exact_rows,
+        large_rows,
+        quadrature_rows,
+        tuning_rows,
+        sequence_rows,
+        monte_carlo_rows,
+    )
     rows = [row for make in makers for row in make(results)]
     lines = ["| What | Measured |", "|---|---|", *(f"| {what} | {value} |" for what, value in rows)]
     where = [f"{machine}." for machine in sorted(machines(results))]
@@ -50,6 +58,22 @@ def machines(results: Path) -> set[str]:
             f"Python {versions['python'].rsplit('.', 1)[0]}, {document['date']}"
         )
     return found
+
+
+def first_call_rows(results: Path) -> Iterator[tuple[str, str]]:
+    """First calls in processes of their own, and ragged laws."""
+    what = "first calls, processor seconds"
+    document = load(results, "first_calls")
+    if document is None:
+        yield what, "not measured yet"
+        return
+    calls = dict(document["results"])
+    ragged = calls.pop("ragged laws")
+    yield what, "; ".join(f"{name} {row['cpu_s']:.1f}" for name, row in calls.items())
+    yield (
+        f"soft best-of-n and its KL of {ragged['laws']:,} laws of 1 to 512 outcomes, one by one",
+        f"{ragged['compilations']} compilations, {ragged['cpu_s']:.0f} processor seconds in all",
+    )
 
 
 def exact_rows(results: Path) -> Iterator[tuple[str, str]]:

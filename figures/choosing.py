@@ -64,26 +64,29 @@ def data(*, points: int = 65) -> FigureData:
         "temperatures": {
             "kl": budget,
             "temperature": temperature,
-            "n": _numbers(reference, budget, temperature),
+            "n": np.asarray(_numbers(reference, budget, temperature)),
         },
-        "advantage": {"hard": number, "n": draws, "share": _shares(reference, number, draws)},
-        "crossings": {"hard": crossings, "n": _crossings(reference, crossings)},
+        "advantage": {
+            "hard": number,
+            "n": draws,
+            "share": np.asarray(_shares(reference, number, draws)),
+        },
+        "crossings": {"hard": crossings, "n": np.asarray(_crossings(reference, crossings))},
     }
     return FigureData(CAPTION, tables, {"num_nodes": NODES})
 
 
-def _numbers(reference: bt.Policy, kl: np.ndarray, temperature: np.ndarray) -> np.ndarray:
-    @jax.jit
-    def solve(kl: jax.Array, temperature: jax.Array) -> jax.Array:
-        def one(x: tuple[jax.Array, jax.Array]) -> jax.Array:
-            return bt.n_for_kl(reference, x[0], temperature=x[1])
+# The law is an argument of each program: what it closed over, XLA would sort while compiling.
+@jax.jit
+def _numbers(reference: bt.Policy, kl: jax.Array, temperature: jax.Array) -> jax.Array:
+    def one(x: tuple[jax.Array, jax.Array]) -> jax.Array:
+        return bt.n_for_kl(reference, x[0], temperature=x[1])
 
-        return jax.lax.map(one, (kl, temperature))
-
-    return np.asarray(solve(jnp.asarray(kl), jnp.asarray(temperature)))
+    return jax.lax.map(one, (kl, temperature))
 
 
-def _shares(reference: bt.Policy, hard: np.ndarray, n: np.ndarray) -> np.ndarray:
+@jax.jit
+def _shares(reference: bt.Policy, hard: jax.Array, n: jax.Array) -> jax.Array:
     """(soft - hard)/(optimal - hard) in expected reward, all at the KL of best-of-`hard`."""
 
     def one(x: tuple[jax.Array, jax.Array]) -> jax.Array:
@@ -91,10 +94,11 @@ def _shares(reference: bt.Policy, hard: np.ndarray, n: np.ndarray) -> np.ndarray
         optimal = bt.frontier(reference, kl).value
         return _gain(reference, *x) / (optimal - x[0] / (x[0] + 1))
 
-    return np.asarray(jax.jit(lambda *x: jax.lax.map(one, x))(jnp.asarray(hard), jnp.asarray(n)))
+    return jax.lax.map(one, (hard, n))
 
 
-def _crossings(reference: bt.Policy, hard: np.ndarray) -> np.ndarray:
+@jax.jit
+def _crossings(reference: bt.Policy, hard: jax.Array) -> jax.Array:
     """The n at which soft best-of-n overtakes best-of-`hard` at its KL."""
 
     def one(hard: jax.Array) -> jax.Array:
@@ -105,7 +109,7 @@ def _crossings(reference: bt.Policy, hard: np.ndarray) -> np.ndarray:
 
         return jnp.exp(increasing_root(gain, low, high, -jnp.ones_like(low), jnp.ones_like(low)))
 
-    return np.asarray(jax.jit(lambda x: jax.lax.map(one, x))(jnp.asarray(hard)))
+    return jax.lax.map(one, hard)
 
 
 def _gain(reference: bt.Policy, hard: jax.Array, n: jax.Array) -> jax.Array:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import importlib.util
 import json
 import os
 import platform
@@ -78,7 +79,9 @@ def vector_units(cpuinfo: str, xla_flags: str = "") -> str:
 
 def versions() -> dict[str, str]:
     """Python and the packages that a result depends on."""
-    return {"python": platform.python_version()} | {p: metadata.version(p) for p in PACKAGES}
+    installed = {name for name in PACKAGES if importlib.util.find_spec(name)}
+    found = {name: metadata.version(name) for name in PACKAGES if name in installed}
+    return {"python": platform.python_version()} | found
 
 
 def publish(

@@ -10,6 +10,7 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -51,23 +52,29 @@ Peer = Callable[[Work], Callable[[int], float]]
 
 def numpy_peer(work: Work) -> Callable[[int], float]:
     """Arrays of candidates, ``argmax``, ``take_along_axis``."""
-    rng, shape = np.random.default_rng(0), (CHUNK, work.n)
-    edges, rewards = work.sorted_law() if work.probs is not None else (None, None)
+    return array_peer(work, np)
 
-    def chunk() -> float:
+
+def array_peer(work: Work, xp: Any, *, chunk: int = CHUNK) -> Callable[[int], float]:
+    """The same in NumPy or in what has its names, such as CuPy."""
+    rng, shape = xp.random.default_rng(0), (chunk, work.n)
+    law = work.sorted_law() if work.probs is not None else (None, None)
+    edges, rewards = (None if each is None else xp.asarray(each) for each in law)
+
+    def mean_of_chunk() -> float:
         if edges is not None and rewards is not None:
-            drawn = rewards[np.searchsorted(edges, rng.random(shape, np.float32), side="right")]
+            drawn = rewards[xp.searchsorted(edges, rng.random(shape, np.float32), side="right")]
         elif work.reward == "uniform":
             drawn = rng.random(shape, np.float32)
         else:
             drawn = rng.standard_normal(shape, np.float32)
         if work.temperature is None:
             return float(drawn.max(axis=1).mean())
-        noise = -np.log(rng.standard_exponential(shape, np.float32))
-        pick = np.argmax(drawn / np.float32(work.temperature) + noise, axis=1)
-        return float(np.take_along_axis(drawn, pick[:, None], axis=1).mean())
+        noise = -xp.log(rng.standard_exponential(shape, np.float32))
+        pick = xp.argmax(drawn / np.float32(work.temperature) + noise, axis=1)
+        return float(xp.take_along_axis(drawn, pick[:, None], axis=1).mean())
 
-    return lambda trials: float(np.mean([chunk() for _ in range(trials // CHUNK)]))
+    return lambda trials: float(np.mean([mean_of_chunk() for _ in range(trials // chunk)]))
 
 
 def jax_peer(work: Work) -> Callable[[int], float]:
@@ -98,29 +105,30 @@ def jax_peer(work: Work) -> Callable[[int], float]:
     return run
 
 
-def torch_peer(work: Work) -> Callable[[int], float]:
-    """The same with PyTorch on the processor."""
+def torch_peer(work: Work, *, device: str = "cpu", chunk: int = CHUNK) -> Callable[[int], float]:
+    """The same with PyTorch, on the processor or on a card."""
     import torch  # pyright: ignore[reportMissingImports]
 
-    generator, shape = torch.Generator().manual_seed(0), (CHUNK, work.n)
-    edges, rewards = work.sorted_law() if work.probs is not None else (None, None)
+    generator = torch.Generator(device).manual_seed(0)
+    shape, where = (chunk, work.n), {"generator": generator, "device": device}
+    law = work.sorted_law() if work.probs is not None else (None, None)
+    edges, rewards = (None if each is None else torch.from_numpy(each).to(device) for each in law)
 
-    def chunk() -> float:
+    def mean_of_chunk() -> float:
         if edges is not None and rewards is not None:
-            uniform = torch.rand(shape, generator=generator)
-            cells = torch.searchsorted(torch.from_numpy(edges), uniform, right=True)
-            drawn = torch.from_numpy(rewards)[cells]
+            drawn = rewards[torch.searchsorted(edges, torch.rand(shape, **where), right=True)]
         elif work.reward == "uniform":
-            drawn = torch.rand(shape, generator=generator)
+            drawn = torch.rand(shape, **where)
         else:
-            drawn = torch.randn(shape, generator=generator)
+            drawn = torch.randn(shape, **where)
         if work.temperature is None:
             return float(drawn.amax(dim=1).mean())
-        noise = -torch.log(torch.empty(shape).exponential_(generator=generator))
+        noise = torch.empty(shape, device=device).exponential_(generator=generator)
+        noise = -torch.log(noise)
         pick = torch.argmax(drawn / work.temperature + noise, dim=1)
         return float(torch.gather(drawn, 1, pick[:, None]).mean())
 
-    return lambda trials: float(np.mean([chunk() for _ in range(trials // CHUNK)]))
+    return lambda trials: float(np.mean([mean_of_chunk() for _ in range(trials // chunk)]))
 
 
 def numba_peer(work: Work) -> Callable[[int], float]:

@@ -6,9 +6,10 @@ they go down: tools, statistics, draws, selection, engine, language models, expe
     from simulations import samplers, simulate
 """
 
+from simulations.engine.accumulate import Schedule
 from simulations.engine.conditional import conditional_law
 from simulations.engine.curves import all_n, compare
 from simulations.engine.simulate import simulate
 from simulations.selection import samplers
 
-__all__ = ["all_n", "compare", "conditional_law", "samplers", "simulate"]
+__all__ = ["Schedule", "all_n", "compare", "conditional_law", "samplers", "simulate"]

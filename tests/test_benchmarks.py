@@ -7,11 +7,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 import bon_theory as bt
-from benchmarks import exact_soft_best_of_n, large_support, measure, monte_carlo
+from benchmarks import accelerator, exact_soft_best_of_n, large_support, measure, monte_carlo
 from benchmarks.monte_carlo_peers import PEERS
 
 ROOT = Path(__file__).parents[1]
@@ -128,3 +129,16 @@ def test_the_factor_over_peers_is_over_the_best_of_three():
         for name, rate in {"ours": 600.0, "numpy": 50.0, "jax": 100.0, "torch": 300.0}.items()
     }
     assert monte_carlo.times_the_best(row) == 6
+
+
+def test_the_accelerator_benchmark_runs_without_one(capsys: pytest.CaptureFixture[str]):
+    """One command, at tiny sizes: all five parts, with the counts of the processor."""
+    with jax.enable_x64(False):
+        document = accelerator.main(["--quick"])
+    assert json.loads(capsys.readouterr().out) == document
+    results = document["results"]
+    assert results["device"]["platform"] == jax.devices()[0].platform
+    assert results["exact_pairs"]["largest_difference_from_processor"] < 1e-12
+    assert set(results["trials_counted_elsewhere"].values()) == {0}
+    assert results["integer"]["share"] > 0
+    assert "flax" in results["missing"] or results["tokens"]["sampled_per_second"] > 0

@@ -8,7 +8,7 @@ Outcomes have the whole numbers of words that they were given, so the law drawn 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,23 +18,10 @@ from numpy.typing import ArrayLike, NDArray
 from simulations.statistics.estimate import Estimate
 from simulations.tools.pytree import pytree
 
+if TYPE_CHECKING:  # which makes tables of itself
+    from simulations.draws.references import DiscreteReference
+
 _BITS = 32
-
-
-class Summary(Protocol):
-    """What an :class:`AliasTable` asks of the reference that it was made from."""
-
-    @property
-    def num_outcomes(self) -> int: ...
-
-    @property
-    def max_reward(self) -> Array: ...
-
-    def summarise(
-        self, counts: NDArray[np.int64], averages: tuple[Estimate, ...]
-    ) -> tuple[Estimate, Estimate]: ...
-
-    def reward_grid(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
 
 
 @pytree(
@@ -57,7 +44,7 @@ class AliasTable:
     rewards: Array
     ranks: Array
     outcomes: Array
-    source: Summary
+    source: DiscreteReference
 
     @property
     def reads_tables(self) -> bool:
@@ -67,6 +54,10 @@ class AliasTable:
     def reward(self, words: Array) -> Array:
         """The candidates' rewards, float32."""
         return self.rewards.at[self._cell(words)].get(mode="promise_in_bounds")
+
+    def unordered(self) -> AliasTable:
+        """Itself: words are in no order."""
+        return self
 
     def outcome(self, words: Array) -> Array:
         """Position of each outcome in the caller's arrays, int32."""
@@ -121,7 +112,7 @@ def alias_table(
     rewards: ArrayLike,
     ranks: ArrayLike,
     outcomes: ArrayLike,
-    source: Summary,
+    source: DiscreteReference,
 ) -> AliasTable:
     """Distribute outcomes over columns.
 

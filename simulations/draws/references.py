@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import jax.numpy as jnp
 import numpy as np
@@ -31,6 +32,63 @@ from simulations.tools.pytree import pytree
 _WORDS = 2**32
 _MOST_BINS, _BINS = 2**20, "bins of the rank are leading bits of a word"
 _COMPARE_ALL = 32  # up to here K comparisons fuse into the draw and beat any table
+
+
+class Outcomes(Protocol):
+    """What is asked about winners: which outcome a word is, and what is averaged of it."""
+
+    @property
+    def num_outcomes(self) -> int:
+        """K, how many outcomes are told apart."""
+        ...
+
+    def reward(self, words: Array, /) -> Array:
+        """The winners' rewards, float32."""
+        ...
+
+    def outcome(self, words: Array, /) -> Array:
+        """The winners' outcomes, int32 in [0, K)."""
+        ...
+
+    def observables(self, words: Array, /) -> Array:
+        """What is to be averaged beyond the counts, ``[V, S]`` float32."""
+        ...
+
+    def summarise(
+        self, counts: NDArray[np.int64], averages: tuple[Estimate, ...]
+    ) -> tuple[Estimate, Estimate]:
+        """Mean reward and mean chance to beat a fresh draw, from counts ``[K]`` and averages."""
+        ...
+
+
+class Reference(Outcomes, Protocol):
+    """What processes draw candidates from, a word each; a frozen pytree dataclass.
+
+    A block of a sequence (:mod:`simulations.draws.chains`) is drawn from like this, and has no
+    outcomes of its own.
+    """
+
+    @property
+    def reads_tables(self) -> bool:
+        """Whether a reward is looked up in memory."""
+        ...
+
+    @property
+    def max_reward(self) -> Array | float:
+        """Largest reward that can be drawn, ``inf`` where there is none."""
+        ...
+
+    def spread_ties(self, words: Array, lots: Array, /) -> Array:
+        """Words of the same reward levels, uniform within each, by independent words."""
+        ...
+
+    def unordered(self) -> Reference:
+        """The same law, with words in the order that is fastest to look up one by one."""
+        ...
+
+    def reward_grid(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Rewards and their probabilities, for rules that have a threshold."""
+        ...
 
 
 @pytree(
@@ -278,9 +336,6 @@ def gaussian_reward(num_bins: int = 32) -> ContinuousReference:
 def exponential_reward(num_bins: int = 32) -> ContinuousReference:
     """Exp(1) reward."""
     return ContinuousReference(exponential_quantile, np.inf, num_bins)
-
-
-Reference = DiscreteReference | AliasTable | ContinuousReference
 
 
 def _uniform_quantile(rank: Array, survival: Array) -> Array:

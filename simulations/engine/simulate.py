@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.sharding import Mesh
 from numpy.typing import ArrayLike, NDArray
 
-from simulations.engine.accumulate import Progress, Schedule, accumulate, moments
+from simulations.engine.accumulate import Schedule, accumulate, moments
 from simulations.selection.races import Sampler
 from simulations.statistics.estimate import Estimate
 from simulations.tools.pytree import pytree
@@ -74,17 +72,13 @@ def simulate(
     sampler: Sampler,
     *,
     num_trials: int,
-    chunk_size: int | None = None,
-    mesh: Mesh | None = None,
-    checkpoint: str | Path | None = None,
-    checkpoint_every: float = 30.0,
-    progress: Progress | None = None,
+    schedule: Schedule | None = None,
 ) -> Simulation:
     """Run the real process ``num_trials`` times.
 
-    The counts are the same for every ``chunk_size`` and ``mesh``, the two means of a continuous
-    reward up to float32 rounding, and the first S trials of a longer run are the shorter run.
-    Memory is proportional to ``chunk_size``, whatever the number of candidates. With several
+    The counts are the same on every ``schedule``, the two means of a continuous reward up to
+    float32 rounding, and the first S trials of a longer run are the shorter run. Memory is
+    proportional to its ``chunk_size``, whatever the number of candidates. With several
     processes (``jax.distributed``), all of them make the same call and get the same result.
 
     Samplers that are given the same key draw the same candidates (see
@@ -94,11 +88,8 @@ def simulate(
         key: typed threefry key; consumed.
         sampler: from :mod:`simulations.selection.samplers`.
         num_trials: S, in [1, 2³²).
-        chunk_size: see :class:`simulations.engine.accumulate.Schedule`, as for all that follow.
-        mesh: devices to use, in any arrangement; all by default.
-        checkpoint: file to go on from if it is there, and to keep up to date.
-        checkpoint_every: seconds between two writes.
-        progress: told how many trials are done.
+        schedule: chunks, devices, checkpoint, progress, see
+            :class:`simulations.engine.accumulate.Schedule`.
 
     Raises:
         ValueError: for a key of another kind, numbers outside these ranges, or a checkpoint that is
@@ -113,7 +104,6 @@ def simulate(
         >>> simulate(jax.random.key(0), best_of_n(coin, n=20), num_trials=1000).counts
         array([   0, 1000])
     """
-    schedule = Schedule(chunk_size, mesh, checkpoint, checkpoint_every, progress)
     totals = accumulate(key, Picks(sampler), num_trials=num_trials, schedule=schedule)
     summary = sampler.reference.summarise(totals.counts, totals.averages)
     return Simulation(totals.counts, *summary)

@@ -22,13 +22,10 @@ from typing import Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
-from numpy.typing import NDArray
 
-from simulations.draws.references import Reference
+from simulations.draws.references import Outcomes, Reference
 from simulations.draws.words import derived_key, threefry_words
-from simulations.statistics.estimate import Estimate
 from simulations.tools.pytree import pytree
 
 BLOCK = 16  # candidates per step of a loop; more only lengthen compilation
@@ -214,23 +211,6 @@ def _finish(race: Race, key: Array, trials: Array) -> Array:
     return race.words(
         key, trials, lax.fori_loop(jnp.uint32(0), steps, step, jnp.zeros_like(trials))
     )
-
-
-class Outcomes(Protocol):
-    """What is asked of a sampler's reference about the winners."""
-
-    @property
-    def num_outcomes(self) -> int: ...
-
-    def reward(self, words: Array, /) -> Array: ...
-
-    def outcome(self, words: Array, /) -> Array: ...
-
-    def observables(self, words: Array, /) -> Array: ...
-
-    def summarise(
-        self, counts: NDArray[np.int64], averages: tuple[Estimate, ...]
-    ) -> tuple[Estimate, Estimate]: ...
 
 
 class Sampler(Protocol):

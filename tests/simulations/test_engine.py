@@ -9,7 +9,7 @@ import pytest
 
 from simulations.draws.references import discrete_reference, uniform_reward
 from simulations.draws.words import key_words
-from simulations.engine.accumulate import _step
+from simulations.engine.accumulate import Schedule, _step
 from simulations.engine.simulate import Picks, simulate
 from simulations.selection.samplers import (
     best_of_n,
@@ -29,7 +29,7 @@ SAMPLERS = {
 @pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
 def test_any_chunk_size_gives_the_same_counts(sampler):
     whole, *others = (
-        simulate(jax.random.key(3), sampler, num_trials=5003, chunk_size=size)
+        simulate(jax.random.key(3), sampler, num_trials=5003, schedule=Schedule(chunk_size=size))
         for size in (2**16, 1000, 617)
     )
     for other in others:
@@ -101,8 +101,14 @@ def test_many_candidates_find_the_rare_outcome():
         ({"num_trials": float("nan")}, "num_trials must be a whole number .*, got nan"),
         ({"num_trials": "a"}, "num_trials must be a whole number .*, got 'a'"),
         ({"num_trials": True}, "num_trials must be a whole number .*, got True"),
-        ({"num_trials": 10, "chunk_size": -1}, "chunk_size must be a whole number"),
-        ({"num_trials": 10, "mesh": jax.devices()}, r"mesh must be a jax\.sharding\.Mesh, got \["),
+        (
+            {"num_trials": 10, "schedule": Schedule(chunk_size=-1)},
+            "chunk_size must be a whole number",
+        ),
+        (
+            {"num_trials": 10, "schedule": Schedule(mesh=jax.devices())},  # pyright: ignore
+            r"mesh must be a jax\.sharding\.Mesh, got \[",
+        ),
     ],
 )
 def test_bad_input(arguments, message):

@@ -16,6 +16,7 @@ import pytest
 from simulations.draws.references import discrete_reference, uniform_reward
 from simulations.engine import accumulate
 from simulations.engine import checkpoint as checkpoints
+from simulations.engine.accumulate import Schedule
 from simulations.engine.simulate import Simulation, simulate
 from simulations.selection.samplers import best_of_n, soft_best_of_n, win_rate_optimal
 
@@ -24,12 +25,13 @@ THREE = discrete_reference([0.5, 0.3, 0.2], [0.0, 0.5, 1.0])
 # 20,011 trials in chunks of 768: no mesh of this file divides them.
 RUNS = """
 import dataclasses, json, jax
+from simulations.engine.accumulate import Schedule
 from simulations.engine.simulate import simulate
 from simulations.draws.references import discrete_reference, uniform_reward
 from simulations.selection.samplers import soft_best_of_n, win_rate_optimal
 three = discrete_reference([0.5, 0.3, 0.2], [0.0, 0.5, 1.0])
 for sampler in (soft_best_of_n(three, 5, 0.3), win_rate_optimal(uniform_reward(4), 4.0)):
-    out = simulate(jax.random.key(3), sampler, num_trials=20_011, chunk_size=700)
+    out = simulate(jax.random.key(3), sampler, num_trials=20_011, schedule=Schedule(chunk_size=700))
     print(json.dumps([out.counts.tolist(), *dataclasses.astuple(out.reward)]))
 """
 
@@ -80,7 +82,7 @@ def assert_same_as_here(process: subprocess.Popen[str], runs: list[Simulation]) 
 def runs_here() -> list[Simulation]:
     samplers = soft_best_of_n(THREE, 5, 0.3), win_rate_optimal(uniform_reward(4), 4.0)
     return [
-        simulate(jax.random.key(3), sampler, num_trials=20_011, chunk_size=700)
+        simulate(jax.random.key(3), sampler, num_trials=20_011, schedule=Schedule(chunk_size=700))
         for sampler in samplers
     ]
 
@@ -91,7 +93,7 @@ def test_eight_devices_give_the_same_result():
 import numpy as np
 for devices in (jax.devices()[:3], np.reshape(jax.devices()[:4], (2, 2))):
     mesh = jax.sharding.Mesh(devices, ("a", "b")[: np.ndim(devices)])
-    out = simulate(jax.random.key(3), sampler, num_trials=20_011, chunk_size=700, mesh=mesh)
+    out = simulate(jax.random.key(3), sampler, num_trials=20_011, schedule=Schedule(chunk_size=700, mesh=mesh))
     print(json.dumps([out.counts.tolist(), *dataclasses.astuple(out.reward)]))
 """
     process = start(RUNS + meshes, XLA_FLAGS="--xla_force_host_platform_device_count=8")
@@ -113,8 +115,8 @@ jax.distributed.initialize("{}", num_processes=2, process_id={})
     share = """
 from pathlib import Path
 file = Path({!r}) / f"{{jax.process_index()}}.npz"
-half = simulate(jax.random.key(3), sampler, num_trials=10_000, checkpoint=file)
-out = simulate(jax.random.key(3), sampler, num_trials=20_011, checkpoint=file)
+half = simulate(jax.random.key(3), sampler, num_trials=10_000, schedule=Schedule(checkpoint=file))
+out = simulate(jax.random.key(3), sampler, num_trials=20_011, schedule=Schedule(checkpoint=file))
 print(json.dumps([out.counts.tolist(), *dataclasses.astuple(out.reward)]))
 assert file.exists() == (jax.process_index() == 0)
 """
@@ -136,13 +138,16 @@ def test_a_killed_run_loses_nothing_and_counts_nothing_twice(tmp_path):
     file = tmp_path / "run.npz"
     process = start(f"""
         import jax, pathlib
+        from simulations.engine.accumulate import Schedule
         from simulations.engine.simulate import simulate
         from simulations.draws.references import uniform_reward
         from simulations.selection.samplers import best_of_n
         simulate(
             jax.random.key(5), best_of_n(uniform_reward(), 7), num_trials=50_000_000,
-            chunk_size=256, checkpoint=pathlib.Path({str(file)!r}), checkpoint_every=0.0,
-            progress=lambda done, total: print("done", done),
+            schedule=Schedule(
+                chunk_size=256, checkpoint=pathlib.Path({str(file)!r}), checkpoint_every=0.0,
+                progress=lambda done, total: print("done", done),
+            ),
         )
     """)
     assert process.stdout is not None
@@ -154,7 +159,9 @@ def test_a_killed_run_loses_nothing_and_counts_nothing_twice(tmp_path):
     assert 5 * 65_536 <= done < 50_000_000
 
     sampler, total = best_of_n(uniform_reward(), 7), done + 12_345
-    resumed = simulate(jax.random.key(5), sampler, num_trials=total, checkpoint=file)
+    resumed = simulate(
+        jax.random.key(5), sampler, num_trials=total, schedule=Schedule(checkpoint=file)
+    )
     whole = simulate(jax.random.key(5), sampler, num_trials=total)
     np.testing.assert_array_equal(resumed.counts, whole.counts)
     assert resumed.reward.num_samples == whole.reward.num_samples == total
@@ -165,8 +172,9 @@ def test_a_killed_run_loses_nothing_and_counts_nothing_twice(tmp_path):
         jax.random.key(5),
         sampler,
         num_trials=total,
-        checkpoint=file,
-        progress=lambda done, total: pytest.fail("a step was made"),
+        schedule=Schedule(
+            checkpoint=file, progress=lambda done, total: pytest.fail("a step was made")
+        ),
     )
     assert again.reward == resumed.reward
 
@@ -177,8 +185,7 @@ def test_progress_reaches_the_end():
         jax.random.key(1),
         soft_best_of_n(THREE, 5, 0.3),
         num_trials=270_000,
-        chunk_size=256,
-        progress=lambda done, total: seen.append((done, total)),
+        schedule=Schedule(chunk_size=256, progress=lambda done, total: seen.append((done, total))),
     )
     assert seen == [(65_536 * k, 270_000) for k in range(1, 5)] + [(270_000, 270_000)]
 
@@ -191,8 +198,7 @@ def test_steps_of_many_candidates_are_short(monkeypatch):
         jax.random.key(1),
         soft_best_of_n(THREE, 16, 0.3),
         num_trials=1500,
-        chunk_size=256,
-        progress=lambda done, _: seen.append(done),
+        schedule=Schedule(chunk_size=256, progress=lambda done, _: seen.append(done)),
     )
     assert seen == [512, 1024, 1500]
 

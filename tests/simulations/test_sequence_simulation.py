@@ -11,6 +11,7 @@ import bon_theory as bt
 from bon_theory import sequence
 from simulations.draws import chains
 from simulations.draws.chains import blockwise, markov_chain
+from simulations.engine.accumulate import Schedule
 from simulations.engine.simulate import simulate
 from simulations.selection import samplers
 from simulations.statistics.checks import check_histogram, check_mean
@@ -111,7 +112,9 @@ def test_counts_do_not_depend_on_the_chunks_and_resume(tmp_path):
     sampler = blockwise(CHAIN, 4, samplers.best_of_n, 3, block_length=2)
 
     def counts(num_trials: int, **options: Any) -> np.ndarray:
-        return simulate(jax.random.key(3), sampler, num_trials=num_trials, **options).counts
+        return simulate(
+            jax.random.key(3), sampler, num_trials=num_trials, schedule=Schedule(**options)
+        ).counts
 
     whole = counts(1000)
     np.testing.assert_array_equal(counts(1000, chunk_size=256), whole)

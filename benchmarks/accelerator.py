@@ -1,0 +1,222 @@
+r"""The whole on one accelerator, in one command of a few minutes; or on a processor.
+
+Five parts, each on its own, and said so where a package is missing (JAX is all that is required;
+PyTorch and CuPy are peers, flax is the language model's):
+
+* draws per second of best-of-16 and soft best-of-16, the engine beside PyTorch and CuPy on the same
+  card;
+* the share of the integer throughput that uniform best-of-16 reaches: 37.5 additions, rotations and
+  exclusive ors per word, over the rate at which a chain of the same instructions runs;
+* 10,000 exact laws of soft best-of-n in float64, batched: one law at a time leaves a card idle;
+* whether the counts are those of the processor, bit for bit;
+* tokens per second of the language model, sampling and training.
+
+Nothing is assumed of the machine: ``python -m benchmarks.accelerator --output FILE``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+import bon_theory as bt
+from benchmarks import measure
+from benchmarks.exact_soft_best_of_n import problem
+from benchmarks.monte_carlo import N, ours, sampler, works
+from benchmarks.monte_carlo_peers import Work, array_peer, torch_peer
+from simulations.draws.words import key_words, threefry_words
+from simulations.engine.accumulate import Schedule
+from simulations.engine.simulate import simulate
+
+SENTENCE = (
+    "on one accelerator the engine draws more than PyTorch and CuPy do on the same card in every "
+    "work, and its counts of selections by rank are those of the processor, bit for bit"
+)
+INSTRUCTIONS_PER_WORD = (20 * 3 + 15) / 2  # rounds and key injections of threefry2x32, two words
+CHAIN = 8  # generator calls in a row, by which integer throughput is measured
+SECONDS = 0.5  # that a measurement is to last, beyond its first run
+
+
+def peers(device: str) -> dict[str, Callable[[Work, int], Callable[[int], float]]]:
+    """The peers that are installed, on the ``device``: of a work and a number of trials at once."""
+    found: dict[str, Any] = {}
+    if importlib.util.find_spec("torch"):
+        found["torch"] = lambda work, chunk: torch_peer(
+            work, device="cpu" if device == "cpu" else "cuda", chunk=chunk
+        )
+    if importlib.util.find_spec("cupy") and device != "cpu":
+        import cupy  # pyright: ignore[reportMissingImports]
+
+        found["cupy"] = lambda work, chunk: array_peer(work, cupy, chunk=chunk)
+    return found
+
+
+def draw_rates(device: str, chunk: int) -> dict[str, dict[str, float]]:
+    """Million candidate draws per second, by work and method."""
+    results: dict[str, dict[str, float]] = {}
+    for name, work in works().items():
+        methods = {"ours": ours(work)} | {
+            peer: make(work, chunk) for peer, make in peers(device).items()
+        }
+        results[name] = {}
+        for method, run in methods.items():
+            run(chunk)  # compiles
+            trials, spent = chunk, 0.0
+            while spent < SECONDS and trials < 2**31:
+                start = time.perf_counter()
+                run(trials)
+                spent, done = time.perf_counter() - start, trials
+                # Whole chunks, at most sixteen times as many: as long as is wanted, but no longer.
+                wanted = int(min(16.0, 1.5 * SECONDS / max(spent, 1e-9)) * trials)
+                trials = max(2 * done, wanted) // chunk * chunk
+                results[name][method] = N * done / spent / 1e6
+    return results
+
+
+def integer_throughput(size: int) -> dict[str, float]:
+    """Billion 32-bit integer instructions per second of dependent generator calls in registers."""
+
+    @jax.jit
+    def chain(key: jax.Array, words: jax.Array) -> jax.Array:
+        left, right = words, words
+        for _ in range(CHAIN):
+            left, right = threefry_words(key, left, right)
+        return left ^ right
+
+    key, words = key_words(jax.random.key(0)), jnp.arange(size, dtype=jnp.uint32)
+
+    def run() -> None:
+        jax.block_until_ready(chain(key, words))
+
+    run()
+    seconds = measure.seconds(run, repeats=9)
+    return {"billion_per_second": CHAIN * 2 * INSTRUCTIONS_PER_WORD * size / seconds / 1e9}
+
+
+def exact_pairs(num_pairs: int, batch_size: int) -> dict[str, float]:
+    """Seconds for so many exact laws of 256 outcomes with their KL divergences, in float64."""
+    with jax.enable_x64(True):
+        reference, ns, temperatures = problem(num_pairs)
+        order = np.argsort(temperatures)  # lanes of a batch wait for the slowest
+        pairs = jnp.asarray(np.round(ns)[order]), jnp.asarray(temperatures[order])
+
+        @jax.jit
+        def all_pairs(reference: bt.Policy, pairs: tuple[jax.Array, jax.Array]) -> jax.Array:
+            def kl(pair: tuple[jax.Array, jax.Array]) -> jax.Array:
+                return bt.kl_divergence(bt.soft_best_of_n(reference, *pair), reference)
+
+            return jax.lax.map(kl, pairs, batch_size=batch_size)
+
+        def run() -> jax.Array:
+            return jax.block_until_ready(all_pairs(reference, pairs))
+
+        start = time.perf_counter()
+        values = np.asarray(run())
+        first = time.perf_counter() - start
+        some = slice(0, None, max(1, num_pairs // 20))
+        with jax.default_device(jax.devices("cpu")[0]):
+            on_processor = [
+                float(bt.kl_divergence(bt.soft_best_of_n(reference, n, t), reference))
+                for n, t in zip(np.round(ns)[order][some], temperatures[order][some], strict=True)
+            ]
+        return {
+            "num_pairs": num_pairs,
+            "first_call_s": first,
+            "seconds": measure.seconds(run, repeats=3),
+            "largest_difference_from_processor": float(np.abs(values[some] - on_processor).max()),
+        }
+
+
+def counts_of_processor(num_trials: int) -> dict[str, int]:
+    """How many trials were counted elsewhere than on the processor, by work."""
+    processor = Schedule(mesh=Mesh(np.array(jax.devices("cpu")[:1]), ("trials",)))
+    moved = {}
+    for name, work in works().items():
+        key, race = jax.random.key(1), sampler(work)
+        here = simulate(key, race, num_trials=num_trials).counts
+        there = simulate(key, race, num_trials=num_trials, schedule=processor).counts
+        moved[name] = int(np.abs(here - there).sum()) // 2
+    return moved
+
+
+def language_model(num_rows: int, num_tokens: int, num_steps: int) -> dict[str, float]:
+    """Tokens per second of the default model, sampled and trained on."""
+    from flax import nnx
+
+    from simulations.language_model import train
+    from simulations.language_model.generate import generate
+    from simulations.language_model.text.corpus import load_corpus
+    from simulations.language_model.text.tokenizers import encode_prompts
+    from simulations.language_model.transformer import Config, Transformer
+
+    model, prompts = Transformer(Config(), rngs=nnx.Rngs(0)), encode_prompts(["The "])
+
+    def sample() -> None:
+        generate(
+            jax.random.key(0),
+            model,
+            prompts,
+            num_candidates=num_rows,
+            max_new_tokens=num_tokens,
+            batch_size=num_rows,
+        )
+
+    sample()
+    sampling = measure.seconds(sample, repeats=3)
+    clock: list[float] = []
+    config = train.Config(num_steps=num_steps, warmup_steps=1)
+    train.train(
+        config,
+        jax.random.key(0),
+        load_corpus(),
+        progress=lambda *_: clock.append(time.perf_counter()),
+    )
+    step = float(np.median(np.diff(clock)))
+    return {
+        "sampled_per_second": num_rows * num_tokens / sampling,
+        "trained_on_per_second": config.batch_size * config.window / step,
+    }
+
+
+def main(arguments: list[str] | None = None) -> dict[str, Any]:
+    """Measure and publish."""
+    chosen = measure.options(SENTENCE, arguments)
+    device = jax.devices()[0]
+    small = chosen.quick
+    rates = draw_rates(device.platform, 2**12 if small else 2**20)
+    throughput = integer_throughput(2**12 if small else 2**26)
+    # The generator alone, as uniform best-of-16 runs it.
+    reached = rates["best, uniform reward"]["ours"] * INSTRUCTIONS_PER_WORD / 1e3
+    results: dict[str, Any] = {
+        "device": {"platform": device.platform, "kind": device.device_kind},
+        "missing": [
+            name for name in ("torch", "cupy", "flax") if importlib.util.find_spec(name) is None
+        ],
+        "million_draws_per_second": rates,
+        "integer": throughput | {"share": reached / throughput["billion_per_second"]},
+        "exact_pairs": exact_pairs(20, 10) if small else exact_pairs(10_000, 1000),
+        "trials_counted_elsewhere": counts_of_processor(2**12 if small else 2**22),
+    }
+    if "flax" not in results["missing"]:
+        results["tokens"] = language_model(4, 4, 3) if small else language_model(4096, 128, 100)
+    holds = {
+        f"{name}: faster than its peers": all(
+            rate < row["ours"] for peer, rate in row.items() if peer != "ours"
+        )
+        for name, row in rates.items()
+    }
+    for name, moved in results["trials_counted_elsewhere"].items():
+        if name.startswith("best"):
+            holds[f"{name}: counts of the processor"] = moved == 0
+    return measure.publish("accelerator", SENTENCE, holds, results, chosen)
+
+
+if __name__ == "__main__":
+    main()

@@ -93,7 +93,8 @@ def test_eight_devices_give_the_same_result():
 import numpy as np
 for devices in (jax.devices()[:3], np.reshape(jax.devices()[:4], (2, 2))):
     mesh = jax.sharding.Mesh(devices, ("a", "b")[: np.ndim(devices)])
-    out = simulate(jax.random.key(3), sampler, num_trials=20_011, schedule=Schedule(chunk_size=700, mesh=mesh))
+    plan = Schedule(chunk_size=700, mesh=mesh)
+    out = simulate(jax.random.key(3), sampler, num_trials=20_011, schedule=plan)
     print(json.dumps([out.counts.tolist(), *dataclasses.astuple(out.reward)]))
 """
     process = start(RUNS + meshes, XLA_FLAGS="--xla_force_host_platform_device_count=8")

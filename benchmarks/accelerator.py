@@ -154,9 +154,9 @@ def language_model(num_rows: int, num_tokens: int, num_steps: int) -> dict[str, 
     from simulations.language_model.generate import generate
     from simulations.language_model.text.corpus import load_corpus
     from simulations.language_model.text.tokenizers import encode_prompts
-    from simulations.language_model.transformer import Config, Transformer
+    from simulations.language_model.transformer import Transformer, TransformerConfig
 
-    model, prompts = Transformer(Config(), rngs=nnx.Rngs(0)), encode_prompts(["The "])
+    model, prompts = Transformer(TransformerConfig(), rngs=nnx.Rngs(0)), encode_prompts(["The "])
 
     def sample() -> None:
         generate(
@@ -171,7 +171,7 @@ def language_model(num_rows: int, num_tokens: int, num_steps: int) -> dict[str, 
     sample()
     sampling = measure.seconds(sample, repeats=3)
     clock: list[float] = []
-    config = train.Config(num_steps=num_steps, warmup_steps=1)
+    config = train.TrainingConfig(num_steps=num_steps, warmup_steps=1)
     train.train(
         config,
         jax.random.key(0),

@@ -43,7 +43,7 @@ def data(*, points: int = 16_384) -> FigureData:
     every = tuple(REGISTRY.values())
     ranks = tuple(entry for entry in every if not _is_soft(entry))
     coarse, fine = (
-        _tightness(bounds_sweep.Config(entries, points, num_outcomes))
+        _tightness(bounds_sweep.BoundsSweepConfig(entries, points, num_outcomes))
         for entries, num_outcomes in ((every, COARSE), (ranks, FINE))
     )
     violations = int(coarse["violations"].sum() + fine["violations"].sum())
@@ -52,7 +52,7 @@ def data(*, points: int = 16_384) -> FigureData:
     return FigureData(caption, {"coarse": coarse, "fine": fine}, parameters)
 
 
-def _tightness(config: bounds_sweep.Config) -> Table:
+def _tightness(config: bounds_sweep.BoundsSweepConfig) -> Table:
     outcomes = list(bounds_sweep.run(config, jax.random.key(SEED)).outcomes.values())
     entries = [outcome.inequality for outcome in outcomes]
     slack = np.array([outcome.relative_slack for outcome in outcomes])

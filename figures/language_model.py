@@ -25,8 +25,8 @@ from figures.style import (
     styled,
     whole_ticks,
 )
-from simulations.experiments.language_model import Results
-from simulations.experiments.reward_pools import Comparison, PoolComparison
+from simulations.experiments.language_model import LanguageModelResults
+from simulations.experiments.reward_pools import MeasuredQuantity, PoolComparison
 
 __all__ = ["data", "draw", "main"]
 
@@ -47,13 +47,13 @@ CAPTION = (
 )
 
 
-def data(results: Results) -> FigureData:
+def data(results: LanguageModelResults) -> FigureData:
     """Averages over prompts, with standard errors, of prediction and measurement."""
     tables = {}
     for reward in REWARDS:
         pools: PoolComparison = getattr(results, reward).comparison
         for quantity in QUANTITIES:
-            comparison: Comparison = getattr(pools, quantity)
+            comparison: MeasuredQuantity = getattr(pools, quantity)
             tables[f"{reward}/{quantity}"] = _table(pools, comparison)
     config = results.identity["config"]
     caption = CAPTION.format(
@@ -66,7 +66,7 @@ def data(results: Results) -> FigureData:
     return FigureData(caption, tables, dict(results.identity))
 
 
-def _table(pools: PoolComparison, comparison: Comparison) -> dict[str, NDArray[np.float64]]:
+def _table(pools: PoolComparison, comparison: MeasuredQuantity) -> dict[str, NDArray[np.float64]]:
     """One row per temperature and n; the prediction with its bias removed."""
     temperature, n = np.meshgrid(pools.temperatures, pools.numbers, indexing="ij")
     predicted = comparison.predicted - comparison.predicted_bias
@@ -140,7 +140,7 @@ def _draw_panel(ax: Axes, data: FigureData, reward: str, quantity: str) -> None:
     whole_ticks(ax, np.unique(table["n"]))
 
 
-def main(output_dir: Path, results: Results) -> FigureFiles:
+def main(output_dir: Path, results: LanguageModelResults) -> FigureFiles:
     """Draw and write what an experiment found."""
     numbers = data(results)
     return write("language_model", draw(numbers), numbers, output_dir)
@@ -151,4 +151,4 @@ if __name__ == "__main__":
     parser.add_argument("results", type=Path, metavar="RESULTS.npz")
     parser.add_argument("--output", type=Path, default=Path("figures-out"), metavar="DIR")
     arguments = parser.parse_args()
-    print(main(arguments.output, Results.load(arguments.results)).png)
+    print(main(arguments.output, LanguageModelResults.load(arguments.results)).png)

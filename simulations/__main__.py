@@ -19,7 +19,11 @@ from rich.console import Console
 from rich.table import Table
 
 from simulations.experiments import theory_checks
-from simulations.experiments.theory_checks import Config, Outcome, Results
+from simulations.experiments.theory_checks import (
+    TheoryChecksConfig,
+    TheoryChecksOutcome,
+    TheoryChecksResults,
+)
 from simulations.tools.files import write_atomically
 from simulations.tools.progress import progress_bar
 
@@ -74,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0 if results.passed else 1
 
 
-def table(results: Results) -> Table:
+def table(results: TheoryChecksResults) -> Table:
     """One row per case: smallest p-value of its checks, largest of what was planted."""
     rows = Table(title="Exact laws against the processes they describe")
     rows.add_column("case", ratio=1)
@@ -93,7 +97,7 @@ def table(results: Results) -> Table:
     return rows
 
 
-def verdict(results: Results, config: Config, seconds: float) -> str:
+def verdict(results: TheoryChecksResults, config: TheoryChecksConfig, seconds: float) -> str:
     """The report in a sentence."""
     planted = sum(len(outcome.planted) for outcome in results.outcomes)
     return (
@@ -103,7 +107,9 @@ def verdict(results: Results, config: Config, seconds: float) -> str:
     )
 
 
-def record(results: Results, config: Config, seed: int, seconds: float) -> dict[str, Any]:
+def record(
+    results: TheoryChecksResults, config: TheoryChecksConfig, seed: int, seconds: float
+) -> dict[str, Any]:
     """The report as JSON."""
     return {
         "seed": seed,
@@ -125,7 +131,7 @@ def record(results: Results, config: Config, seed: int, seconds: float) -> dict[
     }
 
 
-def _passed(outcome: Outcome, results: Results) -> bool:
+def _passed(outcome: TheoryChecksOutcome, results: TheoryChecksResults) -> bool:
     threshold = results.report.threshold
     return all(check.p_value > threshold for check in outcome.checks) and all(
         check.p_value <= threshold for check in outcome.planted

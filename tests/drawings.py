@@ -24,8 +24,8 @@ from figures import (
     win_rate_frontier,
 )
 from figures.output import FigureData
-from simulations.experiments.language_model import Config, Results, Scored
-from simulations.experiments.reward_pools import compare
+from simulations.experiments.language_model import LanguageModelConfig, LanguageModelResults, Scored
+from simulations.experiments.reward_pools import compare_pools
 
 # Few points: what is tested is the same at any number.
 POINTS = {
@@ -41,7 +41,7 @@ POINTS = {
     "bonbon": 5,
     "readme": 9,
 }
-SMALL = Config(
+SMALL = LanguageModelConfig(
     num_prompts=3,
     prediction_pool=64,
     measurement_pool=30,
@@ -53,13 +53,13 @@ SMALL = Config(
 
 
 @cache
-def results() -> Results:
+def results() -> LanguageModelResults:
     """An experiment on rewards that need no language model."""
     draws = np.random.default_rng(0)
     size = (SMALL.num_prompts, SMALL.prediction_pool + SMALL.measurement_pool)
 
     def scored(seed: int, rewards: np.ndarray, temperatures: tuple[float, ...]) -> Scored:
-        comparison = compare(
+        comparison = compare_pools(
             jax.random.key(seed),
             rewards[:, : SMALL.prediction_pool],
             rewards[:, SMALL.prediction_pool :],
@@ -70,7 +70,7 @@ def results() -> Results:
         return Scored(rewards, np.array(["text"] * SMALL.num_prompts), comparison)
 
     texts = np.array(["text"] * SMALL.num_prompts)
-    return Results(
+    return LanguageModelResults(
         identity={"config": asdict(SMALL), "corpus_sha256": "0", "key": [0, 0]},
         corpus_bytes=1,
         num_parameters=12345,

@@ -190,3 +190,19 @@ def test_a_downward_import_is_not(importer: str, statement: str, tmp_path: Path)
     (tmp_path / importer).parent.mkdir(parents=True)
     (tmp_path / importer).write_text(statement)
     assert violations(tmp_path) == []
+
+
+# Names that two public classes share and one of them shall give up: to be emptied, never added to.
+REPEATED = {"Block", "Candidates", "Config", "Lattice", "Point"}
+
+
+def test_a_name_means_one_thing():
+    """No two public classes share a name; whoever meets it knows what it is without the import."""
+    places: dict[str, set[str]] = {}
+    for package in (*FLOORS, "benchmarks"):
+        for file in (ROOT / package).rglob("*.py"):
+            for node in ast.parse(file.read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                    places.setdefault(node.name, set()).add(str(file.relative_to(ROOT)))
+    repeated = {name: sorted(files) for name, files in places.items() if len(files) > 1}
+    assert {name: files for name, files in repeated.items() if name not in REPEATED} == {}

@@ -21,7 +21,7 @@ _COUNT = Tolerance(
 @cache
 def _violations(name: str) -> int:
     """On how many random problems (5 outcomes, ties in 40 %) the bound of that name fails."""
-    config = bounds_sweep.Config((REGISTRY[name],), NUM_PROBLEMS)
+    config = bounds_sweep.BoundsSweepConfig((REGISTRY[name],), NUM_PROBLEMS)
     return bounds_sweep.run(config, jax.random.key(_SEED)).outcomes[name].violations
 
 

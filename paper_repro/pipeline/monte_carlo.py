@@ -27,7 +27,7 @@ class Config:
         seed: of everything.
     """
 
-    laws: theory_checks.Config = theory_checks.DEFAULT
+    laws: theory_checks.TheoryChecksConfig = theory_checks.DEFAULT
     margin_trials: int = 2_000_000
     seed: int = SEED
 

@@ -12,7 +12,7 @@ import jax
 from paper_repro.pipeline import provenance
 from paper_repro.pipeline.payloads import PredictionTable, SampleTexts, SequenceResults
 from simulations.experiments import language_model
-from simulations.experiments.language_model import Results
+from simulations.experiments.language_model import LanguageModelResults
 from simulations.language_model import train
 
 SEED = 20250505
@@ -25,15 +25,17 @@ QUANTITIES = {"expected_reward": "expected reward", "win_rate": "win rate"}
 class Config:
     """The experiment and its seed."""
 
-    experiment: language_model.Config = field(default_factory=language_model.Config)
+    experiment: language_model.LanguageModelConfig = field(
+        default_factory=language_model.LanguageModelConfig
+    )
     false_alarm: float = FALSE_ALARM
     seed: int = SEED
 
 
 QUICK = Config()
 FULL = Config(
-    language_model.Config(
-        training=replace(train.Config(), num_steps=2400),
+    language_model.LanguageModelConfig(
+        training=replace(train.TrainingConfig(), num_steps=2400),
         num_prompts=32,
         prediction_pool=4096,
         measurement_pool=4096,
@@ -88,7 +90,7 @@ def _checkpoints(output: Path) -> Path:
     return output / "checkpoints" / code[:12]
 
 
-def _tables(results: Results) -> Iterator[PredictionTable]:
+def _tables(results: LanguageModelResults) -> Iterator[PredictionTable]:
     """One per reward, quantity and temperature."""
     for reward, title in REWARDS.items():
         pools = getattr(results, reward).comparison
@@ -109,7 +111,7 @@ def _tables(results: Results) -> Iterator[PredictionTable]:
                 )
 
 
-def _samples(results: Results, count: int = 4) -> tuple[SampleTexts, ...]:
+def _samples(results: LanguageModelResults, count: int = 4) -> tuple[SampleTexts, ...]:
     """A few prompts with a plain sample and the best of 64 by each reward."""
     texts = zip(
         results.prompts,

@@ -1,9 +1,9 @@
 """Sequences with additive reward: symbols drawn one by one from a Markov chain, kept in blocks.
 
-A block is a candidate like any other: :class:`Block` is to the processes of this package what a
-reference is, so every selection of :mod:`simulations.selection.samplers` works on blocks, and a
-:class:`Blockwise` sampler runs in :func:`simulations.simulate` like any other. Each block is drawn
-from where the one kept before it ended. One block is the whole sequence, blocks of one symbol are
+A block is a candidate like any other: :class:`BlockReference` is to the processes of this package
+what a reference is, so every selection of :mod:`simulations.selection.samplers` works on blocks,
+and a :class:`BlockwiseSampler` runs in :func:`simulations.simulate` like any other. Each block is
+drawn from where the one kept before it ended. One block is the whole sequence, blocks of one symbol are
 symbolwise selection, equal rows are independent symbols.
 
 What is not exact: probabilities are rounded to 2⁻²⁴, and a candidate's 32-bit word decides about
@@ -109,7 +109,7 @@ def markov_chain(initial: ArrayLike, transition: ArrayLike, levels: ArrayLike) -
     meta_fields=["size"],
 )
 @dataclass(frozen=True)
-class Block:
+class BlockReference:
     """What a trial's candidates for one block are drawn from; a word decides about a candidate.
 
     Attributes:
@@ -157,7 +157,7 @@ class Block:
         """The candidates' rewards, float32."""
         return self.walk(words)[0].astype(jnp.float32)
 
-    def unordered(self) -> Block:
+    def unordered(self) -> BlockReference:
         """Itself: words are in no order."""
         return self
 
@@ -254,7 +254,7 @@ class SequenceOutcomes:
     meta_fields=["block_length"],
 )
 @dataclass(frozen=True)
-class Blockwise:
+class BlockwiseSampler:
     """Keep one candidate of each block in turn; made by :func:`blockwise`.
 
     Attributes:
@@ -306,7 +306,7 @@ def blockwise(
     *parameters: float,
     block_length: int | None = None,
     by: Literal["words", "rewards"] = "rewards",
-) -> Blockwise:
+) -> BlockwiseSampler:
     """Select block after block, each drawn from where the one before ended.
 
     Args:
@@ -358,5 +358,7 @@ def blockwise(
     same_start = jnp.array(size == length or np.all(rows == rows[0]))
     nothing = jnp.zeros(2, jnp.uint32), jnp.zeros(0, jnp.uint32), jnp.zeros(0, jnp.int32)
     sizes = [size] + ([length % size] if length % size else [])
-    rules = (select(Block(chain, *nothing, same_start, each), *parameters) for each in sizes)
-    return Blockwise(SequenceOutcomes(chain, length, by, num_outcomes), tuple(rules), size)
+    rules = (
+        select(BlockReference(chain, *nothing, same_start, each), *parameters) for each in sizes
+    )
+    return BlockwiseSampler(SequenceOutcomes(chain, length, by, num_outcomes), tuple(rules), size)

@@ -30,7 +30,13 @@ import bon_theory as bt
 from bon_theory import alignment
 from simulations.tools.precision import require_float64
 
-__all__ = ["Config", "Loss", "Outcome", "Results", "run"]
+__all__ = [
+    "AlignmentTrainingConfig",
+    "Loss",
+    "AlignmentTrainingOutcome",
+    "AlignmentTrainingResults",
+    "run",
+]
 
 Ending = Literal["averaged", "anchored", "plain"]
 
@@ -62,7 +68,7 @@ LOSSES = (
 
 
 @dataclass(frozen=True)
-class Config:
+class AlignmentTrainingConfig:
     """The table, and how long to train it.
 
     Attributes:
@@ -94,7 +100,7 @@ class Config:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class AlignmentTrainingOutcome:
     """Where one training ended.
 
     Attributes:
@@ -124,7 +130,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Results:
+class AlignmentTrainingResults:
     """One outcome per loss and ending.
 
     Attributes:
@@ -132,8 +138,8 @@ class Results:
         outcomes: in the order of the losses and their endings.
     """
 
-    config: Config
-    outcomes: tuple[Outcome, ...]
+    config: AlignmentTrainingConfig
+    outcomes: tuple[AlignmentTrainingOutcome, ...]
 
 
 class _Problem(NamedTuple):
@@ -145,7 +151,7 @@ class _Problem(NamedTuple):
     sft_weight: Array
 
 
-def run(config: Config, key: Array) -> Results:
+def run(config: AlignmentTrainingConfig, key: Array) -> AlignmentTrainingResults:
     """Train every loss in every way it names; consumes ``key``. Needs float64."""
     require_float64("alignment_training")
     reference = config.reference
@@ -155,10 +161,12 @@ def run(config: Config, key: Array) -> Results:
         for loss in config.losses
         for ending in loss.endings
     ]
-    return Results(config, tuple(outcomes))
+    return AlignmentTrainingResults(config, tuple(outcomes))
 
 
-def _train(config: Config, reference: bt.Policy, loss: Loss, ending: Ending, key: Array) -> Outcome:
+def _train(
+    config: AlignmentTrainingConfig, reference: bt.Policy, loss: Loss, ending: Ending, key: Array
+) -> AlignmentTrainingOutcome:
     exact = _minimiser(config, reference, loss)
     problem = _problem(config, reference, loss)
     if ending == "averaged":
@@ -171,16 +179,16 @@ def _train(config: Config, reference: bt.Policy, loss: Loss, ending: Ending, key
     else:
         last, _ = _descend(config, problem, key, anchored=ending == "anchored")
         probs, error = np.asarray(jax.nn.softmax(last)), None
-    return Outcome(loss.name, ending, np.asarray(exact.probs), probs, error)
+    return AlignmentTrainingOutcome(loss.name, ending, np.asarray(exact.probs), probs, error)
 
 
-def _minimiser(config: Config, reference: bt.Policy, loss: Loss) -> bt.Policy:
+def _minimiser(config: AlignmentTrainingConfig, reference: bt.Policy, loss: Loss) -> bt.Policy:
     if loss.matched:
         return alignment.ipo_matched(reference, config.n)
     return alignment.bonbon(reference, config.n, loss.sft_weight)
 
 
-def _problem(config: Config, reference: bt.Policy, loss: Loss) -> _Problem:
+def _problem(config: AlignmentTrainingConfig, reference: bt.Policy, loss: Loss) -> _Problem:
     margin = 0.5 / alignment.best_of_n_beta(config.n)
     targets = jnp.full((len(config.probs),) * 2, margin)
     if loss.matched:
@@ -194,7 +202,7 @@ def _problem(config: Config, reference: bt.Policy, loss: Loss) -> _Problem:
 
 @partial(jax.jit, static_argnames=("config", "anchored"))
 def _descend(
-    config: Config, problem: _Problem, key: Array, *, anchored: bool
+    config: AlignmentTrainingConfig, problem: _Problem, key: Array, *, anchored: bool
 ) -> tuple[Array, Array]:
     """The last logits and the mean over the second half of the run, ``[K]`` each."""
     optimiser = optax.sgd(config.learning_rate)
@@ -229,7 +237,7 @@ def _descend(
     return last, mean
 
 
-def _pairs(key: Array, config: Config, problem: _Problem) -> tuple[Array, Array]:
+def _pairs(key: Array, config: AlignmentTrainingConfig, problem: _Problem) -> tuple[Array, Array]:
     """Best and worst of n draws, ``[B]`` each: ranked by reward, ties by lot."""
     draw_key, lot_key = jax.random.split(key)
     shape = (config.batch_size, config.n)
@@ -253,7 +261,7 @@ def _batch_loss(logits: Array, best: Array, worst: Array, problem: _Problem) -> 
     return jnp.mean(-weight * log_policy[best] + (1 - weight) * residual**2)
 
 
-def _population_loss(logits: Array, config: Config, problem: _Problem) -> Array:
+def _population_loss(logits: Array, config: AlignmentTrainingConfig, problem: _Problem) -> Array:
     """The same over the exact law of pairs."""
     joint = alignment.best_and_worst_probs(config.reference, config.n)
     log_policy = jax.nn.log_softmax(logits)

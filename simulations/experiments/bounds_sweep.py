@@ -22,13 +22,20 @@ import bon_theory as bt
 from bon_theory.bounds import REGISTRY, Inequality, Problem
 from simulations.tools.precision import require_float64
 
-__all__ = ["QUANTILES", "Config", "Example", "Outcome", "Results", "run"]
+__all__ = [
+    "QUANTILES",
+    "BoundsSweepConfig",
+    "Example",
+    "BoundsSweepOutcome",
+    "BoundsSweepResults",
+    "run",
+]
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 @dataclass(frozen=True)
-class Config:
+class BoundsSweepConfig:
     """How many problems, and what counts.
 
     Attributes:
@@ -71,7 +78,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class BoundsSweepOutcome:
     """What the sweep found about one inequality.
 
     Attributes:
@@ -92,7 +99,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Results:
+class BoundsSweepResults:
     """One outcome per inequality.
 
     Attributes:
@@ -100,8 +107,8 @@ class Results:
         outcomes: by name.
     """
 
-    config: Config
-    outcomes: Mapping[str, Outcome]
+    config: BoundsSweepConfig
+    outcomes: Mapping[str, BoundsSweepOutcome]
 
     @property
     def violated(self) -> tuple[str, ...]:
@@ -109,7 +116,7 @@ class Results:
         return tuple(name for name, outcome in self.outcomes.items() if outcome.violations)
 
 
-def run(config: Config, key: Array) -> Results:
+def run(config: BoundsSweepConfig, key: Array) -> BoundsSweepResults:
     """Draw the problems, evaluate every inequality on each; needs float64 (``jax.enable_x64``).
 
     Args:
@@ -126,7 +133,7 @@ def run(config: Config, key: Array) -> Results:
         inequality.name: _outcome(config, inequality, problems, *map(np.asarray, pair))
         for inequality, pair in zip(config.inequalities, pairs, strict=True)
     }
-    return Results(config, outcomes)
+    return BoundsSweepResults(config, outcomes)
 
 
 @partial(jax.jit, static_argnames=("size", "num_outcomes"))
@@ -174,12 +181,12 @@ def _evaluate(
 
 
 def _outcome(
-    config: Config,
+    config: BoundsSweepConfig,
     inequality: Inequality,
     problems: Problem,
     bound: NDArray[np.float64],
     exact: NDArray[np.float64],
-) -> Outcome:
+) -> BoundsSweepOutcome:
     slack = bound - exact if inequality.side == "upper" else exact - bound
     scale = np.maximum(np.abs(bound), np.abs(exact))
     with np.errstate(invalid="ignore"):  # an infinite bound is vacuous, and 0 of 0 is tight
@@ -188,7 +195,7 @@ def _outcome(
     wrong = ~(slack >= -config.relative_tolerance * finite - config.absolute_tolerance)
     telling = np.flatnonzero(scale > config.trivial)
     tightest = int(telling[np.argmin(ratio[telling])])
-    return Outcome(
+    return BoundsSweepOutcome(
         inequality,
         violations=int(np.count_nonzero(wrong)),
         worst=float(np.min(ratio[telling])),

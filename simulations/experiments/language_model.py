@@ -17,7 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulations.engine import checkpoint
-from simulations.experiments.reward_pools import Comparison, PoolComparison, compare, tail_bound
+from simulations.experiments.reward_pools import (
+    MeasuredQuantity,
+    PoolComparison,
+    compare_pools,
+    tail_bound,
+)
 from simulations.language_model import train
 from simulations.language_model.generate import generate
 from simulations.language_model.rewards import KnownWords, Reward, TrigramLikelihood
@@ -29,7 +34,7 @@ from simulations.statistics.checks import Check, Family, Report
 
 
 @dataclass(frozen=True)
-class Config:
+class LanguageModelConfig:
     """The experiment; the default takes about 100 seconds on two cores.
 
     Attributes:
@@ -45,7 +50,7 @@ class Config:
         num_resamples: selections per prompt among candidates drawn from the prediction pool.
     """
 
-    training: train.Config = field(default_factory=train.Config)
+    training: train.TrainingConfig = field(default_factory=train.TrainingConfig)
     num_prompts: int = 16
     prompt_bytes: int = 32
     max_new_tokens: int = 32
@@ -80,7 +85,7 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Results:
+class LanguageModelResults:
     """Everything the figures and the claim need; `identity` says what was run on what.
 
     Attributes:
@@ -131,7 +136,7 @@ class Results:
     def _checks(self, reward: str, quantity: str, *, planted: bool) -> list[Check]:
         scored: Scored = getattr(self, reward)
         pools = scored.comparison
-        comparison: Comparison = getattr(pools, quantity)
+        comparison: MeasuredQuantity = getattr(pools, quantity)
         fresh = (comparison.measured_z, comparison.measured_std_error, pools.num_measured)
         error, groups = comparison.resampled_std_error, pools.num_resampled
         routes = {"fresh": fresh, "resampled": (comparison.resampled_z, error, groups)}
@@ -156,7 +161,9 @@ class Results:
         checkpoint.save(path, self.identity, arrays)
 
     @classmethod
-    def load(cls, path: Path, identity: checkpoint.Identity | None = None) -> "Results":
+    def load(
+        cls, path: Path, identity: checkpoint.Identity | None = None
+    ) -> "LanguageModelResults":
         """Read what `save` wrote.
 
         Raises:
@@ -167,21 +174,25 @@ class Results:
         for reward in ("known_words", "trigram_likelihood"):
             pools = tree[reward]["comparison"]
             for quantity in ("expected_reward", "win_rate"):
-                pools[quantity] = Comparison(**pools[quantity])
+                pools[quantity] = MeasuredQuantity(**pools[quantity])
             tree[reward] = Scored(**(tree[reward] | {"comparison": PoolComparison(**pools)}))
         for scalar in ("corpus_bytes", "num_parameters", "validation_loss"):
             tree[scalar] = tree[scalar].item()
         return cls(identity=found, **tree)
 
 
-def run_identity(config: Config, key: jax.Array) -> checkpoint.Identity:
+def run_identity(config: LanguageModelConfig, key: jax.Array) -> checkpoint.Identity:
     """What decides the outcome of `run` on this Python: configuration, key, hash of the corpus."""
     return _identity(config, key, load_corpus())
 
 
 def run(
-    config: Config, key: jax.Array, *, checkpoint_dir: Path, progress: Progress | None = None
-) -> Results:
+    config: LanguageModelConfig,
+    key: jax.Array,
+    *,
+    checkpoint_dir: Path,
+    progress: Progress | None = None,
+) -> LanguageModelResults:
     """Train (or go on from a checkpoint), sample, score, predict and measure. Consumes `key`.
 
     Args:
@@ -218,7 +229,7 @@ def run(
 
     words = KnownWords.fit(corpus.train)
     trigrams = TrigramLikelihood.fit(corpus.scoring)
-    return Results(
+    return LanguageModelResults(
         identity=dict(_identity(config, key, corpus)),
         corpus_bytes=corpus.num_bytes,
         num_parameters=num_parameters(model),
@@ -238,7 +249,7 @@ def run(
 
 def _score(
     key: jax.Array,
-    config: Config,
+    config: LanguageModelConfig,
     reward: Reward,
     temperatures: tuple[float, ...],
     texts: list[list[str]],
@@ -246,7 +257,7 @@ def _score(
 ) -> Scored:
     """Rewards of all candidates, and selection by them predicted and measured."""
     rewards = np.stack([reward(row) for row in texts])
-    comparison = compare(
+    comparison = compare_pools(
         key,
         rewards[:, : config.prediction_pool],
         rewards[:, config.prediction_pool :],
@@ -260,7 +271,7 @@ def _score(
     return Scored(rewards, best_texts, comparison)
 
 
-def _identity(config: Config, key: jax.Array, corpus: Corpus) -> checkpoint.Identity:
+def _identity(config: LanguageModelConfig, key: jax.Array, corpus: Corpus) -> checkpoint.Identity:
     return {
         "config": asdict(config),
         "corpus_sha256": corpus.sha256,

@@ -24,7 +24,7 @@ from simulations.experiments.pool_selection import measure, resample
 
 
 @dataclass(frozen=True)
-class Comparison:
+class MeasuredQuantity:
     """A quantity for each temperature, number of candidates and prompt: all arrays are `[L, Q, B]`.
 
     Attributes:
@@ -79,7 +79,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class PoolComparison:
-    """What `compare` finds for one reward.
+    """What `compare_pools` finds for one reward.
 
     Attributes:
         numbers: `[Q]`, numbers of candidates n.
@@ -97,12 +97,12 @@ class PoolComparison:
     temperatures: NDArray[np.float64]
     num_measured: NDArray[np.int64]
     num_resampled: NDArray[np.int64]
-    expected_reward: Comparison
-    win_rate: Comparison
+    expected_reward: MeasuredQuantity
+    win_rate: MeasuredQuantity
     kl_divergence: NDArray[np.float64]
 
 
-def compare(
+def compare_pools(
     key: jax.Array,
     prediction_pool: NDArray[np.float64],
     measurement_pool: NDArray[np.float64],
@@ -164,7 +164,8 @@ def _assemble(
     arrays["measured_error"] = np.sqrt(variance / measured_groups[:, None, None])
     arrays["resampled_error"] = np.sqrt(variance / num_resamples)
     reward, win_rate = (
-        Comparison(**{name: array[:, :, i] for name, array in arrays.items()}) for i in range(2)
+        MeasuredQuantity(**{name: array[:, :, i] for name, array in arrays.items()})
+        for i in range(2)
     )
     return PoolComparison(
         numbers=np.asarray(numbers),
@@ -180,7 +181,7 @@ def _assemble(
 def _predictions(
     pool: jax.Array, n: jax.Array, temperature: jax.Array
 ) -> tuple[dict[str, jax.Array], jax.Array]:
-    """The predicted fields of `Comparison` and the variance, all `[2, B]`, and the KL `[B]`."""
+    """Predicted fields of `MeasuredQuantity` and the variance, all `[2, B]`, and the KL `[B]`."""
     real_n = n.astype(pool.dtype)
     exact = _predict(pool, real_n, temperature)
     predicted = {

@@ -62,7 +62,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TheoryChecksOutcome:
     """What came of a case.
 
     Attributes:
@@ -85,7 +85,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Config:
+class TheoryChecksConfig:
     """What is checked, and how surely.
 
     Attributes:
@@ -109,7 +109,7 @@ class Config:
 
 
 @dataclass(frozen=True)
-class Results:
+class TheoryChecksResults:
     """The outcomes, the verdict on the theory, and which planted laws were rejected.
 
     Attributes:
@@ -117,7 +117,7 @@ class Results:
         report: the verdict on all checks of all cases.
     """
 
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[TheoryChecksOutcome, ...]
     report: Report
 
     @property
@@ -132,7 +132,9 @@ class Results:
         return self.report.passed and not self.missed
 
 
-def run(config: Config, key: Array, *, progress: Callable[[str], None] | None = None) -> Results:
+def run(
+    config: TheoryChecksConfig, key: Array, *, progress: Callable[[str], None] | None = None
+) -> TheoryChecksResults:
     """Run all cases; needs float64 (``jax.enable_x64``), for the exact side.
 
     Args:
@@ -158,12 +160,12 @@ def run(config: Config, key: Array, *, progress: Callable[[str], None] | None = 
             progress(case.name)
         outcomes.append(_run_case(config, case, case_key, family.threshold, num_planted))
     report = family.judge(check for outcome in outcomes for check in outcome.checks)
-    return Results(tuple(outcomes), report)
+    return TheoryChecksResults(tuple(outcomes), report)
 
 
 def _run_case(
-    config: Config, case: Case, key: Array, threshold: float, num_planted: float
-) -> Outcome:
+    config: TheoryChecksConfig, case: Case, key: Array, threshold: float, num_planted: float
+) -> TheoryChecksOutcome:
     problem = PROBLEMS[case.problem]
     rows = jnp.asarray((case.parameters, *case.planted), jnp.float64)
     laws, rewards, win_rates = problem.exact(case.selection, rows)
@@ -197,7 +199,7 @@ def _run_case(
         check_histogram(f"{case.name} {label}", simulation.counts, w)
         for label, w in zip(labels, wrong, strict=True)
     )
-    return Outcome(case, law, simulation, expected, win_rate, checks, planted)
+    return TheoryChecksOutcome(case, law, simulation, expected, win_rate, checks, planted)
 
 
 def _with_error(law: Law, atom: int, error: float) -> Law:
@@ -272,7 +274,7 @@ _OTHERWISE: tuple[Case, ...] = (
     ),
 )
 
-DEFAULT = Config(
+DEFAULT = TheoryChecksConfig(
     (
         *(
             Case(problem, selection, parameters, planted)
@@ -284,7 +286,7 @@ DEFAULT = Config(
 )
 
 
-def two_sided(config: Config) -> Config:
+def two_sided(config: TheoryChecksConfig) -> TheoryChecksConfig:
     """The same matrix with errors of the other sign planted as well, and 1 % of any atom.
 
     n − 1 beside n + 1, λ and strengths 2 % too small beside 2 % too large.

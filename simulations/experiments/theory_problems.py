@@ -39,7 +39,7 @@ Exact = tuple[NDArray[np.float64], Array, Array]
 """Probabilities of the histogram's cells ``[R, C]``, mean rewards and win rates ``[R]``."""
 
 
-class Problem(Protocol):
+class TheoryProblem(Protocol):
     """What is selected from."""
 
     @property
@@ -73,11 +73,11 @@ class Rewards:
     bounds: tuple[float, float] | None
 
     def sampler(self, process: str, parameters: tuple[float, ...]) -> Sampler:
-        """See :class:`Problem`."""
+        """See :class:`TheoryProblem`."""
         return getattr(samplers, process)(self.reference, *parameters)
 
     def exact(self, selection: str, rows: Array) -> Exact:
-        """See :class:`Problem`."""
+        """See :class:`TheoryProblem`."""
         masses, rewards, win_rates = _exact(self.policy(), rows, selection)
         return self.groups(np.asarray(masses)), rewards, win_rates
 
@@ -118,14 +118,14 @@ class Sequences:
         return self.length * min(self.levels), self.length * max(self.levels)
 
     def sampler(self, process: str, parameters: tuple[float, ...]) -> Sampler:
-        """See :class:`Problem`."""
+        """See :class:`TheoryProblem`."""
         rows = self.transition or (self.initial,) * len(self.initial)
         chain = markov_chain(self.initial, rows, self.levels)
         select, size = getattr(samplers, process), self.block_length
         return blockwise(chain, self.length, select, *parameters, block_length=size, by="words")
 
     def exact(self, selection: str, rows: Array) -> Exact:
-        """See :class:`Problem`."""
+        """See :class:`TheoryProblem`."""
         words = np.array(list(itertools.product(range(len(self.levels)), repeat=self.length)))
         moves = np.array(self.transition or (self.initial,) * len(self.initial))
         chances = np.array(self.initial)[words[:, 0]]
@@ -224,7 +224,7 @@ _LEVELS = (0, 3, 1)
 _LENGTH = 4
 _KEPT = {"symbolwise": 1, "blockwise": 3, "whole": None}  # blocks of 3 and of what is left, 1
 
-PROBLEMS: MappingProxyType[str, Problem] = MappingProxyType(
+PROBLEMS: MappingProxyType[str, TheoryProblem] = MappingProxyType(
     {
         "distinct rewards": _discrete((0.3, 0.1, 0.25, 0.15, 0.2), (0.2, 1.0, 0.0, 0.7, 0.5)),
         "tied rewards": _discrete((0.3, 0.1, 0.25, 0.15, 0.2), (0.0, 1.0, 0.5, 1.0, 0.0)),

@@ -13,7 +13,7 @@ from simulations.language_model.transformer import Cache, Transformer, token_log
 
 
 @dataclass(frozen=True)
-class Candidates:
+class Responses:
     """N responses to each of B prompts, on the host.
 
     `tokens [B, N, T]` end at EOS, which is the last token kept, or at the length limit, and are
@@ -36,7 +36,7 @@ def generate(
     temperature: float = 1.0,
     batch_size: int = 512,
     progress: Callable[[int, int], None] | None = None,
-) -> Candidates:
+) -> Responses:
     """Draw `num_candidates` i.i.d. responses to each of `prompts [B, P]`. Consumes `key`.
 
     A response y has probability Π_t softmax(logits_t / temperature)[y_t], EOS included; one that is
@@ -93,7 +93,7 @@ def generate(
     tokens, lengths, log_probs = (
         np.concatenate(parts)[:num_rows] for parts in zip(*batches, strict=True)
     )
-    return Candidates(tokens.reshape(*shape, -1), lengths.reshape(shape), log_probs.reshape(shape))
+    return Responses(tokens.reshape(*shape, -1), lengths.reshape(shape), log_probs.reshape(shape))
 
 
 def response_log_probs(
@@ -106,7 +106,7 @@ def response_log_probs(
     """log-probability `[B]` of whole `responses [B, T]` after `prompts [B, P]`, in one pass.
 
     The sum over response tokens, EOS included, of log softmax(logits / temperature): prompt and PAD
-    are masked. It equals `Candidates.log_probs` of the same tokens, and it is differentiable.
+    are masked. It equals `Responses.log_probs` of the same tokens, and it is differentiable.
     """
     responses = jnp.asarray(responses, jnp.int32)
     tokens = jnp.concatenate([jnp.asarray(prompts, jnp.int32), responses], axis=1)

@@ -20,7 +20,7 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Config:
+class TrainingConfig:
     """What decides the trained model, apart from the corpus and the key.
 
     The default sees 2.5 million bytes: less than a minute on two cores. The learning rate rises
@@ -28,7 +28,7 @@ class Config:
     1 are scaled down to 1 before AdamW sees them.
     """
 
-    model: transformer.Config = field(default_factory=transformer.Config)
+    model: transformer.TransformerConfig = field(default_factory=transformer.TransformerConfig)
     num_steps: int = 600
     batch_size: int = 32
     window: int = 128
@@ -54,7 +54,7 @@ class Trained:
 
 
 def train(
-    config: Config,
+    config: TrainingConfig,
     key: jax.Array,
     corpus: Corpus,
     *,
@@ -62,7 +62,7 @@ def train(
     checkpoint_every: int = 100,
     progress: Progress | None = None,
 ) -> Trained:
-    """Train on `corpus.train` by AdamW on clipped gradients, see `Config`. Consumes `key`.
+    """Train on `corpus.train` by AdamW on clipped gradients, see `TrainingConfig`. Consumes `key`.
 
     With `checkpoint`, the state is written there every `checkpoint_every` steps and at the end, and
     a run that finds it goes on from there: interrupted or not, it ends in the same numbers. The
@@ -93,7 +93,9 @@ def train(
     return Trained(model, losses)
 
 
-def training_identity(config: Config, key: jax.Array, corpus: Corpus) -> checkpoints.Identity:
+def training_identity(
+    config: TrainingConfig, key: jax.Array, corpus: Corpus
+) -> checkpoints.Identity:
     """Everything that decides the outcome of `train`, for the file that holds it."""
     return {
         "config": asdict(config),
@@ -116,7 +118,7 @@ def mean_loss(model: Transformer, documents: Sequence[str], *, window: int) -> f
     return float(_loss(model, jnp.asarray(padded[starts + np.arange(window + 1)])))
 
 
-def _start(config: Config, key: jax.Array) -> tuple[Transformer, nnx.Optimizer]:
+def _start(config: TrainingConfig, key: jax.Array) -> tuple[Transformer, nnx.Optimizer]:
     model = Transformer(config.model, rngs=nnx.Rngs(key))
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, config.learning_rate, config.warmup_steps, config.num_steps
@@ -134,7 +136,7 @@ def _step(
     stream: jax.Array,
     key: jax.Array,
     step: jax.Array,
-    config: Config,
+    config: TrainingConfig,
 ) -> jax.Array:
     """One update on a fresh batch of windows of `stream [T]`; returns the loss before it."""
     starts = _window_starts(jax.random.fold_in(key, step), stream.size, config)
@@ -146,7 +148,7 @@ def _step(
     return loss
 
 
-def _window_starts(key: jax.Array, num_tokens: int, config: Config) -> jax.Array:
+def _window_starts(key: jax.Array, num_tokens: int, config: TrainingConfig) -> jax.Array:
     """First tokens of a batch of windows, `[B]`: a window has one token more, its last target."""
     shape, last = (config.batch_size,), num_tokens - config.window - 1
     return jax.random.randint(key, shape, 0, last + 1, dtype=jnp.int32)
@@ -155,7 +157,7 @@ def _window_starts(key: jax.Array, num_tokens: int, config: Config) -> jax.Array
 _loss = nnx.jit(next_token_loss)
 
 
-def _checked_stream(documents: Sequence[str], config: Config) -> np.ndarray:
+def _checked_stream(documents: Sequence[str], config: TrainingConfig) -> np.ndarray:
     stream = token_stream(documents)
     if stream.size <= config.window:
         raise ValueError(

@@ -18,7 +18,7 @@ from simulations.language_model.text.tokenizers import BYTES, Vocabulary
 
 
 @dataclass(frozen=True)
-class Config:
+class TransformerConfig:
     """Shape of the model; the default has 131,648 parameters."""
 
     vocabulary: Vocabulary = BYTES
@@ -50,7 +50,7 @@ class Cache:
     length: jax.Array
 
     @classmethod
-    def empty(cls, config: Config, batch_size: int, num_slots: int) -> "Cache":
+    def empty(cls, config: TransformerConfig, batch_size: int, num_slots: int) -> "Cache":
         """A cache of `num_slots` free slots for `batch_size` rows."""
         head_width = config.width // config.num_heads
         shape = (batch_size, config.num_heads, num_slots, head_width)
@@ -68,7 +68,7 @@ class Cache:
 class Attention(nnx.Module):
     """Causal multi-head attention with rotary positions."""
 
-    def __init__(self, config: Config, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs) -> None:
         self.num_heads = config.num_heads
         self.project = _linear(config.width, 3 * config.width, rngs=rngs)
         self.output = _linear(config.width, config.width, rngs=rngs)
@@ -98,10 +98,10 @@ class Attention(nnx.Module):
         return self.output(attended.transpose(0, 2, 1, 3).reshape(x.shape)), (key, value)
 
 
-class Block(nnx.Module):
+class Layer(nnx.Module):
     """Attention, then a two-layer perceptron: each normalises its input and adds its output."""
 
-    def __init__(self, config: Config, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs) -> None:
         self.attention_norm = _norm(config.width, rngs=rngs)
         self.attention = Attention(config, rngs=rngs)
         self.perceptron_norm = _norm(config.width, rngs=rngs)
@@ -128,12 +128,12 @@ class Transformer(nnx.Module):
     same numbers for tokens that continue those in the cache. PAD tokens, to the left of a prompt or
     the right of a response, change nothing for the tokens proper.
 
-    >>> model = Transformer(Config(width=8, num_layers=1), rngs=nnx.Rngs(0))
+    >>> model = Transformer(TransformerConfig(width=8, num_layers=1), rngs=nnx.Rngs(0))
     >>> model(jnp.array([[257, 72, 105]], jnp.int32)).shape
     (1, 3, 257)
     """
 
-    def __init__(self, config: Config, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs) -> None:
         self.config = config
         self.embedding = nnx.Embed(
             config.vocabulary.num_inputs,
@@ -143,7 +143,7 @@ class Transformer(nnx.Module):
             param_dtype=jnp.float32,
             rngs=rngs,
         )
-        self.blocks = nnx.List([Block(config, rngs=rngs) for _ in range(config.num_layers)])
+        self.blocks = nnx.List([Layer(config, rngs=rngs) for _ in range(config.num_layers)])
         self.norm = _norm(config.width, rngs=rngs)
         self.head = _linear(config.width, config.vocabulary.num_tokens, rngs=rngs)
 
@@ -207,7 +207,7 @@ def token_log_probs(logits: jax.Array, tokens: jax.Array) -> jax.Array:
 def num_parameters(model: nnx.Module) -> int:
     """Number of trained numbers.
 
-    >>> num_parameters(Transformer(Config(), rngs=nnx.Rngs(0)))
+    >>> num_parameters(Transformer(TransformerConfig(), rngs=nnx.Rngs(0)))
     131648
     """
     return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))

@@ -125,7 +125,7 @@ def believed_once(reference: bt.Policy, n: jax.Array) -> jax.Array:
 
 
 FALSE = dataclasses.replace(SOUND, name="false", formula=believed_once)
-SWEEP = bounds_sweep.Config((SOUND, FALSE), num_problems=20_000, batch_size=2000)
+SWEEP = bounds_sweep.BoundsSweepConfig((SOUND, FALSE), num_problems=20_000, batch_size=2000)
 
 
 def test_a_false_bound_is_found_and_the_problem_shown() -> None:
@@ -150,13 +150,13 @@ def test_a_sweep_is_reproducible_and_ordered() -> None:
 
 def test_a_sweep_needs_float64() -> None:
     with jax.enable_x64(False), pytest.raises(ValueError, match="float64"):
-        bounds_sweep.run(bounds_sweep.Config(), jax.random.key(0))
+        bounds_sweep.run(bounds_sweep.BoundsSweepConfig(), jax.random.key(0))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("num_outcomes", [2, 3, 5, 8])
 def test_no_bound_is_violated_by_many_problems(num_outcomes: int) -> None:
-    config = bounds_sweep.Config(num_outcomes=num_outcomes)
+    config = bounds_sweep.BoundsSweepConfig(num_outcomes=num_outcomes)
     assert bounds_sweep.run(config, jax.random.key(num_outcomes)).violated == ()
 
 

@@ -18,7 +18,7 @@ from figures import (
     sequences,
     ties,
 )
-from simulations.experiments.language_model import Results
+from simulations.experiments.language_model import LanguageModelResults
 from tests.drawings import SMALL, data, results
 
 
@@ -166,7 +166,7 @@ def test_the_language_model_figure_averages_over_prompts() -> None:
 
 def test_the_language_model_figure_reads_saved_results(tmp_path: Path) -> None:
     results().save(tmp_path / "results.npz")
-    again = language_model.data(Results.load(tmp_path / "results.npz"))
+    again = language_model.data(LanguageModelResults.load(tmp_path / "results.npz"))
     assert again.caption == data("language_model").caption
     for name, table in data("language_model").tables.items():
         for column, values in table.items():

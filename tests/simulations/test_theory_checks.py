@@ -9,7 +9,7 @@ import pytest
 
 import bon_theory as bt
 from simulations.experiments import theory_problems
-from simulations.experiments.theory_checks import DEFAULT, Case, Config, run
+from simulations.experiments.theory_checks import DEFAULT, Case, TheoryChecksConfig, run
 from simulations.experiments.theory_problems import PROBLEMS
 from simulations.statistics.checks import required_trials
 from tests.oracles import tilts
@@ -54,13 +54,13 @@ def test_the_matrix_covers_every_selection_on_ties_a_continuum_and_sequences():
 
 def test_right_laws_pass_and_planted_ones_are_rejected():
     seen = []
-    results = run(Config(FEW), jax.random.key(1), progress=seen.append)
+    results = run(TheoryChecksConfig(FEW), jax.random.key(1), progress=seen.append)
     assert results.passed
     assert results.missed == ()
     assert seen == [case.name for case in FEW]
     assert len(results.report.checks) == 4 * len(FEW)
     assert results.report.threshold == pytest.approx(1e-6 / 16)
-    again = run(Config(FEW), jax.random.key(1))
+    again = run(TheoryChecksConfig(FEW), jax.random.key(1))
     assert [o.simulation.reward for o in again.outcomes] == [
         o.simulation.reward for o in results.outcomes
     ]
@@ -73,7 +73,7 @@ def test_a_wrong_theory_fails(monkeypatch):
     case = Case("tied rewards", "best_of_n", (8,), ((9,),))
     monkeypatch.setattr(bt, "best_of_n", lambda reference, n: right(reference, n + 1))
     exact.clear_cache()
-    results = run(Config((case,)), jax.random.key(2))
+    results = run(TheoryChecksConfig((case,)), jax.random.key(2))
     exact.clear_cache()
     assert not results.report.passed
     assert f"{case.name}: law" in [check.name for check in results.report.rejected]
@@ -85,12 +85,12 @@ def test_a_wrong_theory_of_sequences_fails(monkeypatch):
     wrong = replace(PROBLEMS[name], block_length=2)  # pyright: ignore[reportArgumentType]
     exact = wrong.exact  # pyright: ignore[reportAttributeAccessIssue]
     monkeypatch.setattr(type(wrong), "exact", lambda self, *given: exact(*given))
-    results = run(Config((FEW[2],)), jax.random.key(2))
+    results = run(TheoryChecksConfig((FEW[2],)), jax.random.key(2))
     assert next(check.name.partition(": ")[2] for check in results.report.rejected) == "law"
 
 
 def test_a_missed_plant_fails_the_results():
-    results = run(Config(FEW[3:]), jax.random.key(3))
+    results = run(TheoryChecksConfig(FEW[3:]), jax.random.key(3))
     (outcome,) = results.outcomes
     unnoticed = replace(outcome.planted[0], p_value=1e-3)
     blunt = replace(results, outcomes=(replace(outcome, planted=(unnoticed,)),))
@@ -101,7 +101,7 @@ def test_a_missed_plant_fails_the_results():
 
 
 def test_samples_are_as_large_as_the_planted_law_needs():
-    case, config = FEW[3], Config(FEW[3:], min_trials=1)
+    case, config = FEW[3], TheoryChecksConfig(FEW[3:], min_trials=1)
     (outcome,) = run(config, jax.random.key(3)).outcomes
     probs, rewards = (0.3, 0.1, 0.25, 0.15, 0.2), (0.2, 1.0, 0.0, 0.7, 0.5)
     wrong, law = (
@@ -116,9 +116,9 @@ def test_samples_are_as_large_as_the_planted_law_needs():
 def test_a_plant_too_close_to_see_is_refused():
     case = replace(FEW[3], planted=((0.1001,),))
     with pytest.raises(ValueError, match="more than max_trials 8000000: choose parameters"):
-        run(Config((case,)), jax.random.key(3))
+        run(TheoryChecksConfig((case,)), jax.random.key(3))
 
 
 def test_float32_is_refused():
     with jax.enable_x64(False), pytest.raises(ValueError, match="needs float64"):
-        run(Config(FEW), jax.random.key(4))
+        run(TheoryChecksConfig(FEW), jax.random.key(4))

@@ -11,16 +11,21 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from simulations.experiments.language_model import Config, Results, run, run_identity
+from simulations.experiments.language_model import (
+    LanguageModelConfig,
+    LanguageModelResults,
+    run,
+    run_identity,
+)
 from simulations.experiments.pool_selection import measure
 from simulations.experiments.reward_pools import (
-    Comparison,
+    MeasuredQuantity,
     PoolComparison,
-    compare,
+    compare_pools,
     tail_bound,
 )
 from simulations.language_model import train
-from simulations.language_model.transformer import Config as ModelConfig
+from simulations.language_model.transformer import TransformerConfig
 
 NUM_PROMPTS, POOL, NUMBERS, TEMPERATURES = 400, 32, (1, 3), (0.0, 0.5)
 POOLS = np.random.default_rng(0).normal(size=(NUM_PROMPTS, 2 * POOL))
@@ -29,7 +34,7 @@ POOLS = np.random.default_rng(0).normal(size=(NUM_PROMPTS, 2 * POOL))
 @pytest.fixture(scope="module")
 def gaussian() -> PoolComparison:
     """Many prompts with small pools of standard normal rewards, where nothing is asymptotic."""
-    return compare(
+    return compare_pools(
         jax.random.key(0),
         POOLS[:, :POOL],
         POOLS[:, POOL:],
@@ -54,7 +59,7 @@ def true_mean(n: int, temperature: float) -> float:
     return float(np.einsum("ijk,i,j,k->", (share * grid).sum(axis=0), probs, probs, probs))
 
 
-def cells(comparison: Comparison):
+def cells(comparison: MeasuredQuantity):
     """(n, λ, the cell's arrays `[B]` by name) for each cell."""
     for (i, temperature), (j, n) in itertools.product(enumerate(TEMPERATURES), enumerate(NUMBERS)):
         yield n, temperature, {name: array[i, j] for name, array in vars(comparison).items()}
@@ -172,7 +177,7 @@ def test_an_incomplete_last_group_is_left_out(size: int) -> None:
 )
 def test_bad_input_is_named(prediction, measurement, numbers, temperature, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        compare(
+        compare_pools(
             jax.random.key(0),
             np.zeros(prediction),
             np.zeros(measurement),
@@ -182,9 +187,13 @@ def test_bad_input_is_named(prediction, measurement, numbers, temperature, messa
         )
 
 
-TINY = Config(
-    training=train.Config(
-        ModelConfig(width=8, num_layers=1), num_steps=6, batch_size=5, window=17, warmup_steps=2
+TINY = LanguageModelConfig(
+    training=train.TrainingConfig(
+        TransformerConfig(width=8, num_layers=1),
+        num_steps=6,
+        batch_size=5,
+        window=17,
+        warmup_steps=2,
     ),
     num_prompts=3,
     prompt_bytes=16,
@@ -204,11 +213,11 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def results(directory: Path) -> Results:
+def results(directory: Path) -> LanguageModelResults:
     return run(TINY, jax.random.key(0), checkpoint_dir=directory)
 
 
-def leaves(results: Results) -> list[np.ndarray]:
+def leaves(results: LanguageModelResults) -> list[np.ndarray]:
     found = []
     for scored in (results.known_words, results.trigram_likelihood):
         pools = scored.comparison
@@ -218,7 +227,7 @@ def leaves(results: Results) -> list[np.ndarray]:
     return [*found, results.losses, results.prompts, results.lengths, results.first_texts]
 
 
-def test_shapes_are_as_documented(results: Results) -> None:
+def test_shapes_are_as_documented(results: LanguageModelResults) -> None:
     for scored in (results.known_words, results.trigram_likelihood):
         assert scored.rewards.shape == (3, 16)
         assert scored.comparison.kl_divergence.shape == (2, 2, 3)
@@ -228,7 +237,7 @@ def test_shapes_are_as_documented(results: Results) -> None:
 
 
 def test_a_second_run_finds_the_trained_model_and_gives_the_same(
-    results: Results, directory: Path
+    results: LanguageModelResults, directory: Path
 ) -> None:
     stages: set[str] = set()
     again = run(
@@ -243,27 +252,29 @@ def test_a_second_run_finds_the_trained_model_and_gives_the_same(
 
 
 def test_results_survive_the_disk_and_know_what_they_belong_to(
-    results: Results, tmp_path: Path
+    results: LanguageModelResults, tmp_path: Path
 ) -> None:
     path = tmp_path / "results.npz"
     results.save(path)
-    loaded = Results.load(path, run_identity(TINY, jax.random.key(0)))
+    loaded = LanguageModelResults.load(path, run_identity(TINY, jax.random.key(0)))
     for a, b in zip(leaves(results), leaves(loaded), strict=True):
         np.testing.assert_array_equal(a, b)
     assert loaded.validation_loss == results.validation_loss
     assert loaded.report() == results.report()
     with pytest.raises(ValueError, match=r'(?s)"num_prompts": 3.*"num_prompts": 4'):
-        Results.load(path, run_identity(replace(TINY, num_prompts=4), jax.random.key(0)))
+        LanguageModelResults.load(
+            path, run_identity(replace(TINY, num_prompts=4), jax.random.key(0))
+        )
 
 
-def test_the_report_holds_every_check_once(results: Results) -> None:
+def test_the_report_holds_every_check_once(results: LanguageModelResults) -> None:
     """Two rewards, two quantities, two routes, two temperatures and two numbers."""
     names = [check.name for check in results.report().checks]
     assert len(names) == len(set(names)) == 2**5
     assert len(results.report(planted=True).checks) == 2**4
 
 
-def test_tie_probability_counts_pairs(results: Results) -> None:
+def test_tie_probability_counts_pairs(results: LanguageModelResults) -> None:
     rewards = np.random.default_rng(0).integers(0, 4, size=(3, 16)).astype(float)
     pairs = [np.equal.outer(row, row)[~np.eye(16, dtype=bool)].mean() for row in rewards]
     assert 0.1 < np.mean(pairs) < 0.9  # a fixture in which nearly all or no rewards tie shows less

@@ -11,7 +11,7 @@ from flax import nnx
 
 from simulations.language_model.generate import _inverse_cdf, generate, response_log_probs
 from simulations.language_model.text.tokenizers import Vocabulary
-from simulations.language_model.transformer import Config, Transformer
+from simulations.language_model.transformer import Transformer, TransformerConfig
 from simulations.statistics.checks import check_histogram
 
 VOCABULARY = Vocabulary(5)
@@ -23,7 +23,7 @@ NUM_TOKENS = 3
 @pytest.fixture(scope="module")
 def model() -> Transformer:
     """Untrained, which is already far from uniform."""
-    return Transformer(Config(VOCABULARY, width=8, num_layers=1), rngs=nnx.Rngs(1))
+    return Transformer(TransformerConfig(VOCABULARY, width=8, num_layers=1), rngs=nnx.Rngs(1))
 
 
 @nnx.jit

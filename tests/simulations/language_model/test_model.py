@@ -9,14 +9,14 @@ from flax import nnx
 from simulations.language_model.text.tokenizers import Vocabulary
 from simulations.language_model.transformer import (
     Cache,
-    Config,
     Transformer,
+    TransformerConfig,
     next_token_loss,
     num_parameters,
 )
 from tests.simulations.language_model import oracle
 
-CONFIG = Config(vocabulary=Vocabulary(11), width=12, num_layers=2, num_heads=3)
+CONFIG = TransformerConfig(vocabulary=Vocabulary(11), width=12, num_layers=2, num_heads=3)
 # float32 sums of a dozen terms in two layers; logits reach 17, with 2e-6 in the last place.
 TOLERANCE = 3e-5
 
@@ -121,4 +121,4 @@ def test_number_of_parameters() -> None:
 
 def test_a_width_that_heads_cannot_share_is_refused() -> None:
     with pytest.raises(ValueError, match=r"width is 10 and num_heads is 3"):
-        Config(width=10, num_heads=3)
+        TransformerConfig(width=10, num_heads=3)

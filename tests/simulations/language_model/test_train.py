@@ -13,18 +13,18 @@ from flax import nnx
 from simulations.engine import checkpoint
 from simulations.language_model.text.corpus import Corpus, load_corpus, token_stream
 from simulations.language_model.train import (
-    Config,
     Trained,
+    TrainingConfig,
     _start,
     _window_starts,
     mean_loss,
     train,
 )
-from simulations.language_model.transformer import Config as ModelConfig
+from simulations.language_model.transformer import TransformerConfig
 from simulations.tools.files import write_atomically
 
-TINY = Config(
-    ModelConfig(width=8, num_layers=1), num_steps=6, batch_size=5, window=17, warmup_steps=2
+TINY = TrainingConfig(
+    TransformerConfig(width=8, num_layers=1), num_steps=6, batch_size=5, window=17, warmup_steps=2
 )
 
 
@@ -46,8 +46,8 @@ def assert_same(first: Trained, second: Trained) -> None:
 
 def test_loss_falls_from_that_of_a_uniform_guess(corpus: Corpus) -> None:
     """log 257 = 5.55 and a half for untrained logits at first; byte frequencies give 3 nats."""
-    config = Config(
-        ModelConfig(width=16, num_layers=1),
+    config = TrainingConfig(
+        TransformerConfig(width=16, num_layers=1),
         num_steps=80,
         batch_size=8,
         window=32,
@@ -140,7 +140,7 @@ def test_another_key_gives_another_model(corpus: Corpus, uninterrupted: Trained)
 def test_a_checkpoint_of_another_run_is_refused(corpus: Corpus, tmp_path: Path) -> None:
     path = tmp_path / "model.npz"
     train(TINY, jax.random.key(0), corpus, checkpoint=path)
-    wider = replace(TINY, model=ModelConfig(width=12, num_layers=1))
+    wider = replace(TINY, model=TransformerConfig(width=12, num_layers=1))
     with pytest.raises(ValueError, match=r'(?s)"width": 8.*"width": 12.*delete the file'):
         train(wider, jax.random.key(0), corpus, checkpoint=path)
     with pytest.raises(ValueError, match=r'(?s)"key": \[0, 0\].*"key": \[0, 1\]'):

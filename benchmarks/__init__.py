@@ -1,1 +1,1 @@
-"""Benchmarks: one script per sentence that it tests, results kept as JSON in `results/`."""
+"""Benchmarks: one script per sentence that it tests, results kept as JSON in ``results/``."""

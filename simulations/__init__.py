@@ -1,7 +1,7 @@
-"""Everything random: the real processes against which the exact theory of `bon_theory` is checked.
+"""Everything random: the real processes against which exact theory is checked.
 
-Imports go one way: this package uses `bon_theory`, and nothing in `bon_theory` knows of it. Inside,
-they go down: tools, statistics, draws, selection, engine, language models, experiments.
+Imports go one way: this package uses ``bon_theory``, and nothing in ``bon_theory`` knows of it.
+Inside, they go down: tools, statistics, draws, selection, engine, language models, experiments.
 
     from simulations import samplers, simulate
 """

@@ -1,8 +1,11 @@
 """The repository as a whole: one version everywhere, and nothing that only one machine has."""
 
+import ast
+import io
 import re
 import shutil
 import subprocess
+import tokenize
 import tomllib
 from pathlib import Path
 
@@ -80,3 +83,31 @@ def test_the_lock_pins_and_hashes_everything(name: str):
     for line in lines:
         assert re.match(r"[a-z0-9-]+==[\w.]+ .*--hash=sha256:", line)
     assert not any(line.startswith("torch") for line in lines)
+
+
+def single_ticks(file: Path) -> list[str]:
+    """Names between single backticks in a file's docstrings and comments."""
+    text = file.read_text(encoding="utf-8")
+    prose = [
+        node.value.value
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    ]
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    prose += [token.string for token in tokens if token.type == tokenize.COMMENT]
+    return [found for each in prose for found in re.findall(r"(?<![`:\w])`[^`\n]+`(?![`_])", each)]
+
+
+@pytest.mark.parametrize("package", ["simulations", "benchmarks"])
+def test_code_in_docstrings_stands_between_double_backticks(package):
+    """Single ones are another mark in Sphinx: a cross-reference, in italics."""
+    found = {file.name: single_ticks(file) for file in (ROOT / package).rglob("*.py")}
+    assert {name: ticks for name, ticks in found.items() if ticks} == {}
+
+
+def test_a_single_backtick_is_found(tmp_path):
+    file = tmp_path / "x.py"
+    file.write_text('"""Of `n` and ``m``, :func:`f`."""\nx = 1  # `x`\ny = "`y`"\n')
+    assert single_ticks(file) == ["`n`", "`x`"]

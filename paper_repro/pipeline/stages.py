@@ -142,7 +142,7 @@ def _run_language_model_figure(output: Path, progress: Progress) -> Product:
     # The module brings in the language model's stack, which the other figures do without.
     from figures import language_model
 
-    results = language_model.Results.load(real_sequences.results_path(output))
+    results = language_model.LanguageModelResults.load(real_sequences.results_path(output))
     return _figure_product(language_model.main(output / "figures", results))
 
 

@@ -3,8 +3,8 @@
 A block is a candidate like any other: :class:`BlockReference` is to the processes of this package
 what a reference is, so every selection of :mod:`simulations.selection.samplers` works on blocks,
 and a :class:`BlockwiseSampler` runs in :func:`simulations.simulate` like any other. Each block is
-drawn from where the one kept before it ended. One block is the whole sequence, blocks of one symbol are
-symbolwise selection, equal rows are independent symbols.
+drawn from where the one kept before it ended. One block is the whole sequence, blocks of one
+symbol are symbolwise selection, equal rows are independent symbols.
 
 What is not exact: probabilities are rounded to 2⁻²⁴, and a candidate's 32-bit word decides about
 its symbols, so that two of n are the same by chance n²/2³³ of the time.

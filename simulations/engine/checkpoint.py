@@ -22,7 +22,7 @@ _DAMAGES = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError)
 
 
 def save(path: Path, identity: Identity, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write `arrays` and the `identity` they belong to as one `.npz` file, atomically."""
+    """Write ``arrays`` and the ``identity`` they belong to as one ``.npz`` file, atomically."""
     if _IDENTITY in arrays:
         raise ValueError(f"arrays has the reserved name {_IDENTITY!r}: rename that array")
     text = np.asarray(_canonical(identity))
@@ -34,10 +34,11 @@ def save(path: Path, identity: Identity, arrays: Mapping[str, np.ndarray]) -> No
 def load(
     path: Path, identity: Identity | None = None
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The identity and the arrays that `save` wrote.
+    """The identity and the arrays that ``save`` wrote.
 
     Raises:
-        ValueError: the file is damaged, or `identity` is given and the file belongs to another one.
+        ValueError: the file is damaged, or ``identity`` is given and the file belongs to another
+            one.
     """
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from simulations.draws.references import DiscreteReference, Reference
 from simulations.engine.accumulate import Schedule, accumulate, moments
-from simulations.selection.races import ScoredRace, draw_words, materialised
+from simulations.selection.races import draw_words, materialised
 from simulations.selection.samplers import best_of_n, soft_best_of_n
 from simulations.statistics.estimate import Estimate
 from simulations.tools.pytree import pytree
@@ -101,30 +101,48 @@ def conditional_law(
         )
     if given not in ("candidates", "others"):
         raise ValueError(f"given must be 'candidates' or 'others', got {given!r}")
-    hard = temperature == 0
-    if given == "others" and hard:
+    if given == "others" and temperature == 0:
         raise ValueError("given must be 'candidates' at temperature 0, got 'others': ties need all")
-    race = best_of_n(reference, n) if hard else soft_best_of_n(reference, n, temperature)
-    scale = 1.0 if hard else 1 / temperature
-    scores = jnp.full(reference.num_outcomes, -jnp.inf, jnp.float32)
-    scores = scores.at[reference.outcomes].set(reference.rewards * jnp.float32(scale))
-    rewards = jnp.zeros(reference.num_outcomes, jnp.float32)
-    rewards = rewards.at[reference.outcomes].set(reference.rewards)
-    candidates = race.reference if isinstance(race, ScoredRace) else reference.unordered()
-    tally = _Conditional(candidates, race.count.minimum, scores, rewards, hard)
-    if given == "others":
-        span = float(reference.rewards[-1] - reference.rewards[0]) * scale
-        if span > _LARGEST_LOG_WEIGHT:
-            raise ValueError(
-                f"temperature must be at least {span * temperature / _LARGEST_LOG_WEIGHT:.3g} for "
-                f"weights that fit float32, got {temperature}: use given='candidates'"
-            )
-        probs = jnp.asarray(reference.drawn_probs(), jnp.float32)
-        inverse = jnp.float32(scale)
-        tally = _Others(candidates, race.count.minimum, scores, rewards, probs, inverse)
+    make_tally = _candidates_tally if given == "candidates" else _others_tally
+    tally = make_tally(reference, n, temperature)
     totals = accumulate(key, tally, num_trials=num_trials, schedule=schedule)
     reward, *law = totals.averages
     return ConditionalLaw(tuple(law), reward, np.array([_variance_ratio(each) for each in law]))
+
+
+def _candidates_tally(reference: DiscreteReference, n: int, temperature: float) -> _Conditional:
+    """The tally given all candidates, of soft selection or, at temperature 0, of the best."""
+    scores, rewards = _by_outcome(reference, 1 / temperature if temperature else 1.0)
+    if temperature == 0:
+        race, candidates = best_of_n(reference, n), reference.unordered()
+    else:
+        race = soft_best_of_n(reference, n, temperature)
+        candidates = race.reference
+    return _Conditional(candidates, race.count.minimum, scores, rewards, temperature == 0)
+
+
+def _others_tally(reference: DiscreteReference, n: int, temperature: float) -> _Others:
+    """The tally given all candidates but one, whose weights must fit float32."""
+    race = soft_best_of_n(reference, n, temperature)
+    span = float(reference.rewards[-1] - reference.rewards[0])
+    smallest = span / _LARGEST_LOG_WEIGHT
+    if temperature < smallest:
+        raise ValueError(
+            f"temperature must be at least {smallest:.3g} for weights that fit float32, got "
+            f"{temperature}: use given='candidates'"
+        )
+    probs = jnp.asarray(reference.drawn_probs(), jnp.float32)
+    scores, rewards = _by_outcome(reference, 1 / temperature)
+    inverse = jnp.float32(1 / temperature)
+    return _Others(race.reference, race.count.minimum, scores, rewards, probs, inverse)
+
+
+def _by_outcome(reference: DiscreteReference, scale: float) -> tuple[Array, Array]:
+    """Scaled rewards, −∞ for what cannot be drawn, and rewards, ``[K]`` in the caller's order."""
+    nothing = jnp.zeros(reference.num_outcomes, jnp.float32)
+    rewards = nothing.at[reference.outcomes].set(reference.rewards)
+    scores = (nothing - jnp.inf).at[reference.outcomes].set(reference.rewards * jnp.float32(scale))
+    return scores, rewards
 
 
 def _variance_ratio(conditional: Estimate) -> float:

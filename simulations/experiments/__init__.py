@@ -1,1 +1,1 @@
-"""Experiments: a frozen `Config` and `run(config, key) -> Results`; no plotting, no printing."""
+"""Experiments: a frozen configuration and ``run(config, key)``; no plotting, no printing."""

@@ -9,7 +9,7 @@ precisely:
 * *anchored*: the batch's gradient at an anchor is subtracted and the exact one added (a control
   variate; SVRG, Johnson and Zhang 2013). The noise vanishes with the distance from the anchor,
   which is moved along, so the iterates converge at a geometric rate.
-* *plain*: constant steps and nothing else. With a target per pair (`matched`) the residual of
+* *plain*: constant steps and nothing else. With a target per pair (``matched``) the residual of
   every pair is zero at the minimiser, so the noise vanishes by itself.
 """
 
@@ -108,7 +108,7 @@ class AlignmentTrainingOutcome:
         ending: how.
         exact: probabilities of the minimiser, by exact theory, ``[K]``.
         reached: probabilities at the end (of *averaged*: at the mean of the logits), ``[K]``.
-        std_error: of `reached`, from the replicas of *averaged*; None for the two that converge.
+        std_error: of ``reached``, from the replicas of *averaged*; None for the two that converge.
     """
 
     loss: str

@@ -1,4 +1,4 @@
-"""Every inequality of `bon_theory.bounds` on random problems: is it ever violated, how tight is it.
+"""Every inequality of ``bon_theory.bounds`` on random problems: ever violated? how tight?
 
 A theorem must have no violation; a conjecture is searched for one. The problems are spread over
 everything that the inequalities could depend on: probabilities from nearly equal to nearly

@@ -67,8 +67,8 @@ class Scored:
     """One reward's part of the results.
 
     Attributes:
-        rewards: `[B, N+M]`, of all candidates; the first N are the prediction pool.
-        best_texts: `[B]`, the best of each prompt's first 64 candidates.
+        rewards: ``[B, N+M]``, of all candidates; the first N are the prediction pool.
+        best_texts: ``[B]``, the best of each prompt's first 64 candidates.
         comparison: prediction and measurement.
     """
 
@@ -86,7 +86,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class LanguageModelResults:
-    """Everything the figures and the claim need; `identity` says what was run on what.
+    """Everything the figures and the claim need; ``identity`` says what was run on what.
 
     Attributes:
         identity: configuration, key and hash of the corpus.
@@ -94,9 +94,9 @@ class LanguageModelResults:
         num_parameters: size of the model.
         losses: training loss in nats per token, at each step.
         validation_loss: of the trained model on held-out sentences, in nats per token.
-        prompts: `[B]` texts.
-        lengths: `[B, N+M]` tokens of each candidate, EOS included.
-        first_texts: `[B]`, each prompt's first candidate: a plain sample of the model.
+        prompts: ``[B]`` texts.
+        lengths: ``[B, N+M]`` tokens of each candidate, EOS included.
+        first_texts: ``[B]``, each prompt's first candidate: a plain sample of the model.
         known_words: the reward with many ties.
         trigram_likelihood: the reward with almost none.
     """
@@ -116,13 +116,14 @@ class LanguageModelResults:
         """The claim as one family of checks: selection does what the exact law predicts.
 
         A check per reward, quantity (expected reward, win rate), route (fresh candidates, resampled
-        ones), λ and n, on the mean over prompts, at a family-wise `false_alarm` rate by Bonferroni.
-        The statistic is z; the p-value is Bernstein's bound, which holds for the few and skewed
-        terms of a large n. For the resampled route it is rigorous. For fresh candidates it takes
-        the prediction's own error to first order, whose terms are smaller than the measurement's.
+        ones), λ and n, on the mean over prompts, at a family-wise ``false_alarm`` rate by
+        Bonferroni. The statistic is z; the p-value is Bernstein's bound, which holds for the few
+        and skewed terms of a large n. For the resampled route it is rigorous. For fresh candidates
+        it takes the prediction's own error to first order, whose terms are smaller than the
+        measurement's.
 
-        With `planted`, the resampled route is held against the law for n+1 instead: the proof that
-        a wrong prediction is rejected (at the default size for n ≤ 2 always,
+        With ``planted``, the resampled route is held against the law for n+1 instead: the proof
+        that a wrong prediction is rejected (at the default size for n ≤ 2 always,
         for n = 4 and 8 nearly always).
         """
         checks = [
@@ -156,7 +157,7 @@ class LanguageModelResults:
         return checks
 
     def save(self, path: Path) -> None:
-        """Write one `.npz`, atomically."""
+        """Write one ``.npz``, atomically."""
         arrays = _flatten({k: v for k, v in asdict(self).items() if k != "identity"})
         checkpoint.save(path, self.identity, arrays)
 
@@ -164,10 +165,11 @@ class LanguageModelResults:
     def load(
         cls, path: Path, identity: checkpoint.Identity | None = None
     ) -> "LanguageModelResults":
-        """Read what `save` wrote.
+        """Read what ``save`` wrote.
 
         Raises:
-            ValueError: `identity` (see `run_identity`) is given and the file belongs to another.
+            ValueError: ``identity`` (see ``run_identity``) is given and the file belongs to
+                another.
         """
         found, arrays = checkpoint.load(path, identity)
         tree = _unflatten(arrays)
@@ -182,7 +184,7 @@ class LanguageModelResults:
 
 
 def run_identity(config: LanguageModelConfig, key: jax.Array) -> checkpoint.Identity:
-    """What decides the outcome of `run` on this Python: configuration, key, hash of the corpus."""
+    """What decides the outcome of ``run`` on this Python: configuration, key, corpus."""
     return _identity(config, key, load_corpus())
 
 
@@ -193,14 +195,14 @@ def run(
     checkpoint_dir: Path,
     progress: Progress | None = None,
 ) -> LanguageModelResults:
-    """Train (or go on from a checkpoint), sample, score, predict and measure. Consumes `key`.
+    """Train (or go on from a checkpoint), sample, score, predict and measure. Consumes ``key``.
 
     Args:
         config: the experiment.
         key: a typed key.
         checkpoint_dir: where the training state is kept; its file is named after configuration,
             corpus and key, so that runs never meet.
-        progress: called as `progress(stage, done, total)`.
+        progress: called as ``progress(stage, done, total)``.
     """
     corpus = load_corpus()
     training_key, sampling_key, words_key, trigram_key = jax.random.split(key, 4)

@@ -1,6 +1,7 @@
 """The real process on pools of rewards: take n candidates, select one, compare it with one more.
 
-Letters: B prompts, M or N candidates in a pool, G groups of n+1, one program for every n < `width`.
+Letters: B prompts, M or N candidates in a pool, G groups of n+1, one program for every n <
+``width``.
 """
 
 from functools import partial
@@ -13,10 +14,10 @@ import jax.numpy as jnp
 def measure(
     key: jax.Array, pool: jax.Array, n: jax.Array, temperature: jax.Array, *, width: int
 ) -> jax.Array:
-    """`_compete` in the disjoint groups of n+1 consecutive candidates of `pool [B, M]`.
+    """``_compete`` in the disjoint groups of n+1 consecutive candidates of ``pool [B, M]``.
 
-    One program serves every n < `width`: groups are filled up to `width`, and `_compete` looks at
-    n+1 of them. What is left over at the end of the pool is not used.
+    One program serves every n < ``width``: groups are filled up to ``width``, and ``_compete``
+    looks at n+1 of them. What is left over at the end of the pool is not used.
     """
     size = pool.shape[1]
     starts = jnp.arange(size // 2, dtype=jnp.int32) * (n + 1)
@@ -34,7 +35,7 @@ def resample(
     width: int,
     num_groups: int,
 ) -> jax.Array:
-    """`_compete` in groups whose every member is a fresh draw from its prompt's `pool [B, N]`."""
+    """``_compete`` in groups of fresh draws from each prompt's ``pool [B, N]``."""
     index_key, noise_key = jax.random.split(key)
     shape = (pool.shape[0], num_groups * width)
     members = jax.random.randint(index_key, shape, 0, pool.shape[1], dtype=jnp.int32)
@@ -45,11 +46,11 @@ def resample(
 def _compete(
     key: jax.Array, groups: jax.Array, counted: jax.Array, n: jax.Array, temperature: jax.Array
 ) -> jax.Array:
-    """Mean reward and win score `[2, B]` of the one selected among n, over `groups [B, G, width]`.
+    """Mean reward and win score ``[2, B]`` of the selected, over ``groups [B, G, width]``.
 
-    The real process, in the groups that are `counted [G]`: the first member is the opponent and the
-    next n are the candidates. Selected is argmax r/λ + Gumbel, or argmax r for λ = 0, where ties
-    need no lot because tied candidates have the same reward.
+    The real process, in the groups that are ``counted [G]``: the first member is the opponent and
+    the next n are the candidates. Selected is argmax r/λ + Gumbel, or argmax r for λ = 0, where
+    ties need no lot because tied candidates have the same reward.
     """
     opponent, members = groups[..., 0], groups[..., 1:]
     noise = jax.random.gumbel(key, members.shape, members.dtype)

@@ -1,7 +1,7 @@
 """Selection among sampled candidates: predicted by the exact law of a pool, measured by selecting.
 
 Two disjoint pools of rewards per prompt come from the same model. The *prediction pool* gives an
-empirical reward law, from which `bon_theory` computes what best-of-n and soft best-of-n will do.
+empirical reward law, from which ``bon_theory`` computes what best-of-n and soft best-of-n will do.
 The *measurement pool* is what they are then done to: take n candidates, select one, compare it with
 one more. A third route selects among n draws *from the prediction pool*: its law is the empirical
 one exactly, so it tests the computation alone, without the error of estimating a law.
@@ -25,7 +25,7 @@ from simulations.experiments.pool_selection import measure, resample
 
 @dataclass(frozen=True)
 class MeasuredQuantity:
-    """A quantity for each temperature, number of candidates and prompt: all arrays are `[L, Q, B]`.
+    """A quantity for each temperature, number of candidates and prompt: arrays ``[L, Q, B]``.
 
     Attributes:
         predicted: the exact value under the law of the prediction pool.
@@ -52,43 +52,44 @@ class MeasuredQuantity:
 
     @property
     def measured_std_error(self) -> NDArray[np.float64]:
-        """`[L, Q]`: of measured minus predicted, on average over prompts."""
+        """``[L, Q]``: of measured minus predicted, on average over prompts."""
         return _std_error(np.hypot(self.measured_error, self.predicted_error))
 
     @property
     def resampled_std_error(self) -> NDArray[np.float64]:
-        """`[L, Q]`: of resampled minus predicted, on average over prompts."""
+        """``[L, Q]``: of resampled minus predicted, on average over prompts."""
         return _std_error(self.resampled_error)
 
     @property
     def measured_z(self) -> NDArray[np.float64]:
-        """`[L, Q]`: measured minus predicted (its bias removed), in standard errors."""
+        """``[L, Q]``: measured minus predicted (its bias removed), in standard errors."""
         difference = self.measured - (self.predicted - self.predicted_bias)
         return difference.mean(axis=-1) / self.measured_std_error
 
     @property
     def resampled_z(self) -> NDArray[np.float64]:
-        """`[L, Q]`: resampled minus predicted, in standard errors."""
+        """``[L, Q]``: resampled minus predicted, in standard errors."""
         return (self.resampled - self.predicted).mean(axis=-1) / self.resampled_std_error
 
     @property
     def planted_z(self) -> NDArray[np.float64]:
-        """`[L, Q]`: resampled minus the wrong prediction for n+1, in standard errors."""
+        """``[L, Q]``: resampled minus the wrong prediction for n+1, in standard errors."""
         return (self.resampled - self.planted).mean(axis=-1) / self.resampled_std_error
 
 
 @dataclass(frozen=True)
 class PoolComparison:
-    """What `compare_pools` finds for one reward.
+    """What ``compare_pools`` finds for one reward.
 
     Attributes:
-        numbers: `[Q]`, numbers of candidates n.
-        temperatures: `[L]`, in units of the reward; 0 is best-of-n.
-        num_measured: `[Q]`, G = ⌊M/(n+1)⌋ groups of the measurement pool's M candidates per prompt.
-        num_resampled: `[Q]`, G for the groups drawn from the prediction pool.
+        numbers: ``[Q]``, numbers of candidates n.
+        temperatures: ``[L]``, in units of the reward; 0 is best-of-n.
+        num_measured: ``[Q]``, G = ⌊M/(n+1)⌋ groups of the measurement pool's M candidates per
+            prompt.
+        num_resampled: ``[Q]``, G for the groups drawn from the prediction pool.
         expected_reward: of the selected response.
         win_rate: its chance against one more draw, ties counting half.
-        kl_divergence: `[L, Q, B]`, of the law of selected responses from the model's, in nats, as
+        kl_divergence: ``[L, Q, B]``, of the law of selected responses from the model's, in nats, as
             the pool predicts it. It is that of the reward laws, because the ratio of the two laws
             depends on a response through its reward alone.
     """
@@ -112,19 +113,19 @@ def compare_pools(
     num_resamples: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> PoolComparison:
-    """Predict and measure soft best-of-n at every temperature and n. Consumes `key`.
+    """Predict and measure soft best-of-n at every temperature and n. Consumes ``key``.
 
     Args:
         key: a typed key.
-        prediction_pool: rewards `[B, N]`, N even.
-        measurement_pool: rewards `[B, M]` of other candidates for the same prompts, M > any n.
+        prediction_pool: rewards ``[B, N]``, N even.
+        measurement_pool: rewards ``[B, M]`` of other candidates for the same prompts, M > any n.
         numbers: numbers of candidates n.
         temperatures: λ ≥ 0, in units of the reward; 0 is best-of-n.
         num_resamples: groups drawn with replacement from each prompt's prediction pool.
-        progress: called as `progress(done, total)` after each pair (λ, n).
+        progress: called as ``progress(done, total)`` after each pair (λ, n).
 
     Raises:
-        ValueError: pools whose shapes do not fit each other or `numbers`, or a λ < 0.
+        ValueError: pools whose shapes do not fit each other or ``numbers``, or a λ < 0.
     """
     _check(prediction_pool, measurement_pool, numbers, temperatures)
     predicting, measuring = jnp.asarray(prediction_pool), jnp.asarray(measurement_pool)
@@ -153,7 +154,7 @@ def _assemble(
     num_measured: int,
     num_resamples: int,
 ) -> PoolComparison:
-    """Stack the cells (λ, n): arrays `[2, B]` of (expected reward, win rate), and the KL `[B]`."""
+    """Stack the cells (λ, n): ``[2, B]`` of (expected reward, win rate), and the KL ``[B]``."""
     shape = (len(temperatures), len(numbers))
     arrays, kl_divergence = jax.tree.map(
         lambda *leaves: np.stack(leaves).astype(np.float64).reshape(*shape, *leaves[0].shape),
@@ -181,7 +182,7 @@ def _assemble(
 def _predictions(
     pool: jax.Array, n: jax.Array, temperature: jax.Array
 ) -> tuple[dict[str, jax.Array], jax.Array]:
-    """Predicted fields of `MeasuredQuantity` and the variance, all `[2, B]`, and the KL `[B]`."""
+    """Predicted fields of ``MeasuredQuantity``, the variance, ``[2, B]``; the KL ``[B]``."""
     real_n = n.astype(pool.dtype)
     exact = _predict(pool, real_n, temperature)
     predicted = {
@@ -196,7 +197,7 @@ def _predictions(
 
 
 class _Prediction(NamedTuple):
-    """Arrays `[2, B]` of (expected reward, win rate); the KL divergence is `[B]`."""
+    """Arrays ``[2, B]`` of (expected reward, win rate); the KL divergence is ``[B]``."""
 
     mean: jax.Array
     variance: jax.Array
@@ -206,7 +207,7 @@ class _Prediction(NamedTuple):
 
 @jax.jit
 def _predict(pool: jax.Array, n: jax.Array, temperature: jax.Array) -> _Prediction:
-    """What the exact law of `pool [B, N]` says of soft best-of-n, and its standard error."""
+    """What the exact law of ``pool [B, N]`` says of soft best-of-n, and its standard error."""
 
     def one_prompt(rewards: jax.Array) -> _Prediction:
         def exact(logits: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
@@ -224,7 +225,7 @@ def _predict(pool: jax.Array, n: jax.Array, temperature: jax.Array) -> _Predicti
 
 @jax.jit
 def _mean_of_halves(pool: jax.Array, n: jax.Array, temperature: jax.Array) -> jax.Array:
-    """`_Prediction.mean`, averaged over the predictions from either half of `pool [B, N]`."""
+    """``_Prediction.mean``, averaged over the predictions from either half of ``pool [B, N]``."""
 
     def one_half(rewards: jax.Array) -> jax.Array:
         return _exact(jnp.zeros_like(rewards), rewards, n, temperature)[0]
@@ -236,7 +237,7 @@ def _mean_of_halves(pool: jax.Array, n: jax.Array, temperature: jax.Array) -> ja
 def _exact(
     logits: jax.Array, rewards: jax.Array, n: jax.Array, temperature: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Mean and variance `[2]` of the selected reward and of the win score, and the KL divergence.
+    """Mean and variance ``[2]`` of the selected reward and of the win score, and the KL divergence.
 
     The win score of a selected response against one more draw is 1, ½ for a tie, or 0.
     """
@@ -270,7 +271,7 @@ def tail_bound(z: NDArray[np.float64], largest: NDArray[np.float64]) -> NDArray[
     """Bernstein's bound 2 exp(−z²/(2 + 2·largest·|z|/3)) on the chance of a sum beyond ±z.
 
     The sum is of independent centred terms, in units of its standard deviation, and none of them
-    exceeds `largest`. Where that is not small the normal tail is far too optimistic: a best-of-64
+    exceeds ``largest``. Where that is not small the normal tail is far too optimistic: a best-of-64
     loses 1 comparison in 65, so a mean of 240 win scores has Poisson tails.
 
     >>> print(f"{tail_bound(np.array(5.0), np.array(0.0)):.2e}")

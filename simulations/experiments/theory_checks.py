@@ -1,4 +1,4 @@
-"""Every selection law of `bon_theory` against the process it describes, in one calibrated report.
+"""Every selection law of ``bon_theory`` against the process it describes, in one calibrated report.
 
 Each case runs the real process once and asks four things of the same sample: is its histogram the
 exact law's (for a continuous reward, over equal-probability bins of the rank; for sequences, over
@@ -42,10 +42,10 @@ class Case:
 
     Attributes:
         problem: key of :data:`simulations.experiments.theory_problems.PROBLEMS`.
-        selection: name of the function, the same in `bon_theory` and in `samplers`.
+        selection: name of the function, the same in ``bon_theory`` and in ``samplers``.
         parameters: its parameters.
         planted: parameters of wrong laws, each of which this case's sample must reject.
-        process: name of another function of `samplers` that makes the same selection.
+        process: name of another function of ``samplers`` that makes the same selection.
     """
 
     problem: str

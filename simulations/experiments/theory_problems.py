@@ -1,4 +1,4 @@
-"""References twice: as something to draw from, and as an exact law of `bon_theory`.
+"""References twice: as something to draw from, and as an exact law of ``bon_theory``.
 
 Rewards are distinct, tied or continuous; sequences have independent or Markov symbols and are kept
 symbol by symbol, in blocks, or whole.

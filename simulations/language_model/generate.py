@@ -16,9 +16,9 @@ from simulations.language_model.transformer import Cache, Transformer, token_log
 class Responses:
     """N responses to each of B prompts, on the host.
 
-    `tokens [B, N, T]` end at EOS, which is the last token kept, or at the length limit, and are
-    filled with PAD; `lengths [B, N]` count EOS; `log_probs [B, N]` are those of the whole response
-    under the law it was drawn from, in nats.
+    ``tokens [B, N, T]`` end at EOS, which is the last token kept, or at the length limit, and are
+    filled with PAD; ``lengths [B, N]`` count EOS; ``log_probs [B, N]`` are those of the whole
+    response under the law it was drawn from, in nats.
     """
 
     tokens: np.ndarray
@@ -37,28 +37,28 @@ def generate(
     batch_size: int = 512,
     progress: Callable[[int, int], None] | None = None,
 ) -> Responses:
-    """Draw `num_candidates` i.i.d. responses to each of `prompts [B, P]`. Consumes `key`.
+    """Draw ``num_candidates`` i.i.d. responses to each of ``prompts [B, P]``. Consumes ``key``.
 
     A response y has probability Π_t softmax(logits_t / temperature)[y_t], EOS included; one that is
-    cut at `max_new_tokens` has that of its tokens, so that all probabilities sum to one.
+    cut at ``max_new_tokens`` has that of its tokens, so that all probabilities sum to one.
 
     Candidate j of prompt i depends on (key, i, j) alone: asking for more candidates adds to the
-    former ones, and `batch_size`, the rows sampled at once, changes nothing but the time (up to the
-    rounding of a matrix product, which may turn a draw that falls within 1e-7 of a boundary).
+    former ones, and ``batch_size``, the rows sampled at once, changes nothing but the time (up to
+    the rounding of a matrix product, which may turn a draw that falls within 1e-7 of a boundary).
 
     Args:
         key: a typed key.
         model: the language model.
-        prompts: token ids, PAD to the left (`tokenizer.encode_prompts`).
+        prompts: token ids, PAD to the left (``tokenizer.encode_prompts``).
         num_candidates: N ≥ 1.
         max_new_tokens: T ≥ 1, the longest response, EOS included.
         temperature: divides the logits; positive.
         batch_size: rows sampled at once, ≥ 1.
-        progress: called as `progress(done, total)`, in rows, after each batch.
+        progress: called as ``progress(done, total)``, in rows, after each batch.
 
     Raises:
-        ValueError: prompts that are not `[B, P]`, empty, or padded on the right; a number below its
-            least value.
+        ValueError: prompts that are not ``[B, P]``, empty, or padded on the right; a number below
+            its least value.
     """
     prompts = _checked_prompts(prompts, model)
     _check_positive(
@@ -103,10 +103,10 @@ def response_log_probs(
     *,
     temperature: float = 1.0,
 ) -> jax.Array:
-    """log-probability `[B]` of whole `responses [B, T]` after `prompts [B, P]`, in one pass.
+    """log-probability ``[B]`` of whole ``responses [B, T]`` after ``prompts [B, P]``, in one pass.
 
     The sum over response tokens, EOS included, of log softmax(logits / temperature): prompt and PAD
-    are masked. It equals `Responses.log_probs` of the same tokens, and it is differentiable.
+    are masked. It equals ``Responses.log_probs`` of the same tokens, and it is differentiable.
     """
     responses = jnp.asarray(responses, jnp.int32)
     tokens = jnp.concatenate([jnp.asarray(prompts, jnp.int32), responses], axis=1)
@@ -119,7 +119,7 @@ def response_log_probs(
 
 @nnx.jit(static_argnames="num_slots")
 def _prefill(model: Transformer, prompts: jax.Array, *, num_slots: int) -> tuple[jax.Array, Cache]:
-    """Logits `[B, V]` of the first response token, and the cache of each prompt."""
+    """Logits ``[B, V]`` of the first response token, and the cache of each prompt."""
     cache = Cache.empty(model.config, prompts.shape[0], num_slots)
     logits, cache = model.extend(prompts, cache)
     return logits[:, -1], cache
@@ -135,9 +135,9 @@ def _sample(
     temperature: jax.Array,
     num_tokens: int,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Tokens `[R, T]`, lengths `[R]` and log-probabilities `[R]` of R rows.
+    """Tokens ``[R, T]``, lengths ``[R]`` and log-probabilities ``[R]`` of R rows.
 
-    Row r is candidate `candidate[r]` of prompt `prompt[r]`.
+    Row r is candidate ``candidate[r]`` of prompt ``prompt[r]``.
     """
     vocabulary = model.config.vocabulary
     uniforms = jax.vmap(partial(_row_uniforms, key, num_tokens))(prompt, candidate)
@@ -169,13 +169,13 @@ def _sample(
 def _row_uniforms(
     key: jax.Array, num_tokens: int, prompt: jax.Array, candidate: jax.Array
 ) -> jax.Array:
-    """The random numbers `[T]` of one candidate, of its own key."""
+    """The random numbers ``[T]`` of one candidate, of its own key."""
     row_key = jax.random.fold_in(jax.random.fold_in(key, prompt), candidate)
     return jax.random.uniform(row_key, (num_tokens,), jnp.float32)
 
 
 def _inverse_cdf(uniform: jax.Array, probs: jax.Array) -> jax.Array:
-    """The token `[R]` at which the running sum of `probs [R, V]` passes `uniform [R]`.
+    """The token ``[R]`` at which the running sum of ``probs [R, V]`` passes ``uniform [R]``.
 
     Five times as fast on a CPU as Gumbel noise for each token. The uniform is scaled by the sum as
     it was rounded, so the token exists and has positive probability.

@@ -34,12 +34,12 @@ class KnownWords:
 
     @classmethod
     def fit(cls, documents: Sequence[str], *, min_count: int = 2) -> "KnownWords":
-        """The words that occur in `documents` at least `min_count` times."""
+        """The words that occur in ``documents`` at least ``min_count`` times."""
         counts = Counter(word.lower() for text in documents for word in _WORD.findall(text))
         return cls(frozenset(word for word, count in counts.items() if count >= min_count))
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """Rewards `[len(texts)]`."""
+        """Rewards ``[len(texts)]``."""
         found = ({word.lower() for word in _WORD.findall(text)} & self.words for text in texts)
         return np.fromiter(map(len, found), np.float64, len(texts))
 
@@ -67,7 +67,7 @@ class TrigramLikelihood:
 
         p(c | h) = (count(h c) + kinds(h) p(c | h′)) / (count(h) + kinds(h)), where kinds(h) is the
         number of different symbols seen after the context h and h′ is h without its first symbol
-        (Witten and Bell 1991, method C). All characters not in `documents` are one symbol.
+        (Witten and Bell 1991, method C). All characters not in ``documents`` are one symbol.
         """
         alphabet = "".join(sorted(set().union(*documents)))
         size = len(alphabet) + 2
@@ -85,7 +85,7 @@ class TrigramLikelihood:
         return cls(alphabet, np.log(unigram), np.log(bigram), np.log(trigram))
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """Rewards `[len(texts)]`."""
+        """Rewards ``[len(texts)]``."""
         return np.fromiter(map(self._mean_log_likelihood, texts), np.float64, len(texts))
 
     def _mean_log_likelihood(self, text: str) -> float:
@@ -97,7 +97,7 @@ class TrigramLikelihood:
 
 
 def _symbols(text: str, alphabet: str) -> np.ndarray:
-    """Indices into `alphabet` of the characters of `text`, then that of the end of text.
+    """Indices into ``alphabet`` of the characters of ``text``, then that of the end of text.
 
     After the alphabet's own come two symbols: an unknown character, and the end.
     """
@@ -106,7 +106,7 @@ def _symbols(text: str, alphabet: str) -> np.ndarray:
 
 
 def _interpolated(counts: np.ndarray, shorter: np.ndarray) -> np.ndarray:
-    """p(c | h) from `counts [..., c]` and p(c | h′) `shorter`; p(c | h′) for an unseen h."""
+    """p(c | h) from ``counts [..., c]`` and p(c | h′) ``shorter``; p(c | h′) for an unseen h."""
     kinds = np.sum(counts > 0, axis=-1, keepdims=True)
     total = counts.sum(axis=-1, keepdims=True) + kinds
     return np.where(total > 0, (counts + kinds * shorter) / np.maximum(total, 1), shorter)

@@ -16,7 +16,7 @@ from simulations.language_model.text.corpus import Corpus, token_stream
 from simulations.language_model.transformer import Transformer, next_token_loss
 
 Progress = Callable[[str, int, int], None]
-"""Called as `progress(stage, done, total)`; the library itself never prints."""
+"""Called as ``progress(stage, done, total)``; the library itself never prints."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,12 @@ def train(
     checkpoint_every: int = 100,
     progress: Progress | None = None,
 ) -> Trained:
-    """Train on `corpus.train` by AdamW on clipped gradients, see `TrainingConfig`. Consumes `key`.
+    """Train on ``corpus.train`` by AdamW on clipped gradients, see ``TrainingConfig``.
 
-    With `checkpoint`, the state is written there every `checkpoint_every` steps and at the end, and
+    Consumes ``key``.
+
+    With ``checkpoint``, the state is written there every ``checkpoint_every`` steps and at the end,
+    and
     a run that finds it goes on from there: interrupted or not, it ends in the same numbers. The
     window of step i depends on (key, i) alone.
 
@@ -96,7 +99,7 @@ def train(
 def training_identity(
     config: TrainingConfig, key: jax.Array, corpus: Corpus
 ) -> checkpoints.Identity:
-    """Everything that decides the outcome of `train`, for the file that holds it."""
+    """Everything that decides the outcome of ``train``, for the file that holds it."""
     return {
         "config": asdict(config),
         "corpus_sha256": corpus.sha256,
@@ -105,7 +108,7 @@ def training_identity(
 
 
 def mean_loss(model: Transformer, documents: Sequence[str], *, window: int) -> float:
-    """Mean nats per token over windows that cover the stream of `documents`, each seen once.
+    """Mean nats per token over windows that cover the stream of ``documents``, each seen once.
 
     A window's first tokens have little context, as in training.
     """
@@ -138,7 +141,7 @@ def _step(
     step: jax.Array,
     config: TrainingConfig,
 ) -> jax.Array:
-    """One update on a fresh batch of windows of `stream [T]`; returns the loss before it."""
+    """One update on a fresh batch of windows of ``stream [T]``; returns the loss before it."""
     starts = _window_starts(jax.random.fold_in(key, step), stream.size, config)
     windows = stream[starts[:, None] + jnp.arange(config.window + 1, dtype=jnp.int32)[None, :]]
     loss, gradients = nnx.value_and_grad(next_token_loss)(model, windows)
@@ -149,7 +152,7 @@ def _step(
 
 
 def _window_starts(key: jax.Array, num_tokens: int, config: TrainingConfig) -> jax.Array:
-    """First tokens of a batch of windows, `[B]`: a window has one token more, its last target."""
+    """First tokens of a batch of windows, ``[B]``: a window has one token more, its last target."""
     shape, last = (config.batch_size,), num_tokens - config.window - 1
     return jax.random.randint(key, shape, 0, last + 1, dtype=jnp.int32)
 
@@ -174,7 +177,7 @@ def _flatten(modules: tuple[Transformer, nnx.Optimizer]) -> dict[str, np.ndarray
 
 
 def _restore(modules: tuple[Transformer, nnx.Optimizer], arrays: dict[str, np.ndarray]) -> None:
-    """Put arrays of `_flatten` back in place, in the modules' own dtypes."""
+    """Put arrays of ``_flatten`` back in place, in the modules' own dtypes."""
     state = nnx.state(modules)
     for path, leaf in nnx.to_flat_state(state):
         leaf[...] = jnp.asarray(arrays["/".join(map(str, path))], leaf.dtype)

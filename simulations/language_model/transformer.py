@@ -38,9 +38,9 @@ class TransformerConfig:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Cache:
-    """Keys and values of the tokens seen so far, one pair `[B, H, S, C]` per layer.
+    """Keys and values of the tokens seen so far, one pair ``[B, H, S, C]`` per layer.
 
-    `occupied [B, S]` says which slots hold a token (False: empty, or padding), and `length` how
+    ``occupied [B, S]`` says which slots hold a token (False: empty, or padding), and ``length`` how
     many slots are used, the same for every row because prompts are padded on the left.
     """
 
@@ -51,7 +51,7 @@ class Cache:
 
     @classmethod
     def empty(cls, config: TransformerConfig, batch_size: int, num_slots: int) -> "Cache":
-        """A cache of `num_slots` free slots for `batch_size` rows."""
+        """A cache of ``num_slots`` free slots for ``batch_size`` rows."""
         head_width = config.width // config.num_heads
         shape = (batch_size, config.num_heads, num_slots, head_width)
         layers = tuple(jnp.zeros(shape, jnp.float32) for _ in range(config.num_layers))
@@ -80,7 +80,7 @@ class Attention(nnx.Module):
         mask: jax.Array,
         slots: tuple[jax.Array, jax.Array, jax.Array] | None,
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        """Attended `x [B·T, D]` and the keys and values; `slots` is (keys, values, next slot)."""
+        """Attended ``x [B·T, D]``, keys and values; ``slots``: (keys, values, next slot)."""
         batch_size, _, num_tokens, _ = mask.shape
         split = self.project(x).reshape(batch_size, num_tokens, 3, self.num_heads, -1)
         query, key, value = split.transpose(2, 0, 3, 1, 4)
@@ -115,7 +115,7 @@ class Layer(nnx.Module):
         mask: jax.Array,
         slots: tuple[jax.Array, jax.Array, jax.Array] | None,
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        """The stream `x [B·T, D]` after this block, and the layer's keys and values."""
+        """The stream ``x [B·T, D]`` after this block, and the layer's keys and values."""
         attended, stored = self.attention(self.attention_norm(x), rotation, mask, slots)
         x = x + attended
         return x + self.contract(jax.nn.gelu(self.expand(self.perceptron_norm(x)))), stored
@@ -124,9 +124,9 @@ class Layer(nnx.Module):
 class Transformer(nnx.Module):
     """The law of the next token given the tokens so far.
 
-    `model(tokens [B, T])` gives logits `[B, T, V]`, and `model.extend(tokens, cache)` gives the
-    same numbers for tokens that continue those in the cache. PAD tokens, to the left of a prompt or
-    the right of a response, change nothing for the tokens proper.
+    ``model(tokens [B, T])`` gives logits ``[B, T, V]``, and ``model.extend(tokens, cache)`` gives
+    the same numbers for tokens that continue those in the cache. PAD tokens, to the left of a
+    prompt or the right of a response, change nothing for the tokens proper.
 
     >>> model = Transformer(TransformerConfig(width=8, num_layers=1), rngs=nnx.Rngs(0))
     >>> model(jnp.array([[257, 72, 105]], jnp.int32)).shape
@@ -148,16 +148,16 @@ class Transformer(nnx.Module):
         self.head = _linear(config.width, config.vocabulary.num_tokens, rngs=rngs)
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
-        """Logits `[B, T, V]` of the token after each of `tokens [B, T]`."""
+        """Logits ``[B, T, V]`` of the token after each of ``tokens [B, T]``."""
         occupied = tokens != self.config.vocabulary.pad_id
         causal = jnp.tril(jnp.ones((tokens.shape[1],) * 2, bool))
         mask = occupied[:, None, None, :] & causal[None, None, :, :]
         return self._forward(tokens, _positions(occupied), mask, None)[0]
 
     def extend(self, tokens: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
-        """Logits `[B, T, V]` of `tokens [B, T]` after those in `cache`, and the longer cache.
+        """Logits ``[B, T, V]`` of ``tokens [B, T]`` after those in ``cache``, and the longer cache.
 
-        The caller sees to it that `cache` has T free slots: a full one would be overwritten.
+        The caller sees to it that ``cache`` has T free slots: a full one would be overwritten.
         """
         num_tokens, num_slots = tokens.shape[1], cache.occupied.shape[1]
         new = tokens != self.config.vocabulary.pad_id
@@ -189,7 +189,7 @@ class Transformer(nnx.Module):
 def next_token_loss(model: Transformer, tokens: jax.Array) -> jax.Array:
     """Mean of −log p(token | tokens before it) in nats, over the tokens that can be emitted.
 
-    `tokens [B, T+1]`; PAD and BOS are not predicted, so neither enters the mean.
+    ``tokens [B, T+1]``; PAD and BOS are not predicted, so neither enters the mean.
     """
     targets = tokens[:, 1:]
     counted = targets < model.config.vocabulary.num_tokens
@@ -199,7 +199,7 @@ def next_token_loss(model: Transformer, tokens: jax.Array) -> jax.Array:
 
 
 def token_log_probs(logits: jax.Array, tokens: jax.Array) -> jax.Array:
-    """log softmax(logits)[token]: logits `[..., V]` and tokens `[...]` give `[...]`."""
+    """log softmax(logits)[token]: logits ``[..., V]`` and tokens ``[...]`` give ``[...]``."""
     log_probs = jax.nn.log_softmax(logits, axis=-1)
     return jnp.take_along_axis(log_probs, tokens[..., None], axis=-1)[..., 0]
 
@@ -224,19 +224,19 @@ def _norm(width: int, *, rngs: nnx.Rngs) -> nnx.RMSNorm:
 
 
 def _positions(occupied: jax.Array) -> jax.Array:
-    """Index `[B, T]` of each token among the tokens proper of its row."""
+    """Index ``[B, T]`` of each token among the tokens proper of its row."""
     return jnp.cumsum(occupied, axis=1, dtype=jnp.int32) - 1
 
 
 def _rotation(positions: jax.Array, head_width: int) -> tuple[jax.Array, jax.Array]:
-    """Cosine and sine `[B, 1, T, C/2]` of the rotary angles position · 10000^{−2i/C}."""
+    """Cosine and sine ``[B, 1, T, C/2]`` of the rotary angles position · 10000^{−2i/C}."""
     exponents = jnp.arange(0, head_width, 2, dtype=jnp.float32) / head_width
     angles = jnp.einsum("bt,c->btc", positions.astype(jnp.float32), 10_000.0**-exponents)[:, None]
     return jnp.cos(angles), jnp.sin(angles)
 
 
 def _rotate(x: jax.Array, rotation: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """Rotate each pair (x_i, x_{i+C/2}) of `x [B, H, T, C]` by its position's angle."""
+    """Rotate each pair (x_i, x_{i+C/2}) of ``x [B, H, T, C]`` by its position's angle."""
     cosine, sine = rotation
     first, second = jnp.split(x, 2, axis=-1)
     return jnp.concatenate([first * cosine - second * sine, second * cosine + first * sine], -1)

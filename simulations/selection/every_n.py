@@ -4,6 +4,19 @@ Among n candidates the running winner changes H_n ≈ log n times; each change i
 draws is raced through at the full speed of the process. Only trials whose winner it has changed are
 drawn again, candidate by candidate, to learn at which draws their records fell (a counter gives the
 same words whenever it is asked), and nothing but records is looked up and added up.
+
+Worked out for one block of n = 4 draws, one trial, outcomes a, b, c, and an outcome x before the
+block. Suppose the running winner after draws 1, 2, 3, 4 is a, a, c, c. The trial has two records:
+
+    draw          1      2      3      4
+    winner        a      a      c      c
+    comes         a             c             +1 for a in row 1, for c in row 3
+    goes          x             a             −1 for x in row 1, for a in row 3
+    moves [4, K]  a−x    0      c−a    0      a running sum down the rows, added to the histogram
+    histogram     a      a      c      c      before the block, gives every draw's histogram
+
+Sums of the winners' rewards move in the same rows by what comes and what goes, and so do sums of
+squares; with many trials rows add up. A trial without a record is neither drawn again nor counted.
 """
 
 from __future__ import annotations
@@ -61,24 +74,24 @@ class EveryN:
 
     def __call__(self, key: Array, trials: Array, valid: Array) -> tuple[Array, Array]:
         """See :class:`simulations.engine.accumulate.Tally`."""
-        those, number = _Trials(self.race, key, trials), jnp.sum(valid.astype(jnp.float32))
+        course, number = _Course(self.race, key, trials), jnp.sum(valid.astype(jnp.float32))
 
         def step(carry: Carry, block: Array) -> tuple[Carry, Totals]:
             before, histogram = carry
-            after = materialised(lambda: those.after_each(block, before)[-1], block)
-            values = those.values(after)
+            after = materialised(lambda: course.after_each(block, before)[-1], block)
+            values = course.values(after)  # [V, S]
             centre = jnp.mean(values, axis=1)  # of all trials: any centre near the values will do
-            moves, shifts = _again(those, block, before, valid & (after != before), centre)
-            histograms = histogram[None] + jnp.cumsum(moves, axis=0)
+            moves, shifts = _redrawn(course, block, before, valid & (after != before), centre)
+            histograms = histogram[None] + jnp.cumsum(moves, axis=0)  # [B, K]
             # Back from the last draw: squares are small there, and no small sum is a difference.
             sums = jnp.sum(jnp.where(valid, _powers(values, centre), jnp.float32(0)), axis=-1)
-            later = jnp.cumsum(shifts[:0:-1], axis=0)[::-1]
-            sums = jnp.concatenate([sums[None] - later, sums[None]])
+            later = jnp.cumsum(shifts[:0:-1], axis=0)[::-1]  # [B - 1, 2, V], after each draw
+            sums = jnp.concatenate([sums[None] - later, sums[None]])  # [B, 2, V]
             return (after, histograms[-1]), (histograms, _moments(number, centre, sums))
 
-        first = those.in_pairs.after_each(jnp.uint32(0), jnp.zeros_like(trials))[0]
+        first = course.in_pairs.after_each(jnp.uint32(0), jnp.zeros_like(trials))[0]
         histogram = jnp.zeros(self.race.reference.num_outcomes, jnp.int32)
-        histogram = histogram.at[those.outcomes(first)].add(valid.astype(jnp.int32))
+        histogram = histogram.at[course.outcomes(first)].add(valid.astype(jnp.int32))
         blocks = jnp.arange(-(-self.largest // self.race.count.block), dtype=jnp.uint32)
         rows = lax.scan(step, (first, histogram), blocks)[1]
         histograms, moments = (
@@ -90,8 +103,8 @@ class EveryN:
 
 
 @dataclass(frozen=True)
-class _Trials:
-    """Trials in the course of their race.
+class _Course:
+    """The course of a race: trials, of which any draws can be asked for again.
 
     Attributes:
         race: what they run.
@@ -109,7 +122,7 @@ class _Trials:
         return self.race.after_each(self.key, self.indices, counts, block, winners)
 
     @property
-    def in_pairs(self) -> _Trials:
+    def in_pairs(self) -> _Course:
         """The same race in blocks of two draws."""
         return replace(self, race=replace(self.race, count=replace(self.race.count, block=2)))
 
@@ -133,7 +146,7 @@ class _Trials:
         return self.race.reference.observables(self.race.words(self.key, self.indices, winners))
 
 
-def _again(those: _Trials, block: Array, before: Array, changed: Array, centre: Array) -> Totals:
+def _redrawn(course: _Course, block: Array, before: Array, changed: Array, centre: Array) -> Totals:
     """Draw the trials whose winner has changed again, one draw at a time.
 
     Returns:
@@ -146,41 +159,41 @@ def _again(those: _Trials, block: Array, before: Array, changed: Array, centre: 
     def add(part: Array, totals: Totals) -> Totals:
         index = part * jnp.uint32(tile) + jnp.arange(tile, dtype=jnp.uint32)
         place = place_of(index)
-        some = replace(those, indices=those.indices[place])
-        winners = jnp.concatenate([before[place][None], some.one_by_one(block, before[place])])
-        return _move(some, winners, index < number, centre, totals)
+        again = replace(course, indices=course.indices[place])
+        winners = jnp.concatenate([before[place][None], again.one_by_one(block, before[place])])
+        return _move(again, winners, index < number, centre, totals)
 
-    size = those.race.count.block
-    moves = jnp.zeros((size, those.race.reference.num_outcomes), jnp.int32)
+    size = course.race.count.block
+    moves = jnp.zeros((size, course.race.reference.num_outcomes), jnp.int32)
     shifts = jnp.zeros((size, 2, centre.size), jnp.float32)
     return lax.fori_loop(jnp.uint32(0), _parts(number, tile), add, (moves, shifts))
 
 
-def _move(those: _Trials, winners: Array, exists: Array, centre: Array, totals: Totals) -> Totals:
+def _move(course: _Course, winners: Array, exists: Array, centre: Array, totals: Totals) -> Totals:
     """Count what records bring and take, in the rows of their draws.
 
     Args:
-        those: S trials.
+        course: of S trials.
         winners: ``[1 + B, S]``, before the block and after each of its draws.
         exists: ``[S]``, whether a trial counts.
         centre: ``[V]``, about which values are powered.
         totals: to be added to.
     """
     trials = jnp.uint32(exists.size)
-    records = exists[None] & (winners[1:] != winners[:-1])
+    records = exists[None] & (winners[1:] != winners[:-1])  # [B, S]
     number, place_of = jnp.sum(records, dtype=jnp.uint32), ordered(records)
 
     def add(part: Array, totals: Totals) -> Totals:
         index = part * jnp.uint32(_RECORDS) + jnp.arange(_RECORDS, dtype=jnp.uint32)
         place, one = place_of(index), (index < number).astype(jnp.int32)
-        draw, trial = place // trials, place % trials
-        some = replace(those, indices=those.indices[trial])
+        draw, trial = place // trials, place % trials  # [R] each
+        holders = replace(course, indices=course.indices[trial])
         moves, shifts = totals
         for step, sign in ((jnp.uint32(1), one), (jnp.uint32(0), -one)):  # who comes and who goes
             winner = winners[draw + step, trial]
-            powers = jnp.moveaxis(_powers(some.values(winner), centre), -1, 0)
+            powers = jnp.moveaxis(_powers(holders.values(winner), centre), -1, 0)
             powers *= sign.astype(jnp.float32)[:, None, None]
-            moves = moves.at[draw, some.outcomes(winner)].add(sign, mode="promise_in_bounds")
+            moves = moves.at[draw, holders.outcomes(winner)].add(sign, mode="promise_in_bounds")
             shifts = shifts.at[draw].add(powers, mode="promise_in_bounds")
         return moves, shifts
 

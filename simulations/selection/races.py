@@ -246,7 +246,9 @@ def materialised(make: Callable[[], Array], index: Array) -> Array:
     """``make()``, computed once and stored, whatever reads it; ``index`` is any traced uint32.
 
     XLA's CPU fusions compute a value anew for each reader and drop optimization barriers, but fuse
-    nothing across a loop: this one runs once, which the compiler cannot know.
+    nothing across a loop: this one runs once, which the compiler cannot know. Without it soft
+    best-of-16 among 256 outcomes draws 26 million candidates per processor second instead of 88
+    million (AVX2, JAX 0.10.2).
     """
     once = jnp.minimum(index, jnp.uint32(0)) + jnp.uint32(1)
     like = jax.eval_shape(make)

@@ -1,4 +1,4 @@
-"""English that every Python carries: the sentences of the language reference in `pydoc_data`.
+"""English that every Python carries: the sentences of the language reference in ``pydoc_data``.
 
 The text differs between Python versions, so results name it by size and hash. The topics repeat
 one another's sections, which would leak held-out text into training: sentences are made unique
@@ -24,8 +24,8 @@ LETTER_SHARE = 0.8
 class Corpus:
     """Sentences in three disjoint splits.
 
-    `train` fits the model, `validation` gives the prompts and the validation loss, and `scoring`
-    fits the rewards that are to know nothing of the model's training text.
+    ``train`` fits the model, ``validation`` gives the prompts and the validation loss, and
+    ``scoring`` fits the rewards that are to know nothing of the model's training text.
     """
 
     train: tuple[str, ...]
@@ -45,7 +45,7 @@ class Corpus:
 
 
 def load_corpus(topics: Mapping[str, str] | None = None) -> Corpus:
-    """The corpus of this Python's `pydoc_data.topics`, or of any mapping of names to texts.
+    """The corpus of this Python's ``pydoc_data.topics``, or of any mapping of names to texts.
 
     About 1,800 sentences of 110 bytes: 3/4 for training, 1/16 for validation, 3/16 for scoring.
 
@@ -68,7 +68,7 @@ def load_corpus(topics: Mapping[str, str] | None = None) -> Corpus:
 
 
 def sentences(texts: Sequence[str]) -> list[str]:
-    """The distinct English sentences of `texts`, in order of first appearance, on one line each."""
+    """The distinct English sentences of ``texts`` as they first appear, on one line each."""
     found: dict[str, None] = {}
     for text in texts:
         for paragraph in re.split(r"\n[ \t]*\n", text):
@@ -89,7 +89,7 @@ def _is_english(sentence: str) -> bool:
 
 
 def token_stream(documents: Sequence[str]) -> np.ndarray:
-    """All documents as one sequence `[T]`, each between BOS and EOS.
+    """All documents as one sequence ``[T]``, each between BOS and EOS.
 
     >>> token_stream(["a", "b"]).tolist()
     [257, 97, 256, 257, 98, 256]
@@ -101,9 +101,9 @@ def token_stream(documents: Sequence[str]) -> np.ndarray:
 
 
 def prompt_texts(documents: Sequence[str], *, num_prompts: int, num_bytes: int) -> tuple[str, ...]:
-    """The first words, whole and at most `num_bytes`, of the first `num_prompts` documents.
+    """The first words, whole and at most ``num_bytes``, of the first ``num_prompts`` documents.
 
-    Documents shorter than twice `num_bytes` are passed over: little would be left to continue.
+    Documents shorter than twice ``num_bytes`` are passed over: little would be left to continue.
 
     >>> documents = ["Too short.", "Return the next item."]
     >>> prompt_texts(documents, num_prompts=1, num_bytes=10)

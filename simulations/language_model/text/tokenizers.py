@@ -8,7 +8,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """`num_tokens` (V) tokens that a model can emit, the last of them the end of a sequence.
+    """``num_tokens`` (V) tokens that a model can emit, the last of them the end of a sequence.
 
     Ids 0 … V−1 are the model's outputs and EOS = V−1. BOS = V and PAD = V+1 are inputs only: a
     model has no output for them, so the law over responses puts no mass on either, and it sums to
@@ -54,7 +54,7 @@ BYTES = Vocabulary(num_tokens=257)
 
 
 def encode(text: str) -> np.ndarray:
-    """UTF-8 bytes of `text` as token ids `[T]`, without BOS or EOS.
+    """UTF-8 bytes of ``text`` as token ids ``[T]``, without BOS or EOS.
 
     >>> encode("né").tolist()
     [110, 195, 169]
@@ -63,7 +63,7 @@ def encode(text: str) -> np.ndarray:
 
 
 def decode(tokens: np.ndarray) -> str:
-    """Text of the byte tokens in `tokens [T]` before the first EOS; BOS and PAD are dropped.
+    """Text of the byte tokens in ``tokens [T]`` before the first EOS; BOS and PAD are dropped.
 
     Bytes that are not UTF-8 (a model may emit them) become U+FFFD.
 
@@ -78,7 +78,7 @@ def decode(tokens: np.ndarray) -> str:
 
 
 def encode_prompts(texts: Sequence[str]) -> np.ndarray:
-    """Prompts `[B, P]`: BOS and the bytes of each text, with PAD to the left of the shorter ones.
+    """Prompts ``[B, P]``: BOS and the bytes of each text, with PAD to the left of the shorter ones.
 
     Padding on the left lets every response start at the same index, whatever its prompt's length.
 

@@ -8,36 +8,58 @@ exponential tilt of :math:`g` that spends :math:`d`: with :math:`P^* \propto \pi
 
 The reward is one such :math:`g`; the mid-rank :math:`(F(r) + F(r-))/2` is the other, whose mean is
 the win rate against the reference, ties counting one half.
+
+Of a budget for the *mean* divergence over prompts, the largest mean objective is had by one
+temperature for all of them: the inequality holds prompt by prompt with the same :math:`\lambda`,
+and so on average. Prompts with much to gain spend more.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from bon_theory._arguments import Numbers, require, require_batches, scalar, shown, whole_number
-from bon_theory.divergences import kl_divergence, log_ratio
+from bon_theory.divergences import log_ratio
 from bon_theory.performance import expected_value
 from bon_theory.policy import Policy, aligned, require_policy
 from bon_theory.selection import best_of_n, exponential_tilt
-from bon_theory.tuning.knobs import KL, SOFT_TEMPERATURE, TILT_TEMPERATURE
-from bon_theory.tuning.solve import outcome_values, parameter_at, search, unresolved
+from bon_theory.tuning import knobs
+from bon_theory.tuning.knobs import (
+    SOFT_TEMPERATURE,
+    TILT_TEMPERATURE,
+    average,
+    own_batches,
+    prompt_weights,
+)
+from bon_theory.tuning.solve import (
+    Found,
+    Options,
+    Unattainable,
+    outcome_values,
+    parameter_at,
+    search,
+    unresolved,
+)
 
 __all__ = ["Frontier", "SoftChoice", "choose_n_and_temperature", "frontier"]
 
 Objective = Literal["reward", "win_rate"]
+
+_NUMBERS = 2**16  # so many numbers of one kind are worked on at once
 
 
 class Frontier(NamedTuple):
     """A point of the Pareto frontier.
 
     Attributes:
-        policy: the law that is best at its KL divergence.
-        value: the objective under it.
+        policy: the law that is best at its KL divergence, one per prompt.
+        value: the objective under it, on average over prompts if they share a budget.
         temperature: of the tilt, in units of the objective: the slope of value against KL.
     """
 
@@ -52,8 +74,8 @@ class SoftChoice(NamedTuple):
     Attributes:
         n: number of draws, whole.
         temperature: 0 is best-of-n.
-        value: the objective.
-        kl: the KL divergence that is spent.
+        value: the objective, on average over prompts if they share a budget.
+        kl: the KL divergence that is spent, likewise.
     """
 
     n: jax.Array
@@ -63,7 +85,12 @@ class SoftChoice(NamedTuple):
 
 
 def frontier(
-    reference: Policy, kl: Numbers, *, objective: Objective | Numbers = "reward"
+    reference: Policy,
+    kl: Numbers,
+    *,
+    objective: Objective | Numbers = "reward",
+    across_prompts: bool | Numbers = False,
+    unattainable: Unattainable = None,
 ) -> Frontier:
     r"""The policy with the largest objective among all with :math:`\mathrm{KL}(P\|\pi) \le d`.
 
@@ -75,6 +102,9 @@ def frontier(
             :math:`g`; broadcasts against the batch axes.
         objective: ``"reward"``; ``"win_rate"`` against the reference, ties counting one half; or
             values ``[..., K]`` of any :math:`g`, such as a true reward.
+        across_prompts: the budget is for the mean over prompts along the last batch axis, and they
+            share a temperature; ``True``, or weights at least 0.
+        unattainable: as in :func:`n_for_kl`.
 
     Raises:
         ValueError: ``kl`` is out of range (the message names it), ``objective`` is neither, or the
@@ -93,15 +123,26 @@ def frontier(
     log_probs = jnp.broadcast_to(reference.log_probs, values.shape)
     scored = dataclasses.replace(reference, log_probs=log_probs, rewards=values, ranks=None)
     limit = jnp.asarray(jnp.inf, reference.dtype)
-    temperature = parameter_at(TILT_TEMPERATURE, KL, scored, "kl", kl, limit)
-    ratio = log_ratio(exponential_tilt(scored, temperature), scored)
+    options = Options(across_prompts, unattainable)
+    temperature = parameter_at(TILT_TEMPERATURE, knobs.kl, scored, "kl", kl, limit, options)
+    weights = prompt_weights(across_prompts, scored)
+    of_prompts = temperature if weights is None else temperature[..., None]
+    none = jnp.isnan(of_prompts)[..., None]
+    tilt = exponential_tilt(scored, jnp.where(none[..., 0], jnp.inf, of_prompts))
+    ratio = jnp.where(none, jnp.nan, log_ratio(tilt, scored))
     (reference,) = aligned(reference, ndim=ratio.ndim)
     policy = reference.with_log_ratio(ratio)
-    return Frontier(policy, expected_value(policy, values), temperature)
+    value = jnp.where(none[..., 0], jnp.nan, expected_value(policy, values))
+    return Frontier(policy, average(value, weights), temperature)
 
 
 def choose_n_and_temperature(
-    reference: Policy, kl: Numbers, *, max_n: int, objective: Objective = "reward"
+    reference: Policy,
+    kl: Numbers,
+    *,
+    max_n: int,
+    objective: Objective = "reward",
+    across_prompts: bool | Numbers = False,
 ) -> SoftChoice:
     r"""The :math:`(n, \lambda)` of soft best-of-n with the largest objective within both budgets.
 
@@ -110,13 +151,16 @@ def choose_n_and_temperature(
 
     At each :math:`n` the coldest temperature within the KL budget is best, since objective and
     divergence both fall with :math:`\lambda`; every :math:`n \le N` is tried. Along equal KL more
-    draws need not be better: a few more than hard best-of-n needs are worse.
+    draws need not be better: a few more than hard best-of-n needs are worse. Of equally good
+    numbers the smallest is chosen.
 
     Args:
         reference: :math:`\pi`.
         kl: :math:`d \ge 0` in nats, one per batch element.
         max_n: :math:`N`, the budget of draws (static).
         objective: ``"reward"``, or ``"win_rate"`` against the reference.
+        across_prompts: one choice for all prompts along the last batch axis, within a budget for
+            their mean divergence; ``True``, or weights at least 0.
 
     Raises:
         ValueError: ``kl`` is negative, ``max_n`` is not a whole number of at least 1,
@@ -135,39 +179,73 @@ def choose_n_and_temperature(
     """
     max_n = whole_number("max_n", max_n)
     values = _values(reference, objective)
+    weights = prompt_weights(across_prompts, reference)
+    own = own_batches(reference, weights)
     budget = scalar("kl", kl, reference.dtype, at_least=0)
-    require_batches("kl", budget.shape, reference.batch_shape)
-    budget = jnp.broadcast_to(budget, jnp.broadcast_shapes(budget.shape, reference.batch_shape))
-    choice, resolved = _choose(reference, budget, values, max_n)
+    require_batches("kl", budget.shape, own)
+    budget = jnp.broadcast_to(budget, jnp.broadcast_shapes(budget.shape, own))
+    choice, resolved = _choose(max_n, reference, budget, values, weights)
     require(lambda: resolved, lambda: unresolved("temperature", reference), resolved)
     return SoftChoice(*(jnp.where(resolved, field, jnp.nan) for field in choice))
 
 
-@functools.partial(jax.jit, static_argnums=3)
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+@functools.partial(jax.jit, static_argnums=0)
 def _choose(
-    reference: Policy, budget: jax.Array, values: jax.Array, max_n: int
+    max_n: int, reference: Policy, budget: jax.Array, values: jax.Array, weights: jax.Array | None
 ) -> tuple[SoftChoice, jax.Array]:
-    def at(
-        draws: jax.Array, reference: Policy, budget: jax.Array, values: jax.Array
-    ) -> tuple[SoftChoice, jax.Array]:
-        hard = kl_divergence(best_of_n(reference, draws), reference)
-        found = search(SOFT_TEMPERATURE, KL, reference, jnp.minimum(budget, hard), draws)
-        policy, _ = SOFT_TEMPERATURE.law(reference, found.parameter, draws)
-        spent = kl_divergence(policy, reference)
-        value = expected_value(policy, values)
-        return SoftChoice(draws, found.parameter, value, spent), found.resolved
+    """The best of all numbers of draws, so many at once as memory should hold."""
+    at_once = max(1, min(max_n, _NUMBERS // (max(budget.size, 1) * reference.num_outcomes)))
+    numbers = np.minimum(np.arange(1, at_once * -(-max_n // at_once) + 1), max_n)
 
-    still = jax.lax.stop_gradient((reference, budget, values))
+    def trial(n: jax.Array) -> tuple[SoftChoice, jax.Array]:
+        draws = jnp.broadcast_to(n.reshape(-1, *(1,) * budget.ndim), (at_once, *budget.shape))
+        budgets = jnp.broadcast_to(budget, draws.shape)
+        found = _coldest_within(budgets, draws, reference, values, weights)
+        return SoftChoice(draws, found.parameter, found.value, found.quantity), found.resolved
 
-    def trial(n: jax.Array) -> tuple[jax.Array, jax.Array]:
-        choice, resolved = at(jnp.broadcast_to(n, budget.shape), *still)
-        return choice.value, resolved
-
-    numbers = jnp.arange(1, max_n + 1).astype(budget.dtype)
-    tried, resolved = jax.lax.map(trial, numbers, batch_size=min(max_n, 16))
-    best = 1 + jnp.argmax(tried, axis=0).astype(budget.dtype)
-    choice, _ = at(best, reference, budget, values)  # again, with derivatives of this n alone
+    chunks = jnp.asarray(numbers.reshape(-1, at_once), budget.dtype)
+    tried, resolved = jax.tree.map(
+        lambda x: x.reshape(len(numbers), *budget.shape), jax.lax.map(trial, chunks)
+    )
+    highest = jnp.max(tried.value, axis=0, keepdims=True)
+    equal = 64 * float(jnp.finfo(budget.dtype).eps) * jnp.max(jnp.abs(values))
+    best = jnp.argmax(tried.value >= highest - equal, axis=0)[None]
+    choice = jax.tree.map(lambda x: jnp.take_along_axis(x, best, axis=0)[0], tried)
     return choice, jnp.all(resolved, axis=0)
+
+
+@_choose.defjvp
+def _choose_jvp(max_n: int, primals: Any, tangents: Any) -> Any:
+    """With the number of draws held; the temperature is a root, and what it buys follows."""
+    choice, resolved = _choose(max_n, *primals)
+    draws = choice.n
+
+    def chosen(
+        reference: Policy, budget: jax.Array, values: jax.Array, weights: jax.Array | None
+    ) -> SoftChoice:
+        found = _coldest_within(budget, draws, reference, values, weights)
+        each = (x if weights is None else x[..., None] for x in (found.parameter, draws))
+        policy, _ = SOFT_TEMPERATURE.law(reference, *each)
+        value, spent = expected_value(policy, values), knobs.kl(policy, reference)
+        return SoftChoice(draws, found.parameter, average(value, weights), average(spent, weights))
+
+    _, moved = jax.jvp(chosen, primals, tangents)
+    return (choice, resolved), (moved, np.zeros(resolved.shape, jax.dtypes.float0))
+
+
+def _coldest_within(
+    budget: jax.Array,
+    draws: jax.Array,
+    reference: Policy,
+    values: jax.Array,
+    weights: jax.Array | None,
+) -> Found:
+    """The temperature that spends the budget, or 0 where best-of-n leaves some of it."""
+    best = best_of_n(reference, draws if weights is None else draws[..., None])
+    most = average(knobs.kl(best, reference), weights)
+    target = jnp.minimum(budget, most)
+    return search(SOFT_TEMPERATURE, knobs.kl, reference, target, draws, weights, values)
 
 
 def _values(reference: Policy, objective: Objective | Numbers) -> jax.Array:

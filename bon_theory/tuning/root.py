@@ -7,22 +7,36 @@ takes 3 ms, at equal compile times; it would also double the wheel's dependencie
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 
-__all__ = ["Point", "bracketed_root", "increasing_root"]
+__all__ = ["Point", "bracketed_root", "implicit_root", "increasing_root"]
 
 Lanes = TypeVar("Lanes", bound=NamedTuple)
-Function = Callable[[jax.Array], jax.Array]
+Observed = Callable[[jax.Array], tuple[jax.Array, Any]]
+"""From x to the function there and what else was seen, all of one shape: lanes are independent."""
 
 _MOST_STEPS = 200  # bisection alone would need about 60
 
 
+class Point(NamedTuple):
+    """Where, the function there, and what else was seen there (arrays of the same shape)."""
+
+    x: jax.Array
+    value: jax.Array
+    seen: Any = ()
+
+
 def increasing_root(
-    function: Function, low: jax.Array, high: jax.Array, at_low: jax.Array, at_high: jax.Array
+    function: Callable[[jax.Array], jax.Array],
+    low: jax.Array,
+    high: jax.Array,
+    at_low: jax.Array,
+    at_high: jax.Array,
 ) -> jax.Array:
     r"""The root of an elementwise increasing ``function``, to rounding, lane by lane.
 
@@ -33,29 +47,45 @@ def increasing_root(
         at_low: the value there, at most 0, which the caller knows in closed form.
         at_high: the value there, at least 0.
 
-    Derivatives with respect to what ``function`` closes over, in forward and reverse mode:
-    :math:`dx = -\partial_\theta f\,d\theta / \partial_x f`; 0 where the function is flat at its
-    root, as at a bracket's end that stands for an infinite parameter. The ends carry none.
+    Derivatives: as :func:`implicit_root`.
     """
     ends = Point(low, at_low), Point(high, at_high)
-    bracket = jax.lax.stop_gradient(ends)
-
-    def solve(function: Function, _: jax.Array) -> jax.Array:
-        return bracketed_root(function, *bracket).x
-
-    def divide(tangent_map: Function, y: jax.Array) -> jax.Array:
-        slope = tangent_map(jnp.ones_like(y))  # lanes are independent: the Jacobian is diagonal
-        is_flat = slope == 0
-        return jnp.where(is_flat, 0, y / jnp.where(is_flat, 1, slope))
-
-    return jax.lax.custom_root(function, bracket[0].x, solve, divide)
+    return implicit_root(lambda x: (function(x), ()), *ends).x
 
 
-class Point(NamedTuple):
-    """Where, and the function there."""
+def implicit_root(function: Observed, low: Point, high: Point) -> Point:
+    r"""The root in a bracket whose ends are known; the function is evaluated in one place only.
 
-    x: jax.Array
-    value: jax.Array
+    Derivatives of its ``x`` with respect to what ``function`` closes over, in forward and reverse
+    mode: :math:`dx = -\partial_\theta f\,d\theta / \partial_x f`; 0 where the function is flat at
+    its root, as at a bracket's end that stands for an infinite parameter. The ends, the value and
+    what was seen carry none. Nothing is differentiated unless that is asked for, in contrast to
+    ``lax.custom_root``, which traces the derivative in any case.
+    """
+    low, high = jax.lax.stop_gradient((low, high))
+    closed, operands = jax.closure_convert(function, low.x)
+    return _implicit_root(closed, low, high, *operands)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _implicit_root(function: Callable[..., Any], low: Point, high: Point, *operands: Any) -> Point:
+    return bracketed_root(lambda x: function(x, *operands), low, high)
+
+
+@_implicit_root.defjvp
+def _implicit_root_jvp(function: Callable[..., Any], primals: Any, tangents: Any) -> Any:
+    root = _implicit_root(function, *primals)
+    x, operands = root.x, primals[2:]
+
+    def value(x: jax.Array, *operands: Any) -> jax.Array:
+        return function(x, *operands)[0]
+
+    # Lanes are independent: the Jacobian in x is diagonal.
+    _, slope = jax.jvp(lambda x: value(x, *operands), (x,), (jnp.ones_like(x),))
+    _, change = jax.jvp(lambda *moved: value(x, *moved), operands, tangents[2:])
+    is_flat = slope == 0
+    dx = jnp.where(is_flat, 0, -change / jnp.where(is_flat, 1, slope))
+    return root, Point(dx, *jax.tree.map(jnp.zeros_like, root[1:]))
 
 
 class _State(NamedTuple):
@@ -68,8 +98,10 @@ class _State(NamedTuple):
     done: jax.Array
 
 
-def bracketed_root(function: Function, low: Point, high: Point) -> Point:
-    """Where the function changes sign, and its value there; no derivatives.
+def bracketed_root(
+    function: Observed, low: Point, high: Point, most_steps: int = _MOST_STEPS
+) -> Point:
+    """Where the function changes sign, its value and what was seen there; no derivatives.
 
     Chandrupatla's method (Adv. Eng. Software 28, 145 (1997)): inverse quadratic interpolation
     where three points promise that it converges, bisection elsewhere. The bracket never
@@ -77,12 +109,12 @@ def bracketed_root(function: Function, low: Point, high: Point) -> Point:
     """
 
     def is_running(loop: tuple[jax.Array, _State]) -> jax.Array:
-        return (loop[0] < _MOST_STEPS) & ~jnp.all(loop[1].done)
+        return (loop[0] < most_steps) & ~jnp.all(loop[1].done)
 
     def step(loop: tuple[jax.Array, _State]) -> tuple[jax.Array, _State]:
         count, old = loop
         x = old.latest.x + old.share * (old.opposite.x - old.latest.x)
-        latest = Point(x, function(x))
+        latest = Point(x, *function(x))
         stays = (latest.value > 0) == (old.latest.value > 0)  # on the same side of the root
         opposite = _select(stays, old.opposite, old.latest)
         previous = _select(stays, old.latest, old.opposite)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from typing import Literal, NamedTuple
@@ -11,14 +12,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from bon_theory._arguments import Numbers, real_array, require, require_batches, scalar, shown
+from bon_theory.performance import expected_value
 from bon_theory.policy import Policy, aligned
-from bon_theory.tuning.knobs import Knob, Quantity
-from bon_theory.tuning.root import increasing_root
+from bon_theory.tuning.knobs import Knob, Quantity, average, own_batches, prompt_weights
+from bon_theory.tuning.root import Point, implicit_root
 
 __all__ = [
     "RESOLVED",
     "Found",
+    "Options",
     "Rounding",
+    "Unattainable",
     "outcome_values",
     "parameter_at",
     "search",
@@ -26,8 +30,32 @@ __all__ = [
 ]
 
 Rounding = Literal["down", "up"] | None
+Unattainable = Literal["raise", "nan"] | None
 
 RESOLVED = 1e-6  # greatest error that the nodes of a continuous law may make
+_WHOLE = 256  # roundings by which the quantity at an integer may miss the target
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How a target is meant, checked; see :mod:`bon_theory.tuning.targets`."""
+
+    across_prompts: bool | Numbers = False
+    unattainable: Unattainable = None
+    rounding: Rounding = None
+
+    def __post_init__(self) -> None:
+        """Refuse what is no option."""
+        if self.rounding not in (None, "down", "up"):
+            raise ValueError(
+                f"rounding must be None, 'down' or 'up', got {shown(self.rounding)}: 'down' is the "
+                "largest integer within the target, 'up' the smallest that reaches it."
+            )
+        if self.unattainable not in (None, "raise", "nan"):
+            raise ValueError(
+                f"unattainable must be None, 'raise' or 'nan', got {shown(self.unattainable)}: say "
+                "whether a target that cannot be reached is an error or NaN."
+            )
 
 
 def parameter_at(
@@ -37,51 +65,63 @@ def parameter_at(
     name: str,
     target: Numbers,
     fixed: jax.Array,
-    rounding: Rounding = None,
+    options: Options,
 ) -> jax.Array:
     """The parameter of ``knob`` at which ``quantity`` is ``target``; NaN where there is none.
 
     Raises:
         ValueError: there is none, the nodes of a continuous reference are too coarse to tell, or
-            floating point does not hold it.
+            floating point does not hold it, and this is not to be NaN.
     """
-    if rounding not in (None, "down", "up"):
-        raise ValueError(
-            f"rounding must be None, 'down' or 'up', got {shown(rounding)}: 'down' is the largest "
-            "integer within the target, 'up' the smallest that reaches it."
-        )
+    weights = prompt_weights(options.across_prompts, reference)
     wanted = scalar(name, target, reference.dtype, finite=False)
-    batches = reference.batch_shape
+    batches = own_batches(reference, weights)
     for argument, array in ((name, wanted), (knob.fixed, fixed)):
         require_batches(argument, array.shape, batches)
         batches = jnp.broadcast_shapes(array.shape, batches)
-    wanted = jnp.broadcast_to(wanted, batches)
-    found = search(knob, quantity, reference, wanted, jnp.broadcast_to(fixed, batches), rounding)
+    wanted, fixed = (jnp.broadcast_to(array, batches) for array in (wanted, fixed))
+    found = search(knob, quantity, reference, wanted, fixed, weights, rounding=options.rounding)
 
-    def attainable() -> str:
-        bad = int(np.argmin(np.asarray(found.reached).ravel()))
-        low, high = (np.asarray(end).ravel()[bad] for end in (found.low, found.high))
-        digits, where = 6, f"at the only attainable value, {low:g},"
-        if high > low:
-            # Six digits of the range: rewards may be large and close to each other.
-            digits += int(max(0, math.log10(max(abs(low), abs(high)) / (high - low))))
-            close = "]" if knob.attained else ")"
-            where = f"in the attainable range [{low:.{digits}g}, {high:.{digits}g}{close}"
-        held = np.broadcast_to(np.asarray(fixed), batches).ravel()[bad]
-        outcomes = "the nodes of this reference" if reference.continuous else "this reference"
-        return (
-            f"{name} must be {where} of {knob.selection.format(held)} over {outcomes}, got "
-            f"{np.asarray(wanted).ravel()[bad]:.{digits}g}: choose {name} there."
-        )
+    def out_of_range() -> str:
+        return _out_of_range(name, knob, reference, wanted, fixed, found, weights)
 
-    require(lambda: found.reached, attainable, found, target)
-    require(
-        lambda: found.resolved,
-        lambda: unresolved(knob.name, reference),
-        found,
-        target,
-    )
+    if options.unattainable == "raise" or (options.unattainable is None and not batches):
+        require(lambda: found.reached, out_of_range, found, target)
+        require(lambda: found.resolved, lambda: unresolved(knob.name, reference), found, target)
     return jnp.where(found.reached & found.resolved, found.parameter, jnp.nan)
+
+
+def _out_of_range(
+    name: str,
+    knob: Knob,
+    reference: Policy,
+    wanted: jax.Array,
+    fixed: jax.Array,
+    found: Found,
+    weights: jax.Array | None,
+) -> str:
+    """What to say of the first entry that cannot be reached."""
+    bad = np.argwhere(~np.asarray(found.reached))
+    first = tuple(int(i) for i in bad[0])
+    low, high, value, held = (
+        float(np.asarray(array)[first]) for array in (found.low, found.high, wanted, fixed)
+    )
+    digits, where = 6, f"at the only attainable value, {low:g},"
+    if high > low:
+        # Six digits of the range: rewards may be large and close to each other.
+        digits += int(max(0, math.log10(max(abs(low), abs(high)) / (high - low))))
+        close = "]" if knob.attained else ")"
+        where = f"in the attainable range [{low:.{digits}g}, {high:.{digits}g}{close}"
+    outcomes = "the nodes of this reference" if reference.continuous else "this reference"
+    if weights is not None:
+        outcomes = f"{outcomes}, on average over prompts"
+    place = f" at index {first}" if first else ""
+    more = f" (and {len(bad) - 1} more like it)" if len(bad) > 1 else ""
+    remedy = ", or pass unattainable='nan'" if first else ""
+    return (
+        f"{name} must be {where} of {knob.selection.format(held)} over {outcomes}, got "
+        f"{value:.{digits}g}{place}{more}: choose {name} there{remedy}."
+    )
 
 
 def unresolved(parameter: str, reference: Policy) -> str:
@@ -98,58 +138,87 @@ def unresolved(parameter: str, reference: Policy) -> str:
 
 
 class Found(NamedTuple):
-    """The parameter, what can be attained, and whether the answer is one."""
+    """The parameter, what can be attained, and whether the answer is one.
+
+    What the quantity is there, and the mean of other ``values``, come without derivatives.
+    """
 
     parameter: jax.Array
     low: jax.Array
     high: jax.Array
     reached: jax.Array
     resolved: jax.Array
+    quantity: jax.Array
+    value: jax.Array
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 5))
+@functools.partial(jax.jit, static_argnums=(0, 1), static_argnames="rounding")
 def search(
     knob: Knob,
     quantity: Quantity,
     reference: Policy,
     target: jax.Array,
     fixed: jax.Array,
+    weights: jax.Array | None = None,
+    values: jax.Array | None = None,
+    *,
     rounding: Rounding = None,
 ) -> Found:
     """Find the parameter, with the range that can be attained; arrays of one shape."""
     eps = float(jnp.finfo(reference.dtype).eps)
-    low = jnp.broadcast_to(quantity(reference, reference), target.shape)
-    high = jnp.broadcast_to(quantity(knob.strongest(reference, fixed), reference), target.shape)
-    slack = jax.lax.stop_gradient(8 * eps * (jnp.abs(low) + jnp.abs(high)))  # rounding of the ends
+    track = knob.track(reference, weights, target.shape)
+
+    def of(policy: Policy) -> tuple[jax.Array, jax.Array]:
+        """The quantity, and the mean of the values."""
+        amount = average(quantity(policy, reference), weights)
+        value = amount if values is None else average(expected_value(policy, values), weights)
+        return jnp.broadcast_to(amount, target.shape), jnp.broadcast_to(value, target.shape)
+
+    def per_prompt(parameter: jax.Array) -> jax.Array:
+        return parameter if weights is None else parameter[..., None]
+
+    (low, at_low), (high, at_high) = (
+        of(law) for law in (reference, knob.strongest(reference, per_prompt(fixed)))
+    )
+    ends = jax.lax.stop_gradient(jnp.abs(low) + jnp.abs(high))
+    slack = 8 * eps * ends  # rounding of the ends
     reached = (target >= low - slack) & (target <= high + slack if knob.attained else target < high)
     reached |= jnp.abs(target - low) <= slack
     # Where nothing is to be found, look for something that can be: a NaN would never converge.
     wanted = jnp.where(reached, jnp.minimum(target, high), low)
 
-    def shortfall(x: jax.Array) -> jax.Array:
-        policy, _ = knob.law(reference, knob.parameter(reference, x), fixed)
-        return quantity(policy, reference) - wanted
+    def excess(parameter: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        policy, error = knob.law(reference, per_prompt(parameter), per_prompt(fixed))
+        error = error if weights is None else jnp.max(error, axis=-1)
+        amount, value = of(policy)
+        return amount - wanted, (jnp.broadcast_to(error, target.shape), value)
 
-    start, end = (jnp.broadcast_to(edge, target.shape) for edge in knob.bracket(reference))
-    below, above = jnp.minimum(low - wanted, 0), jnp.maximum(high - wanted, 0)
-    x = increasing_root(shortfall, start, end, below, above)
-    parameter = exact = knob.parameter(reference, x)
+    # The search halves asinh x first: among n that one can pay for, and temperatures near R.
+    last, exact = jnp.arcsinh(track.end), jnp.zeros_like(track.end)
+
+    def parameter_of(z: jax.Array) -> jax.Array:
+        return track.parameter(jnp.where(z == last, track.end, jnp.sinh(z)))
+
+    root = implicit_root(
+        lambda z: excess(parameter_of(z)),
+        Point(exact, jnp.minimum(low - wanted, 0), (exact, at_low)),
+        Point(last, jnp.maximum(high - wanted, 0), (exact, at_high)),
+    )
+    parameter = parameter_of(root.x)
     if rounding:
-        whole = jnp.round(parameter)
-        policy, _ = knob.law(reference, whole, fixed)
-        excess = quantity(policy, reference) - wanted
         # At an integer, rounding errors must not decide: it is within and it reaches.
+        whole = jnp.round(parameter)
+        beyond, _ = excess(whole)
         if rounding == "down":
-            parameter = jnp.where(excess <= slack, whole, whole - 1)
+            parameter = jnp.where(beyond > _WHOLE * eps * ends, whole - 1, whole)
         else:
-            parameter = jnp.where(excess >= -slack, whole, whole + 1)
+            parameter = jnp.where(beyond < -_WHOLE * eps * ends, whole + 1, whole)
+    error, value = root.seen
     # What was found may be the end of what nodes resolve or numbers represent, and no solution.
-    policy, error = knob.law(reference, exact, fixed)
-    miss = jnp.abs(quantity(policy, reference) - wanted)
-    resolved = miss <= math.sqrt(eps) * (high - low) + 8 * slack + 64 * eps
+    resolved = jnp.abs(root.value) <= math.sqrt(eps) * (high - low) + 8 * slack + 64 * eps
     if reference.continuous:
         resolved &= error <= RESOLVED
-    return Found(parameter, low, high, reached, resolved)
+    return Found(parameter, low, high, reached, resolved, root.value + wanted, value)
 
 
 def outcome_values(name: str, values: Numbers, reference: Policy) -> jax.Array:

@@ -99,7 +99,7 @@ def test_the_optimum_is_found_from_either_side_of_it(max_n: float):
 def test_a_true_reward_that_only_rises_or_falls_is_answered_by_an_end():
     uniform, _ = problem()
     u = jnp.exp(uniform.log_cdf)
-    assert float(bt.hedge_n(uniform, u, max_n=50.0).parameter) == pytest.approx(50, rel=1e-14)
+    assert float(bt.hedge_n(uniform, u, max_n=50.0).parameter) == 50
     assert float(bt.hedge_n(uniform, -u).parameter) == 1.0
     assert float(bt.hedge_mean_extra_draws(uniform, -u).parameter) == 0.0
     pool = bt.Policy.from_samples([0.0, 0.3, 1.0])
@@ -159,7 +159,7 @@ def test_a_best_temperature_is_found_far_from_the_spread_of_the_proxy(
     best = hedging.stationary(slope, *bracket)
     found = bt.hedge_temperature(bt.Policy.from_probs(*RARE), jnp.array(true), n=n)
     assert float(found.parameter) == pytest.approx(best, rel=1e-9 if n == math.inf else 2e-2)
-    assert abs(float(found.slope)) < 1e-16
+    assert abs(float(found.slope)) < 1e-14
 
 
 def test_the_slope_at_infinite_temperature_is_that_in_its_inverse():
@@ -169,6 +169,26 @@ def test_the_slope_at_infinite_temperature_is_that_in_its_inverse():
     # The covariance -0.42... under the reference, times d(1/λ)/dx = 1/(10 R).
     covariance = np.mean([0.0, -0.15, -2.0]) - np.mean([0.0, 0.3, 1.0]) * np.mean([0.0, -0.5, -2.0])
     assert float(found.slope) == pytest.approx(covariance / 10, rel=1e-12)
+
+
+@pytest.mark.parametrize("value", [0.0, -3.0])
+def test_of_equal_values_the_mildest_is_the_answer(value: float):
+    reference = bt.Policy.from_probs([0.5, 0.3, 0.2], rewards=[0.0, 0.5, 1.0])
+    flat = jnp.full(3, value)
+    assert float(bt.hedge_n(reference, flat).parameter) == 1
+    assert float(bt.hedge_mean_extra_draws(reference, flat).parameter) == 0
+    for n in (4, math.inf):
+        assert float(bt.hedge_temperature(reference, flat, n=n).parameter) == math.inf
+    # One draw is the reference at any temperature.
+    found = bt.hedge_temperature(reference, jnp.array([0.0, 1.0, 2.0]), n=1)
+    assert float(found.parameter) == math.inf
+
+
+def test_the_end_of_a_range_is_exact():
+    uniform, _ = problem()
+    assert float(bt.hedge_n(uniform, jnp.exp(uniform.log_cdf)).parameter) == 1024.0
+    found = bt.hedge_mean_extra_draws(uniform, jnp.exp(uniform.log_cdf), max_mean=1000.0)
+    assert float(found.parameter) == 1000.0
 
 
 def test_a_range_of_one_point_is_answered_by_it():
@@ -318,14 +338,27 @@ def test_bad_input_is_refused(case: str):
         call(bt.Policy.from_probs([0.5, 0.3, 0.2], rewards=[0.0, 0.5, 1.0]))
 
 
-def test_a_proxy_with_tails_too_heavy_for_its_nodes_is_refused():
-    """Between the reference and best-of-16, which is best, all temperatures that matter."""
+def test_a_proxy_with_heavy_tails_is_hedged_as_a_discrete_law_of_many_outcomes():
+    """Its extreme nodes lie far apart, and matter to nobody."""
     proxy = bt.noisy_proxy(bt.Policy.gaussian_reward(), bt.Noise.student_t2(1.0))
-    with pytest.raises(ValueError, match="reference has too few nodes for the temperature"):
-        bt.hedge_temperature(*proxy, n=16)
+    found = bt.hedge_temperature(*proxy, n=16)
+    hard = bt.expected_value(bt.best_of_n(proxy.reference, 16), proxy.true_reward)
+    assert float(found.parameter) == 0
+    assert float(found.true_reward) == pytest.approx(float(hard), rel=1e-12)
+    warm = bt.soft_best_of_n(proxy.reference, 16, 1.0)
+    assert float(bt.expected_value(warm, proxy.true_reward)) == pytest.approx(0.558025, abs=5e-7)
+
+
+def test_the_colder_the_better_is_answered_by_best_of_n():
+    """No nodes resolve all temperatures, but the order in them says that none is better."""
+    uniform, _ = problem(2561)
+    found = bt.hedge_temperature(uniform, jnp.exp(uniform.log_cdf), n=16)
+    assert float(found.parameter) == 0
+    assert float(found.true_reward) == pytest.approx(16 / 17, rel=1e-12)
 
 
 def test_a_best_temperature_that_nodes_do_not_resolve_is_refused():
     uniform, _ = problem(2561)
+    rank = jnp.exp(uniform.log_cdf)
     with pytest.raises(ValueError, match="reference has too few nodes for the temperature"):
-        bt.hedge_temperature(uniform, jnp.exp(uniform.log_cdf), n=16)  # the colder the better
+        bt.hedge_temperature(uniform, jnp.exp(-(((rank - 0.99) / 0.005) ** 2)), n=1000)

@@ -125,6 +125,17 @@ def test_the_parabola_in_root_kl_is_recovered_and_its_misfit_reported():
     assert float(fit.residual[1]) == pytest.approx(misfit, rel=1e-8)
 
 
+def test_the_residual_is_the_largest_deviation_of_either_sign():
+    """Of these points it is where the fit lies above the curve."""
+    kl, gain = np.array([0.25, 1.0, 2.25, 4.0]), np.array([0.5, 0.6, 1.6, 1.2])
+    design = np.stack([np.sqrt(kl), -kl], axis=1)
+    deviation = design @ np.linalg.lstsq(design, gain, rcond=None)[0] - gain
+    assert np.max(deviation) != pytest.approx(-np.min(deviation), rel=0.1)
+    for sign in (1, -1):
+        fit = bt.fit_overoptimization(kl, sign * gain)
+        assert float(fit.residual) == pytest.approx(np.max(np.abs(deviation)), rel=1e-12)
+
+
 def test_close_points_of_a_parabola_keep_their_digits():
     kl = 100 + 1e-3 * jnp.arange(5.0)
     d = jnp.sqrt(kl)

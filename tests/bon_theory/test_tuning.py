@@ -1,11 +1,13 @@
 """n or temperature for a KL budget, a win rate or a reward: right, whole, differentiable."""
 
+import itertools
 import math
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import given
@@ -99,6 +101,15 @@ def test_infinitely_many_candidates_are_the_tilt(name: str):
     assert roots.functional(name, TIED, tilt) == pytest.approx(target, rel=1e-12)
 
 
+def test_some_of_the_numbers_may_be_infinite():
+    reference = policy(TERNARY)
+    together = bt.temperature_for_kl(reference, 0.3, n=[4.0, math.inf])
+    alone = [float(bt.temperature_for_kl(reference, 0.3, n=n)) for n in (4, math.inf)]
+    np.testing.assert_allclose(together, alone, rtol=1e-12)
+    traced = jax.jit(lambda n: bt.temperature_for_kl(reference, 0.3, n=n))(jnp.array([4, math.inf]))
+    np.testing.assert_allclose(traced, alone, rtol=1e-12)
+
+
 def test_the_ends_of_the_range_are_answered():
     reference = policy(TERNARY)
     assert float(bt.n_for_kl(reference, 0.0)) == 1.0
@@ -181,6 +192,33 @@ def test_a_whole_answer_is_not_rounded_away(n: int):
     kl = bt.kl_divergence(bt.best_of_n(reference, n), reference)
     for rounding in ("down", "up"):
         assert float(bt.n_for_kl(reference, kl, rounding=rounding)) == n
+
+
+def kl_of_best_of(law: Any, n: int) -> float:
+    """In multiprecision, rounded once."""
+    with mpmath.workdps(50):
+        mass: list[Any] = [mpmath.mpf(float(p)) for p in law[0]]
+        cdf: list[Any] = [mpmath.mpf(0)]
+        for p in mass:
+            cdf.append(cdf[-1] + p)
+        cdf = [f / cdf[-1] for f in cdf]  # Policy divides what is left of rounding out
+        selected = [b**n - a**n for a, b in itertools.pairwise(cdf)]
+        total = mpmath.fsum(mass)
+        terms = (q * mpmath.log(q * total / p) for q, p in zip(selected, mass, strict=True))
+        return float(str(mpmath.fsum(terms)))
+
+
+def test_a_target_computed_elsewhere_does_not_lose_its_integer():
+    """Thirty random laws: what any other program gets for the KL of n draws is that of n."""
+    rng = np.random.default_rng(14)
+    probs = rng.dirichlet(np.ones(5), size=30)
+    numbers = np.arange(2, 9)
+    laws = [(tuple(row), tuple(range(5))) for row in probs]
+    targets = np.array([[kl_of_best_of(law, int(n)) for n in numbers] for law in laws])
+    reference = bt.Policy.from_probs(jnp.asarray(probs), jnp.arange(5.0))
+    for rounding in ("down", "up"):
+        found = bt.n_for_kl(reference, targets.T, rounding=rounding)
+        np.testing.assert_array_equal(found, np.broadcast_to(numbers[:, None], (7, 30)))
 
 
 # --- transformed -----------------------------------------------------------------------

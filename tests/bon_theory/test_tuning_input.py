@@ -12,6 +12,7 @@ import pytest
 import bon_theory as bt
 
 REFERENCE = bt.Policy.from_probs([0.5, 0.3, 0.2], [0.0, 0.5, 1.0])
+PROMPTS = bt.Policy.from_probs([[0.5, 0.3, 0.2], [0.25, 0.25, 0.5]], [0.0, 0.5, 1.0])
 n_for_kl: Any = bt.n_for_kl  # called as its type forbids
 n_for_win_rate: Any = bt.n_for_win_rate
 
@@ -30,7 +31,34 @@ IMPOSSIBLE = {
         r"\[0, 0.559751\] of soft best-of-4",
     ),
     "negative KL": (lambda r: bt.n_for_kl(r, -0.1), "kl must be .* got -0.1"),
-    "one of several": (lambda r: bt.n_for_kl(r, [0.5, 3.0, 0.1]), "got 3: choose kl"),
+    "one of several": (
+        lambda r: bt.n_for_kl(r, [0.5, 3.0, 0.1], unattainable="raise"),
+        r"got 3 at index \(1,\): choose kl there, or pass unattainable='nan'",
+    ),
+    "some of many": (
+        lambda r: bt.n_for_kl(r, [[0.5, 0.2], [3.0, 4.0]], unattainable="raise"),
+        r"got 3 at index \(1, 0\) \(and 1 more like it\)",
+    ),
+    "unattainable": (
+        lambda r: n_for_kl(r, 0.1, unattainable="skip"),
+        "unattainable must be None, 'raise' or 'nan', got 'skip'",
+    ),
+    "a mean over one law": (
+        lambda r: bt.n_for_kl(r, 0.1, across_prompts=True),
+        "reference must have a batch axis of prompts",
+    ),
+    "no weight": (
+        lambda r: bt.n_for_kl(PROMPTS, 0.1, across_prompts=[0.0, 0.0]),
+        "across_prompts must have a positive weight",
+    ),
+    "a negative weight": (
+        lambda r: bt.n_for_kl(PROMPTS, 0.1, across_prompts=[1.0, -1.0]),
+        "across_prompts must be a finite number at least 0",
+    ),
+    "a mean out of range": (
+        lambda r: bt.n_for_kl(PROMPTS, 1.2, across_prompts=True),
+        r"\[0, 1.15129\) of best-of-n over this reference, on average over prompts, got 1.2",
+    ),
     "win rate of a coin": (lambda r: bt.n_for_win_rate(r, 0.45), r"win_rate .* \[0.5, 0.9\)"),
     "win rate 1 with ties": (lambda r: bt.n_for_win_rate(r, 0.95), r"win_rate .* \[0.5, 0.9\)"),
     "reward above the best": (lambda r: bt.n_for_reward(r, 1.5), r"reward .* \[0.35, 1\)"),
@@ -52,10 +80,6 @@ IMPOSSIBLE = {
     ),
     "n below 1": (lambda r: bt.temperature_for_kl(r, 0.1, n=0.5), "n must be"),
     "n negative infinite": (lambda r: bt.temperature_for_kl(r, 0.1, n=-math.inf), "n must be"),
-    "n partly infinite": (
-        lambda r: bt.temperature_for_kl(r, 0.1, n=[2.0, math.inf]),
-        "n must be a finite number",
-    ),
     "negative temperature": (lambda r: bt.n_for_kl(r, 0.1, temperature=-1.0), "temperature must"),
     "rounding": (lambda r: n_for_kl(r, 0.1, rounding="nearest"), "rounding must be .*'nearest'"),
     "ties": (lambda r: n_for_win_rate(r, 0.6, ties="draw"), "ties must be .*'draw'"),
@@ -126,6 +150,21 @@ NO_POLICY: dict[str, Any] = {
 def test_what_is_no_policy_is_refused(name: str):
     with pytest.raises(ValueError, match="reference must be a Policy, got list"):
         NO_POLICY[name]([0.5, 0.5])
+
+
+def test_among_many_prompts_those_without_an_answer_are_nan():
+    """All right, all wrong, and one in between: people hold thousands of such."""
+    scores = [[1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]]
+    pools = bt.Policy.from_samples(scores)
+    found = np.asarray(bt.n_for_kl(pools, 0.5))
+    assert np.isnan(found).tolist() == [True, True, False]
+    alone = bt.n_for_kl(bt.Policy.from_samples(scores[2]), 0.5)
+    assert found[2] == pytest.approx(float(alone), rel=1e-12)
+    assert np.isnan(bt.temperature_for_kl(pools, 0.2, n=4)).tolist() == [True, True, False]
+    assert np.isnan(bt.frontier(pools, 0.5).value).tolist() == [True, True, False]
+    assert np.isnan(bt.n_for_kl(REFERENCE, 9.0, unattainable="nan"))
+    with pytest.raises(ValueError, match=r"got 0.5 at index \(0,\) \(and 1 more like it\)"):
+        bt.n_for_kl(pools, 0.5, unattainable="raise")
 
 
 def test_traced_targets_out_of_range_give_nan():

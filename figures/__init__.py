@@ -20,6 +20,7 @@ __all__ = ["ALL", "FigureData", "FigureFiles", "Script", "make", "script", "writ
 #: here is ``language_model``: its ``data(results)`` takes the results of an experiment.
 ALL: tuple[str, ...] = (
     "win_rate_frontier",
+    "published_points",
     "reward_frontier",
     "convergence_rate",
     "ties",

@@ -17,6 +17,7 @@ from figures import (
     families,
     hedging,
     language_model,
+    published_points,
     readme,
     reward_frontier,
     sequences,
@@ -30,6 +31,7 @@ from simulations.experiments.reward_pools import compare_pools
 # Few points: what is tested is the same at any number.
 POINTS = {
     "win_rate_frontier": 17,
+    "published_points": 17,
     "reward_frontier": 5,
     "convergence_rate": 13,
     "ties": 9,
@@ -100,6 +102,7 @@ MODULES: dict[str, ModuleType] = {
     module.__name__.split(".")[1]: module
     for module in (
         win_rate_frontier,
+        published_points,
         reward_frontier,
         convergence_rate,
         ties,

@@ -31,7 +31,8 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 KNOWN: tuple[Known, ...] = get_args(Known)
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 #: Verdicts on what papers state, and on what was derived here.
-PAPERS_VERDICTS, OUR_VERDICTS = VERDICTS[:5], VERDICTS[5:]
+PAPERS_VERDICTS: tuple[Verdict, ...] = VERDICTS[:5]
+OUR_VERDICTS: tuple[Verdict, ...] = VERDICTS[5:]
 
 
 @dataclass(frozen=True)

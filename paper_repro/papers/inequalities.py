@@ -33,6 +33,8 @@ def never_violated(
     provenance: Provenance,
     statement: str,
     sharper: str = "",
+    figure: str = "bounds",
+    test: str = "",
 ) -> Claim:
     """The claim that none of these bounds of `bon_theory.bounds` fails on random problems.
 
@@ -62,4 +64,6 @@ def never_violated(
         labels=names,
         sharper=sharper,
         sharp_value=zeros if sharper else (),
+        figure=figure,
+        test=test,
     )

@@ -12,11 +12,17 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from paper_repro.papers.claim import VERDICTS, Verdict
+from paper_repro.papers.claim import OUR_VERDICTS, PAPERS_VERDICTS, VERDICTS, Verdict
 from paper_repro.papers.ledger import Entry, tally
 from paper_repro.report.summary import Summary
 from paper_repro.report.wording import each, obtained, stated
 
+_SHORT: dict[Verdict, str] = {
+    "outside the paper's scope": "outside\nits scope",
+    "not checkable here": "not check-\nable here",
+    "failed": "derived here,\nfailed",
+    "confirmed": "derived here,\nconfirmed",
+}
 _SHOWN = 4  # entries of a vector written out, before only the worst is told
 
 
@@ -34,12 +40,18 @@ def show(console: Console, summary: Summary, page: Path) -> None:
 
 
 def _papers(summary: Summary) -> Table:
+    """A line per paper: what it states, and what was derived here beside it."""
+    heads = {verdict: verdict for verdict in VERDICTS} | _SHORT
+    shown = [v for v in PAPERS_VERDICTS if summary.ledger.tally.papers[v]]
+    ours = [v for v in OUR_VERDICTS if summary.ledger.tally.ours[v]]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for head in ("Paper", "What it states", "Derived here"):
-        table.add_column(head)
+    table.add_column("statements of papers", no_wrap=True)
+    for verdict in (*shown, *ours):
+        table.add_column(heads[verdict], justify="right")
     for paper, entries in summary.papers:
         counts = tally(entries)
-        table.add_row(paper.short_title, _counts(counts.papers), _counts(counts.ours))
+        numbers = [counts.papers[v] for v in shown] + [counts.ours[v] for v in ours]
+        table.add_row(paper.short_title, *(str(number or "·") for number in numbers))
     return table
 
 

@@ -67,12 +67,14 @@ CLAIMS: tuple[Claim, ...] = (
     _holds(
         "best_of_n_kl",
         id="guarantees/kl-upper-bound",
-        where="theorem on the KL divergence",
+        where="abstract; theorem on the KL divergence",
         statement="KL(P_n‖π) ≤ log n − (n−1)/n, whatever the reference and the reward.",
+        figure="bounds",
+        test="bon_theory/test_bounds.py::test_no_bound_is_violated",
     ),
     _claim(
         id="guarantees/formula-is-not-the-divergence",
-        where="theorem on the KL divergence",
+        where="abstract; theorem on the KL divergence",
         statement="With atoms log n − (n−1)/n, often quoted as the divergence, exceeds it.",
         compute=lambda: [_kl(jnp.array(p), jnp.asarray(float(n))) for p, n in _COARSE],
         expected=tuple(_tie_free_kl(n) for _, n in _COARSE),
@@ -82,17 +84,23 @@ CLAIMS: tuple[Claim, ...] = (
         labels=tuple(f"{len(p)} levels, n={n}" for p, n in _COARSE),
         sharper="The exact value is a finite sum at any n (entries: Σ P log(P/π), enumerated).",
         sharp_value=tuple(_kl_by_enumeration(p, n) for p, n in _COARSE),
+        figure="ties",
+        test="bon_theory/test_known_falsehoods.py::test_kl_of_best_of_n_is_not_the_closed_form_when_there_are_atoms",
         checked_by=_CHECKED_BY,
     ),
     _holds(
         "best_of_n_kl_from_collisions",
         id="guarantees/kl-gap",
-        where="theorem on the gap",
+        where="bound on the gap",
         statement="The formula exceeds the divergence by at most 2n(n−1)·e^{−H₂}, H₂ = −log Σπ².",
+        figure="bounds",
+        test="bon_theory/test_inequalities.py::test_collision_entropy_bounds_the_gaps",
     ),
     _claim(
         id="guarantees/estimator-is-exact-for-one-atom",
-        where="the estimator D̂",
+        kind="asymptotic",
+        where="beside the estimator D̂",
+        provenance=DERIVED,
         statement=(
             "D̂(ε) = (1−ε)ⁿ(log n + (n−1)log(1−ε) − (n−1)/n) + (1−(1−ε)ⁿ) log((1−(1−ε)ⁿ)/ε) is the "
             "divergence itself for one top atom ε over a continuum. Entries: exact over estimate "
@@ -104,18 +112,21 @@ CLAIMS: tuple[Claim, ...] = (
             "L levels instead of a continuum cost n(n−1)²/(24(n−2)L²) ≈ 6e-10", absolute=2e-9
         ),
         labels=tuple(f"ε={atom:g}" for atom in _ATOMS),
-        provenance=DERIVED,
+        figure="ties",
+        test="bon_theory/test_bounds.py::test_one_top_atom_over_a_continuum_attains_its_divergence",
         checked_by=_CHECKED_BY,
     ),
     _claim(
         id="guarantees/estimator-on-equal-levels",
-        where="the estimator D̂",
+        where="beside the estimator D̂",
+        provenance=DERIVED,
         statement="On 100 equal levels at n = 10 the estimator exceeds the divergence by 0.03 %.",
         compute=_on_equal_levels,
         expected=(1.4021632888, 1.4025525051),
         tolerance=printed(11),
         labels=("exact", "D̂"),
-        provenance=DERIVED,
+        figure="ties",
+        test="bon_theory/test_theory_numbers.py::test_no_printed_digit_is_wrong",
         checked_by=_CHECKED_BY,
     ),
     _holds(
@@ -128,13 +139,24 @@ CLAIMS: tuple[Claim, ...] = (
             "It is a theorem (proof in docs/bounds.md), and log n − (n−1)/n − E k(1−p_Y, p_Y) lies "
             "between the two: a better estimator from the same knowledge."
         ),
+        figure="bounds",
+        test="bon_theory/test_inequalities.py::test_the_expected_top_atom_estimate_is_above_kl",
+    ),
+    _holds(
+        "best_of_n_win_rate",
+        id="guarantees/win-rate-upper-bound",
+        where="abstract; theorem on the win rate",
+        statement="Best-of-n wins with probability n/(n+1) at most, ties counting one half.",
+        test="bon_theory/test_inequalities.py::test_half_counted_ties_cost_little",
     ),
     _holds(
         "best_of_n_win_rate_from_collisions",
         "best_of_n_win_rate_from_largest_level",
         id="guarantees/win-rate-gap",
-        where="theorem on the win rate",
+        where="bound on the win rate",
         statement="The win rate is short of n/(n+1) by at most (n−1)/2·e^{−H₂}.",
         sharper="By at most p_max²·max{n/12, (n−1)/(2(n+1))}: the square, not the first power.",
+        figure="bounds",
+        test="bon_theory/test_inequalities.py::test_collision_entropy_bounds_the_gaps",
     ),
 )

@@ -106,7 +106,7 @@ def _distance_to_optimum(probs: Array, h: Array, beta: Array) -> Array:
 CLAIMS: tuple[Claim, ...] = (
     _claim(
         id="bonbon/contrastive-identity",
-        where="IPO-BoN",
+        where="Theorem 3, eq. 4.2, p. 7",
         statement=(
             "At best-of-n the margin log π⁽ⁿ⁾(y₍ₙ₎)/π(y₍ₙ₎) − log π⁽ⁿ⁾(y₍₁₎)/π(y₍₁₎) of the best "
             "and the worst of n has mean (n−1)·Σ_{k<n} 1/k."
@@ -115,22 +115,25 @@ CLAIMS: tuple[Claim, ...] = (
         expected=tuple((n - 1) * harmonic(n - 1) for n in NUMBERS),
         tolerance=QUADRATURE,
         labels=_LABELS,
+        test="bon_theory/test_alignment.py::test_the_margin_at_best_of_n",
         checked_by=_CHECKED_BY,
     ),
     _claim(
         id="bonbon/contrastive-identity-by-pairs",
-        where="IPO-BoN",
+        where="beside Theorem 3",
+        provenance=DERIVED,
         statement="The same mean from the law of the pair: U₍₁₎/U₍ₙ₎ is the worst of n−1 draws.",
         compute=lambda: [mean for mean, _ in _margin_moments()],
         expected=tuple((n - 1) * harmonic(n - 1) for n in NUMBERS),
         tolerance=QUADRATURE,
         labels=_LABELS,
-        provenance=DERIVED,
+        test="bon_theory/test_alignment.py::test_the_margin_at_best_of_n",
         checked_by=_CHECKED_BY,
     ),
     _claim(
         id="bonbon/contrastive-variance",
-        where="IPO-BoN",
+        where="beside Theorem 3",
+        provenance=DERIVED,
         statement=(
             "The margin is not constant at best-of-n: its variance is (n−1)²·Σ_{k<n} 1/k², so the "
             "loss does not vanish there."
@@ -139,12 +142,12 @@ CLAIMS: tuple[Claim, ...] = (
         expected=tuple((n - 1) ** 2 * harmonic(n - 1, 2) for n in NUMBERS),
         tolerance=QUADRATURE,
         labels=_LABELS,
-        provenance=DERIVED,
+        test="bon_theory/test_alignment.py::test_the_margin_at_best_of_n",
         checked_by=(VARIANCE_CHECK, "worst_of_n on uniform reward"),
     ),
     _claim(
         id="bonbon/beta",
-        where="IPO-BoN",
+        where="Theorem 3, eq. 4.2, p. 7",
         statement=(
             "The regularisation is fixed by n alone: β*_n = 1/(2(n−1)·Σ_{k<n} 1/k), half the "
             "reciprocal of the mean margin."
@@ -153,30 +156,35 @@ CLAIMS: tuple[Claim, ...] = (
         expected=tuple(0.5 / ((n - 1) * harmonic(n - 1)) for n in NUMBERS),
         tolerance=QUADRATURE,
         labels=_LABELS,
+        test="bon_theory/test_theory_numbers.py::test_no_printed_digit_is_wrong",
         checked_by=_CHECKED_BY,
     ),
     _claim(
         id="bonbon/beta-8",
-        where="IPO-BoN",
+        where="beside Theorem 3; n = 8 is that of §5.1",
+        provenance=DERIVED,
         statement="At the n = 8 of the experiments, β*_8 = 0.0275482094.",
         compute=lambda: 0.5 / _margin_means()[NUMBERS.index(8)],
         expected=0.0275482094,
         tolerance=printed(9),
+        test="bon_theory/test_theory_numbers.py::test_no_printed_digit_is_wrong",
         checked_by=_CHECKED_BY,
     ),
     _claim(
         id="bonbon/discrete-margin",
-        where="IPO-BoN",
+        where="beside Theorem 3",
+        provenance=DERIVED,
         statement="With 10 equally likely reward levels, the mean margin at n = 8 is 14.2083.",
         compute=lambda: _discrete_margin(jnp.asarray(8.0), levels=10),
         expected=14.2083,
         tolerance=printed(6),
-        provenance=DERIVED,
+        test="bon_theory/test_theory_numbers.py::test_no_printed_digit_is_wrong",
         checked_by=("best_of_n on distinct rewards", "worst_of_n on distinct rewards"),
     ),
     _claim(
         id="bonbon/discrete-margin-is-smaller",
-        where="IPO-BoN",
+        where="beside Theorem 3",
+        provenance=DERIVED,
         statement=(
             "With finitely many equally likely reward levels the mean margin at n = 8 is below the "
             "18.15 that β*_8 assumes."
@@ -187,12 +195,13 @@ CLAIMS: tuple[Claim, ...] = (
         relation="<=",
         tolerance=Tolerance("an inequality: no slack"),
         labels=tuple(f"{levels} levels" for levels in _LEVELS),
-        provenance=DERIVED,
+        test="bon_theory/test_alignment.py::test_the_margin_at_best_of_n",
         checked_by=("best_of_n on distinct rewards", "worst_of_n on distinct rewards"),
     ),
     _claim(
         id="bonbon/ipo-minimiser",
-        where="relation to contrastive methods",
+        where="beside eq. 4.3",
+        provenance=DERIVED,
         statement=(
             "IPO on pairs from the reference has the win-rate optimum with c = 1/β as its "
             "population minimiser (mid-ranks where the law has atoms). Entries: TV between the two."
@@ -201,6 +210,8 @@ CLAIMS: tuple[Claim, ...] = (
         expected=(0.0, 0.0),
         tolerance=Tolerance("least squares in float64", absolute=1e-13),
         labels=("β=1", "β=0.2"),
+        figure="bonbon",
+        test="bon_theory/test_alignment.py::test_ipo_is_what_an_optimiser_finds_on_enumerated_pairs",
         checked_by=("exponential_tilt on distinct rewards",),
     ),
 )

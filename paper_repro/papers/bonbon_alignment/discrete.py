@@ -13,7 +13,11 @@ from jax import Array
 from numpy.typing import NDArray
 
 import bon_theory as bt
-from paper_repro.papers.bonbon_alignment.rank_policies import best_of_n_curve
+from paper_repro.papers.bonbon_alignment.rank_policies import (
+    best_of_n_curve,
+    optimal_kl,
+    optimal_win_rate,
+)
 from paper_repro.papers.claim import DERIVED, READ, Claim, Tolerance
 from paper_repro.papers.search import root
 
@@ -97,18 +101,6 @@ def _divergence_within_atoms(probs: tuple[float, ...], n: int) -> float:
     return math.fsum(terms)
 
 
-def _collision_bounds(scale: float) -> tuple[float, ...]:
-    """[B]: a multiple of (n−1)·e^{−H₂} = (n−1)·Σπ²; `scale` per n follows from the statement."""
-    return tuple((n - 1) * scale * math.fsum(p * p for p in LAWS[name]) for name, n in _CASES)
-
-
-def _one_atom_kl() -> float:
-    """KL of best-of-10 for a top atom of 1/100 over 200,000 equal levels, nearly a continuum."""
-    levels, top = 200_000, 0.01
-    probs = np.append(np.full(levels, (1 - top) / levels), top)
-    return float(_best_of_n(jnp.asarray(probs), jnp.asarray(10.0))["kl"])
-
-
 @jax.jit
 def _coarse(strength: Array) -> dict[str, Array]:
     """Best-of-2 and the discrete optimum π·e^{c·midrank}/Z on a coarse law."""
@@ -134,9 +126,122 @@ def _hundred_levels() -> list[float]:
     return [_tie_free_kl(10) - _kl(name, 10), 10 / 11 - _win_rates(name, 10)[2]]
 
 
+_NUM_LAWS, _MOST_LEVELS, _SEED = 2_000, 12, 20241101
+_STRENGTH = 5.0
+_GAPS = ("KL", "win rate, ties won", "win rate, ties lost")
+
+
+@cache
+def _random_laws() -> NDArray[np.float64]:
+    """`[2000, 12]`: laws of 2 to 12 levels, from nearly equal to one that nearly has all."""
+    rng = np.random.default_rng(_SEED)
+    levels = rng.integers(2, _MOST_LEVELS, _NUM_LAWS, endpoint=True)
+    sizes = rng.exponential(size=(_NUM_LAWS, _MOST_LEVELS)) ** rng.choice(
+        [0.3, 1, 3], (_NUM_LAWS, 1)
+    )
+    sizes *= np.arange(_MOST_LEVELS) < levels[:, None]
+    return sizes / sizes.sum(1, keepdims=True)
+
+
+@cache
+def _corrections() -> dict[str, NDArray[np.float64]]:
+    """Continuous minus discrete KL, and how ties move the win rate: `[3, 2000]` for each policy."""
+    shift = np.array([1.0, -1.0, 1.0])[:, None]
+    found = _on_random_laws(jnp.asarray(_random_laws()))
+    tie_free = {f"n={n}": (_tie_free_kl(n), n / (n + 1), n / (n + 1)) for n in _NUMBERS}
+    win_rate = optimal_win_rate(_STRENGTH)
+    tie_free[f"c={_STRENGTH:g}"] = (optimal_kl(_STRENGTH), win_rate, win_rate)
+    return {
+        name: shift * (np.array(values)[:, None] - np.asarray(found[name]))
+        for name, values in tie_free.items()
+    }
+
+
+@jax.jit
+def _on_random_laws(laws: Array) -> dict[str, Array]:
+    """KL, win rate with ties won and with ties lost, `[3, B]`, of each policy."""
+    reference = bt.Policy.from_probs(laws, jnp.arange(_MOST_LEVELS, dtype=float))
+    policies = {f"n={n}": bt.best_of_n(reference, float(n)) for n in _NUMBERS}
+    policies[f"c={_STRENGTH:g}"] = bt.win_rate_optimal(reference, _STRENGTH)
+    return {
+        name: jnp.stack(
+            [
+                bt.kl_divergence(policy, reference),
+                bt.win_rate(policy, reference, ties="win"),
+                bt.win_rate(policy, reference, ties="loss"),
+            ]
+        )
+        for name, policy in policies.items()
+    }
+
+
+def _limits() -> dict[str, tuple[float, float]]:
+    """What follows for the corrections of KL and of either win rate, over Σp²."""
+    slope = _STRENGTH / -math.expm1(-_STRENGTH)
+    best: dict[str, tuple[float, float]] = {f"n={n}": (n * (n - 1.0), float(n)) for n in _NUMBERS}
+    return best | {f"c={_STRENGTH:g}": (_STRENGTH * slope, slope)}
+
+
+def _negative_corrections() -> list[int]:
+    """On how many laws a correction has the wrong sign, rounding aside."""
+    return [int(x) for found in _corrections().values() for x in (found < -1e-13).sum(1)]
+
+
+def _corrections_beyond_their_limits() -> list[int]:
+    """On how many laws a correction is larger than its limit."""
+    collisions = (_random_laws() ** 2).sum(1)
+    counts = []
+    for name, (kl, win_rate) in _limits().items():
+        limits = np.array([kl, win_rate, win_rate])[:, None] * collisions
+        counts += [int(x) for x in (_corrections()[name] > limits + 1e-13).sum(1)]
+    return counts
+
+
+_CORRECTED = tuple(f"{gap}, {name}" for name in _limits() for gap in _GAPS)
+_VIOLATIONS = Tolerance("a count of violations by more than 1e-13, which is rounding")
+
 CLAIMS: tuple[Claim, ...] = (
     _claim(
+        id="bonbon/appendix-b-order",
+        where="Appendix B, Theorems 7–9",
+        statement=(
+            "On finitely many responses the KL of best-of-n and of the optimum is smaller than "
+            "without ties, the win rate larger if a tie is won and smaller if it is lost. Entries: "
+            "how many of 2,000 random laws violate that."
+        ),
+        kind="inequality",
+        compute=_negative_corrections,
+        expected=(0.0,) * len(_CORRECTED),
+        relation="<=",
+        tolerance=_VIOLATIONS,
+        labels=_CORRECTED,
+        figure="ties",
+        test="bon_theory/test_inequalities.py::test_win_rates_bracket_the_continuous_one",
+        checked_by=_CHECKED_BY,
+    ),
+    _claim(
+        id="bonbon/appendix-b-gaps",
+        where="beside Appendix B, Theorems 7–9, which bound these gaps through ½Σp²",
+        provenance=DERIVED,
+        statement=(
+            "What ties change is at most n(n−1)Σp² of best-of-n's KL and nΣp² of either win rate; "
+            "for the optimum c²eᶜ/(eᶜ−1)·Σp² and c·eᶜ/(eᶜ−1)·Σp². Entries: how many of 2,000 "
+            "random laws violate that."
+        ),
+        kind="inequality",
+        compute=_corrections_beyond_their_limits,
+        expected=(0.0,) * len(_CORRECTED),
+        relation="<=",
+        tolerance=_VIOLATIONS,
+        labels=_CORRECTED,
+        figure="ties",
+        test="paper_repro/test_bonbon_alignment.py::test_corrections_for_ties_by_exact_sums",
+        checked_by=_CHECKED_BY,
+    ),
+    _claim(
         id="bonbon/discrete-law",
+        where="beside Appendix B",
+        provenance=DERIVED,
         statement="With ties, best-of-n has probability Fⁿ − F₋ⁿ on each reward level.",
         compute=lambda: np.concatenate(
             [_selected("5 : 3 : 2", 3)["probs"], _selected("7 : 3", 8)["probs"]]
@@ -144,10 +249,14 @@ CLAIMS: tuple[Claim, ...] = (
         expected=(0.125, 0.387, 0.488, 0.05764801, 0.94235199),
         tolerance=ROUNDING,
         labels=(*(f"5 : 3 : 2, n=3, level {j}" for j in "123"), "7 : 3, n=8, level 1", "level 2"),
+        figure="ties",
+        test="bon_theory/test_selection_exact.py::test_rank_selections_equal_enumeration",
         checked_by=_CHECKED_BY,
     ),
     _claim(
         id="bonbon/discrete-win-rates",
+        where="beside §2, where a tie counts as a win",
+        provenance=DERIVED,
         statement=(
             "A tie may count as a win (the paper's definition), as a loss, or as one half: for "
             "5 : 3 : 2 and n = 3, three different win rates."
@@ -156,20 +265,26 @@ CLAIMS: tuple[Claim, ...] = (
         expected=(0.8601, 0.5839, 0.7220),
         tolerance=ROUNDING,
         labels=("ties win", "ties lose", "ties count half"),
+        figure="ties",
+        test="bon_theory/test_selection_exact.py::test_win_rates_equal_the_double_sum",
         checked_by=_CHECKED_BY,
     ),
     _claim(
         id="bonbon/discrete-kl",
+        where="beside Appendix B",
+        provenance=DERIVED,
         statement="KL of discrete best-of-n: two small laws and 100 equal levels at n = 10.",
         compute=lambda: [_kl("5 : 3 : 2", 3), _kl("7 : 3", 8), _kl("100 equal levels", 10)],
         expected=(0.360555, 0.934681, 1.4021632888),
         tolerance=Tolerance("stated to 6 decimals", absolute=5e-7),
         labels=("5 : 3 : 2, n=3", "7 : 3, n=8", "100 equal levels, n=10"),
-        provenance=DERIVED,
+        figure="ties",
+        test="bon_theory/test_theory_numbers.py::test_no_printed_digit_is_wrong",
         checked_by=_CHECKED_BY,
     ),
     _claim(
         id="bonbon/discrete-kl-is-smaller",
+        where="footnote 3, p. 6; Appendix B, Theorems 7–9",
         statement=(
             "With finitely many responses log n − (n−1)/n is only an upper bound for the KL. "
             "Entries: by how much it is missed."
@@ -180,10 +295,14 @@ CLAIMS: tuple[Claim, ...] = (
         relation=">=",
         tolerance=INEQUALITY,
         labels=_LABELS,
+        figure="ties",
+        test="bon_theory/test_inequalities.py::test_ties_only_lower_a_divergence",
         checked_by=_CHECKED_BY,
     ),
     _claim(
         id="bonbon/discrete-kl-identity",
+        where="beside Appendix B",
+        provenance=DERIVED,
         statement=(
             "What is missing is exactly Σ_j P_j·KL(density ∝ uⁿ⁻¹ on atom j's ranks ‖ uniform)."
         ),
@@ -191,81 +310,32 @@ CLAIMS: tuple[Claim, ...] = (
         expected=tuple(_divergence_within_atoms(LAWS[name], n) for name, n in _CASES),
         tolerance=Tolerance("differences of numbers up to 4 in float64", absolute=2e-14),
         labels=_LABELS,
-        provenance=DERIVED,
-        checked_by=_CHECKED_BY,
-    ),
-    _claim(
-        id="bonbon/discrete-kl-bound",
-        where="related: Beirami et al.",
-        statement=(
-            "log n − (n−1)/n − KL ≤ 2n(n−1)·e^{−H₂}, H₂ the collision entropy. Entries: the bound "
-            "minus what it bounds."
-        ),
-        compute=lambda: [
-            n * bound - shortfall
-            for (_, n), bound, shortfall in zip(
-                _CASES, _collision_bounds(2.0), _kl_shortfalls(), strict=True
-            )
-        ],
-        expected=(0.0,) * len(_CASES),
-        kind="inequality",
-        relation=">=",
-        tolerance=INEQUALITY,
-        labels=_LABELS,
-        checked_by=_CHECKED_BY,
-    ),
-    _claim(
-        id="bonbon/discrete-win-rate-bound",
-        where="related: Beirami et al.",
-        statement=("n/(n+1) − W_half ≤ (n−1)/2·e^{−H₂}. Entries: the bound minus what it bounds."),
-        compute=lambda: [
-            bound - (n / (n + 1) - _win_rates(name, n)[2])
-            for (name, n), bound in zip(_CASES, _collision_bounds(0.5), strict=True)
-        ],
-        expected=(0.0,) * len(_CASES),
-        kind="inequality",
-        relation=">=",
-        tolerance=INEQUALITY,
-        labels=_LABELS,
+        figure="ties",
+        test="bon_theory/test_inequalities.py::test_the_gap_of_kl_is_what_ties_hide_within_atoms",
         checked_by=_CHECKED_BY,
     ),
     _claim(
         id="bonbon/discrete-gaps-of-equal-levels",
-        where="related: Beirami et al.",
+        kind="asymptotic",
+        where="beside Appendix B",
+        provenance=DERIVED,
         statement=(
-            "For L = 100 equal levels and n = 10 the published bounds on what discreteness costs, "
-            "2n(n−1)/L and (n−1)/(2L), hold."
+            "On L = 100 equal levels discreteness costs best-of-10 the KL n(n−1)²/(24(n−2)L²) and "
+            "the win rate n/(12L²) to leading order: 1/L², where the bounds through Σp² are of the "
+            "order 1/L."
         ),
         compute=_hundred_levels,
-        expected=(1.8, 0.045),
-        kind="inequality",
-        relation="<=",
+        expected=(10 * 81 / (24 * 8 * 100**2), 10 / (12 * 100**2)),
         tolerance=Tolerance("leading terms in 1/L: the next are of order (n/L)²", relative=5e-4),
         labels=("KL", "win rate"),
-        sharper=(
-            "The order is 1/L², not 1/L: the gaps are n(n−1)²/(24(n−2)L²) and n/(12L²) to leading "
-            "order."
-        ),
-        sharp_value=(10 * 81 / (24 * 8 * 100**2), 10 / (12 * 100**2)),
-        checked_by=_CHECKED_BY,
-    ),
-    _claim(
-        id="bonbon/half-ties-upper-bound",
-        where="related: Beirami et al.",
-        statement=(
-            "With half-counted ties best-of-n wins with probability n/(n+1) at most. Entries: by "
-            "how much it falls short."
-        ),
-        compute=_half_ties_shortfalls,
-        expected=(0.0,) * len(_CASES),
-        kind="inequality",
-        relation=">=",
-        tolerance=INEQUALITY,
-        labels=_LABELS,
+        figure="ties",
+        test="bon_theory/test_inequalities.py::test_uniform_atoms_have_the_asymptotic_gaps",
         checked_by=_CHECKED_BY,
     ),
     _claim(
         id="bonbon/half-ties-shortfall",
+        where="beside Appendix B",
+        provenance=DERIVED,
         statement="It falls short by n·p_max²/12 at most.",
         compute=_half_ties_shortfalls,
         expected=tuple(n * max(LAWS[name]) ** 2 / 12 for name, n in _CASES),
@@ -273,11 +343,13 @@ CLAIMS: tuple[Claim, ...] = (
         relation="<=",
         tolerance=INEQUALITY,
         labels=_LABELS,
-        provenance=DERIVED,
+        figure="ties",
+        test="bon_theory/test_inequalities.py::test_half_counted_ties_cost_little",
         checked_by=_CHECKED_BY,
     ),
     _claim(
         id="bonbon/ties-as-wins-or-losses",
+        where="Appendix B, Theorems 7–9",
         statement=(
             "Ties counted as wins, best-of-n wins with at least n/(n+1); as losses, with at most "
             "that. Entries: the smaller of the two distances."
@@ -291,10 +363,14 @@ CLAIMS: tuple[Claim, ...] = (
         relation=">=",
         tolerance=INEQUALITY,
         labels=_LABELS,
+        figure="ties",
+        test="bon_theory/test_inequalities.py::test_win_rates_bracket_the_continuous_one",
         checked_by=_CHECKED_BY,
     ),
     _claim(
         id="bonbon/tie-conventions-distance",
+        where="beside Appendix B",
+        provenance=DERIVED,
         statement="Neither is further than p_max away. Entries: the larger of the two distances.",
         compute=lambda: [
             max(win - n / (n + 1), n / (n + 1) - loss)
@@ -305,27 +381,14 @@ CLAIMS: tuple[Claim, ...] = (
         relation="<=",
         tolerance=INEQUALITY,
         labels=_LABELS,
-        provenance=DERIVED,
-        checked_by=_CHECKED_BY,
-    ),
-    _claim(
-        id="bonbon/one-atom-estimate",
-        where="related: Beirami et al.",
-        statement=(
-            "Their estimate D̂(ε) of the KL is exact for one top atom ε over a continuum: at n = 10 "
-            "D̂(1/100) = 1.4025525051."
-        ),
-        compute=_one_atom_kl,
-        expected=1.4025525051,
-        tolerance=Tolerance(
-            "stated to 10 decimals; 200,000 levels stand for the continuum to 1.1e-10",
-            absolute=2e-10,
-        ),
-        provenance=DERIVED,
+        figure="ties",
+        test="bon_theory/test_inequalities.py::test_win_rates_bracket_the_continuous_one",
         checked_by=_CHECKED_BY,
     ),
     _claim(
         id="bonbon/coarse-atoms-exceed-one-point",
+        where="beside §3.3 and Appendix B",
+        provenance=DERIVED,
         statement=(
             "“Under one percentage point” needs continuous rewards: on the law (0.05, 0.09, 0.72, "
             "0.14), with half-counted ties, best-of-2 loses more than 0.01 to the discrete optimum "
@@ -336,7 +399,8 @@ CLAIMS: tuple[Claim, ...] = (
         kind="inequality",
         relation=">=",
         tolerance=Tolerance("an inequality: no slack"),
-        provenance=DERIVED,
+        figure="ties",
+        test="bon_theory/test_known_falsehoods.py::test_best_of_n_can_be_a_percentage_point_below_the_optimum_when_there_are_atoms",
         checked_by=(*_CHECKED_BY, "exponential_tilt on distinct rewards"),
     ),
 )

@@ -194,7 +194,7 @@ def _gaussian_tilt_win_rate() -> Array:
 CLAIMS: tuple[Claim, ...] = (
     _claim(
         id="bonbon/tilting-class",
-        where="tilting class",
+        where="§3.1, eqs. 3.1–3.5, p. 5",
         statement=(
             "Aligned policies of the class are π(y)·f(F(r(y))): for best-of-n f(u) = n·uⁿ⁻¹, for "
             "the win-rate optimum f(u) ∝ eᶜᵘ, whatever the reward. Entries: largest error of log f "
@@ -208,52 +208,62 @@ CLAIMS: tuple[Claim, ...] = (
             for reward in ("uniform", "Gaussian", "exponential")
             for policy in ("best-of-8", "optimum c=5")
         ),
+        figure="families",
+        test="bon_theory/test_selection_continuous.py::test_rank_selections_equal_quadrature",
         checked_by=(BEST_OF_N_CHECK, "best_of_n on Gaussian reward", OPTIMAL_CHECK),
     ),
     _claim(
         id="bonbon/best-of-n-win-rate",
-        where="win rate and KL of best-of-n",
+        where="Theorem 2, p. 6",
         statement="Without ties, best-of-n wins against the reference with probability n/(n+1).",
         compute=lambda: best_of_n_curve(jnp.asarray(NUMBERS))[0],
         expected=tuple(n / (n + 1) for n in NUMBERS),
         tolerance=QUADRATURE,
         labels=tuple(f"n={n:g}" for n in NUMBERS),
+        figure="win_rate_frontier",
+        test="bon_theory/test_selection_continuous.py::test_closed_forms_of_best_of_n",
         checked_by=(BEST_OF_N_CHECK,),
     ),
     _claim(
         id="bonbon/best-of-n-kl",
-        where="win rate and KL of best-of-n",
+        where="Theorem 2, p. 6",
         statement="Without ties, KL(best-of-n ‖ reference) = log n − (n−1)/n.",
         compute=lambda: best_of_n_curve(jnp.asarray(NUMBERS))[1],
         expected=tuple(math.log(n) - (n - 1) / n for n in NUMBERS),
         tolerance=QUADRATURE,
         labels=tuple(f"n={n:g}" for n in NUMBERS),
+        figure="win_rate_frontier",
+        test="bon_theory/test_selection_continuous.py::test_closed_forms_of_best_of_n",
         checked_by=(BEST_OF_N_CHECK,),
     ),
     _claim(
         id="bonbon/optimal-win-rate",
-        where="win-rate-optimal policy",
+        where="Theorem 1, eq. 3.6, p. 5; Appendix A, Lemma 5",
         statement="The optimal policy π·eᶜᶠ/Z (F the reward's CDF) wins with probability "
         "1/(1−e⁻ᶜ) − 1/c.",
         compute=lambda: optimal_curve(jnp.asarray(STRENGTHS))[0],
         expected=tuple(optimal_win_rate(c) for c in STRENGTHS),
         tolerance=QUADRATURE,
         labels=tuple(f"c={c:g}" for c in STRENGTHS),
+        figure="win_rate_frontier",
+        test="bon_theory/test_theory_numbers.py::test_no_printed_digit_is_wrong",
         checked_by=(OPTIMAL_CHECK,),
     ),
     _claim(
         id="bonbon/optimal-kl",
-        where="win-rate-optimal policy",
+        where="Theorem 1, eq. 3.7, p. 5; Appendix A, Lemma 5",
         statement="Its KL divergence is c·WR(c) − log((eᶜ−1)/c).",
         compute=lambda: optimal_curve(jnp.asarray(STRENGTHS))[1],
         expected=tuple(optimal_kl(c) for c in STRENGTHS),
         tolerance=QUADRATURE,
         labels=tuple(f"c={c:g}" for c in STRENGTHS),
+        figure="win_rate_frontier",
+        test="bon_theory/test_theory_numbers.py::test_no_printed_digit_is_wrong",
         checked_by=(OPTIMAL_CHECK,),
     ),
     _claim(
         id="bonbon/optimality",
-        where="win-rate-optimal policy",
+        where="Theorem 1, p. 5",
         statement=(
             "No policy has a higher win rate at the same KL. Entries: the residual of "
             "c·(WR(π_c) − WR(P)) = KL(P‖π_c) + KL(π_c‖π) − KL(P‖π), which proves it, at c = 5 for "
@@ -267,11 +277,14 @@ CLAIMS: tuple[Claim, ...] = (
             absolute=1e-12,
         ),
         labels=RIVALS,
+        figure="families",
+        test="bon_theory/test_inequalities.py::test_nothing_wins_more_at_its_divergence",
         checked_by=(OPTIMAL_CHECK, "best_of_poisson on uniform reward"),
     ),
     _claim(
         id="bonbon/frontier-slope",
-        where="Figure 2, left",
+        where="beside Figure 2, left",
+        provenance=DERIVED,
         statement="Along the optimal frontier dWR/dKL = 1/c (by automatic differentiation).",
         compute=_slope,
         expected=tuple(1 / c for c in STRENGTHS),
@@ -280,12 +293,14 @@ CLAIMS: tuple[Claim, ...] = (
             relative=1e-11,
         ),
         labels=tuple(f"c={c:g}" for c in STRENGTHS),
-        provenance=DERIVED,
+        figure="win_rate_frontier",
+        test="bon_theory/test_frontier.py::test_the_slope_of_the_frontier_is_the_temperature",
         checked_by=(OPTIMAL_CHECK,),
     ),
     _claim(
         id="bonbon/best-of-n-is-rlhf",
-        where="relation to RLHF",
+        where="beside §3.1, the class of tiltings",
+        provenance=DERIVED,
         statement=(
             "Best-of-n is the KL-regularised optimum for the reward log F(r) at β = 1/(n−1). "
             "Entries: KL between the two."
@@ -294,11 +309,13 @@ CLAIMS: tuple[Claim, ...] = (
         expected=(0.0, 0.0, 0.0),
         tolerance=QUADRATURE,
         labels=("n=2", "n=8", "n=64"),
+        test="bon_theory/test_selection_continuous.py::test_rank_selections_equal_quadrature",
         checked_by=(BEST_OF_N_CHECK, "exponential_tilt on uniform reward"),
     ),
     _claim(
         id="bonbon/optimum-is-rlhf",
-        where="relation to RLHF",
+        where="beside Theorem 1",
+        provenance=DERIVED,
         statement=(
             "The win-rate optimum is the KL-regularised optimum for the reward F(r) at β = 1/c. "
             "Entries: KL between the two."
@@ -307,11 +324,13 @@ CLAIMS: tuple[Claim, ...] = (
         expected=(0.0, 0.0, 0.0),
         tolerance=QUADRATURE,
         labels=("c=1", "c=5", "c=20"),
+        test="bon_theory/test_frontier.py::test_without_ties_it_is_the_printed_win_rate_optimum",
         checked_by=(OPTIMAL_CHECK, "exponential_tilt on uniform reward"),
     ),
     _claim(
         id="bonbon/reward-matters-for-rlhf",
-        where="relation to RLHF",
+        where="beside §3.1, the class of tiltings",
+        provenance=DERIVED,
         statement=(
             "With the raw reward instead, RLHF's win rate depends on the reward's law: for a "
             "Gaussian reward it is Φ(1/(β√2))."
@@ -320,11 +339,13 @@ CLAIMS: tuple[Claim, ...] = (
         expected=tuple((1 + math.erf(1 / (2 * b))) / 2 for b in (2.0, 1.0, 0.5)),
         tolerance=QUADRATURE,
         labels=("β=2", "β=1", "β=½"),
-        provenance=DERIVED,
+        figure="families",
+        test="bon_theory/test_selection_continuous.py::test_rank_functionals_do_not_depend_on_the_reward_distribution",
     ),
     _claim(
         id="bonbon/zero-truncated-poisson",
-        where="win-rate-optimal policy",
+        where="beside Theorem 1",
+        provenance=DERIVED,
         statement=(
             "The win-rate optimum is best-of-N with N zero-truncated Poisson(c), ties included. "
             "Entry: largest difference between the probabilities, c = 5."
@@ -332,7 +353,7 @@ CLAIMS: tuple[Claim, ...] = (
         compute=_zero_truncated_poisson,
         expected=0.0,
         tolerance=QUADRATURE,
-        provenance=DERIVED,
+        test="bon_theory/test_invariances.py::test_win_rate_optimal_mixes_best_of_a_positive_poisson_number",
         checked_by=("win_rate_optimal on tied rewards", "best_of_n on tied rewards"),
     ),
 )

@@ -63,6 +63,8 @@ def _normalisation(strength: Array) -> Array:
 CLAIMS: tuple[Claim, ...] = (
     _claim(
         id="pessimism/mean-reward",
+        where="beside InferenceTimePessimism",
+        provenance=DERIVED,
         statement=(
             "π·((r − ν)/β)₊ has, for a uniform reward, the mean (2 + ν)/3 with ν = 1 − √(2β) if "
             "β < ½, and ½ + 1/(12β) with ν = ½ − β otherwise."
@@ -71,24 +73,28 @@ CLAIMS: tuple[Claim, ...] = (
         expected=tuple(_mean(b) for b in _STRENGTHS),
         tolerance=Tolerance("quadrature in float64 with a break at the kink", absolute=1e-12),
         labels=tuple(f"β={b:g}" for b in _STRENGTHS),
-        provenance=DERIVED,
+        test="bon_theory/test_selection_continuous.py::test_chi_squared_tilt_of_a_uniform_reward",
     ),
     _claim(
         id="pessimism/kl",
+        where="beside InferenceTimePessimism",
+        provenance=DERIVED,
         statement="Its KL divergence from the reference is ½ log(2/β) − ½ for β < ½.",
         compute=lambda: [_quantities(b)[1] for b in _SHARP],
         expected=tuple(0.5 * math.log(2 / b) - 0.5 for b in _SHARP),
         tolerance=Tolerance("quadrature in float64 with a break at the kink", absolute=1e-11),
         labels=tuple(f"β={b:g}" for b in _SHARP),
-        provenance=DERIVED,
+        test="bon_theory/test_selection_continuous.py::test_chi_squared_tilt_of_a_uniform_reward",
     ),
     _claim(
         id="pessimism/normalisation",
+        where="InferenceTimePessimism",
         statement="On any law ν solves E_π((r − ν)/β)₊ = 1; five outcomes with a tie.",
         compute=lambda: [_normalisation(jnp.asarray(b)) for b in _STRENGTHS],
         expected=(1.0,) * len(_STRENGTHS),
         tolerance=Tolerance("sums of five terms in float64", absolute=1e-14),
         labels=tuple(f"β={b:g}" for b in _STRENGTHS),
+        test="bon_theory/test_selection_exact.py::test_chi_squared_tilt_equals_bisection",
         checked_by=("chi_squared_tilt(0.4) on tied rewards",),
     ),
     _claim(
@@ -102,5 +108,6 @@ CLAIMS: tuple[Claim, ...] = (
         expected=tuple((1 - _level(b)) / b for b in _STRENGTHS),
         tolerance=Tolerance("the density at the last node, 1e-16 below the top", relative=1e-13),
         labels=tuple(f"β={b:g}" for b in _STRENGTHS),
+        test="simulations/test_samplers.py::test_the_chi_squared_rule_with_an_estimated_normaliser",
     ),
 )

@@ -68,6 +68,7 @@ def _by_logistic(temperature: float) -> float:
 CLAIMS: tuple[Claim, ...] = (
     _claim(
         id="hacking/one-peak",
+        where="inevitability of reward hacking",
         statement=(
             "Along a family ordered by likelihood ratio, the mean of a true reward with one peak "
             "is monotone or has one peak. Entries: turns of the curve, π = (.8, .1, .1), proxy "
@@ -79,10 +80,12 @@ CLAIMS: tuple[Claim, ...] = (
         relation="<=",
         tolerance=Tolerance("a count"),
         labels=("best-of-n in n", "best-of-Poisson in μ", "tilt in 1/λ"),
+        test="bon_theory/test_hedging.py::test_of_several_maxima_the_highest_is_found",
         checked_by=("best_of_n on distinct rewards",),
     ),
     _claim(
         id="hacking/one-peak-soft",
+        where="inevitability of reward hacking",
         statement="The same of soft best-of-2 in 1/λ.",
         compute=lambda: _turns()[3],
         expected=1.0,
@@ -97,10 +100,13 @@ CLAIMS: tuple[Claim, ...] = (
             "Here the true reward falls, rises and falls again as λ falls: a search for a "
             "temperature must look for the highest peak, not for a zero of the derivative."
         ),
+        test="bon_theory/test_hedging.py::test_of_several_maxima_the_highest_is_found",
         checked_by=("soft_best_of_n(8, 0.2) on distinct rewards",),
     ),
     _claim(
         id="hacking/soft-valley-and-hump",
+        where="beside the inevitability of reward hacking",
+        provenance=DERIVED,
         statement=(
             "That curve: .02 without selection, a valley of .00735 at λ = .5267, a hump of .01826 "
             "at λ = .1049, and .018 for best-of-2."
@@ -109,7 +115,7 @@ CLAIMS: tuple[Claim, ...] = (
         expected=(0.02, _by_logistic(_VALLEY), _by_logistic(_HUMP), 0.018),
         tolerance=Tolerance("two exact forms in float64", absolute=1e-14),
         labels=("λ=∞", "λ=.5267", "λ=.1049", "λ=0"),
-        provenance=DERIVED,
+        test="bon_theory/test_hedging.py::test_of_several_maxima_the_highest_is_found",
         checked_by=("soft_best_of_n(8, 0.2) on distinct rewards",),
     ),
 )

@@ -69,6 +69,7 @@ def _largest_excess() -> tuple[float, float]:
 CLAIMS: tuple[Claim, ...] = (
     _claim(
         id="hacking/best-of-poisson-law",
+        where="Best-of-Poisson",
         statement=(
             "The best of 1 + Poisson(μ) draws has the density (μu + 1)e^{μ(u−1)} of the rank. "
             "Entries: largest error of its logarithm."
@@ -77,30 +78,39 @@ CLAIMS: tuple[Claim, ...] = (
         expected=(0.0,) * len(_MEANS),
         tolerance=Tolerance("rounding of logarithms in float64", absolute=1e-13),
         labels=_LABELS,
+        figure="families",
+        test="bon_theory/test_selection_continuous.py::test_rank_selections_equal_quadrature",
         checked_by=(_CHECK,),
     ),
     _claim(
         id="hacking/best-of-poisson-mean",
+        where="beside Best-of-Poisson",
+        provenance=DERIVED,
         statement="Its mean rank is 1 − 1/μ + (1 − e^{−μ})/μ².",
         compute=lambda: [_mean_and_kl(jnp.asarray(mu))[0] for mu in _MEANS],
         expected=tuple(_stated_mean(mu) for mu in _MEANS),
         tolerance=_QUADRATURE,
         labels=_LABELS,
-        provenance=DERIVED,
+        figure="families",
+        test="bon_theory/test_bounds.py::test_best_of_poisson_agrees_with_quadrature",
         checked_by=(_CHECK,),
     ),
     _claim(
         id="hacking/best-of-poisson-kl",
+        where="beside Best-of-Poisson",
+        provenance=DERIVED,
         statement="Its KL divergence is log(1+μ) − 1 + e^{−(μ+1)}(Ei(μ+1) − Ei(1))/μ.",
         compute=lambda: [_mean_and_kl(jnp.asarray(mu))[1] for mu in _MEANS],
         expected=tuple(_stated_kl(mu) for mu in _MEANS),
         tolerance=_QUADRATURE,
         labels=_LABELS,
-        provenance=DERIVED,
+        figure="families",
+        test="bon_theory/test_bounds.py::test_best_of_poisson_agrees_with_quadrature",
         checked_by=(_CHECK,),
     ),
     _claim(
         id="hacking/best-of-poisson-excess",
+        where="Best-of-Poisson",
         statement=(
             "Best-of-Poisson needs less than 8e-4 nats more than the optimum (the tilt) with the "
             "same mean. Entry: the largest excess over μ."
@@ -112,15 +122,20 @@ CLAIMS: tuple[Claim, ...] = (
         tolerance=Tolerance("the sharp value is stated to 4 significant digits", absolute=5e-8),
         sharper="The largest excess is 6.751e-4, at μ = 3.358.",
         sharp_value=6.751e-4,
+        figure="families",
+        test="bon_theory/test_inequalities.py::test_best_of_poisson_wastes_less_than_8e_4_nats",
         checked_by=(_CHECK, "win_rate_optimal on uniform reward"),
     ),
     _claim(
         id="hacking/best-of-poisson-excess-where",
+        where="beside Best-of-Poisson",
+        provenance=DERIVED,
         statement="The excess is largest at μ = 3.358.",
         compute=lambda: np.round(_largest_excess()[1], 3),
         expected=3.358,
         tolerance=Tolerance("stated to 4 digits; a maximum is flat", absolute=5e-4),
-        provenance=DERIVED,
+        figure="families",
+        test="bon_theory/test_theory_numbers.py::test_no_printed_digit_is_wrong",
         checked_by=(_CHECK,),
     ),
 )

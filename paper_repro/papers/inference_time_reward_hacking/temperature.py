@@ -74,6 +74,8 @@ def _best_temperature() -> float:
 CLAIMS: tuple[Claim, ...] = (
     _claim(
         id="hacking/softmax-covariance",
+        where="beside HedgeTune, for soft best-of-n",
+        provenance=DERIVED,
         statement=(
             "The derivative of the mean true reward in 1/λ is the mean over batches of the "
             "covariance of true reward and proxy under the softmax. Expected: all Kⁿ batches."
@@ -82,7 +84,8 @@ CLAIMS: tuple[Claim, ...] = (
         expected=tuple(_softmax_covariance(n, t) for n, t in _CASES),
         tolerance=Tolerance("an integral against a finite sum, in float64", relative=1e-11),
         labels=_LABELS,
-        provenance=DERIVED,
+        figure="hedging",
+        test="bon_theory/test_hedging.py::test_the_derivative_is_the_mean_softmax_covariance_over_batches",
         checked_by=(_CHECK,),
     ),
     _claim(
@@ -104,19 +107,27 @@ CLAIMS: tuple[Claim, ...] = (
             "Its zero is another temperature (at n = 4 about 1 instead of .17), which here loses "
             ".08 of true reward. The mean softmax covariance over batches is the derivative."
         ),
+        figure="hedging",
+        test="bon_theory/test_known_falsehoods.py::test_the_derivative_in_temperature_is_not_the_marginal_covariance",
         checked_by=(_CHECK,),
     ),
     _claim(
         id="hacking/stationarity-soft",
+        where="beside HedgeTune, for soft best-of-n",
+        provenance=DERIVED,
         statement="At the best temperature the mean softmax covariance vanishes; n = 4.",
         compute=lambda: _softmax_covariance(4, _best_temperature()),
         expected=0.0,
         tolerance=Tolerance("the optimum to rounding", absolute=1e-13),
-        provenance=DERIVED,
+        figure="hedging",
+        test="bon_theory/test_hedging.py::test_a_marginal_covariance_would_choose_another_temperature",
         checked_by=(_CHECK,),
     ),
     _claim(
         id="hacking/softmax-covariance-limits",
+        kind="asymptotic",
+        where="beside HedgeTune, for soft best-of-n",
+        provenance=DERIVED,
         statement=(
             "As n grows the two covariances agree, as they must: soft best-of-n tends to the "
             "tilt. Entries: ratio to the tilt's covariance at n = 10⁶."
@@ -128,7 +139,7 @@ CLAIMS: tuple[Claim, ...] = (
         expected=(1.0, 1.0),
         tolerance=Tolerance("the gap is of the order of χ²/n", absolute=1e-3),
         labels=("λ=0.2", "λ=1"),
-        provenance=DERIVED,
+        test="bon_theory/test_hedging.py::test_the_derivative_is_the_mean_softmax_covariance_over_batches",
         checked_by=(_CHECK,),
     ),
 )

@@ -77,16 +77,21 @@ def _stationarity(n: Array, mu: Array, temperature: Array) -> Array:
 CLAIMS: tuple[Claim, ...] = (
     _claim(
         id="hacking/toy-parameters",
+        where="beside HedgeTune",
+        provenance=DERIVED,
         statement="The true reward is highest at √156 draws, and at these parameters elsewhere.",
         compute=_parameters,
         expected=(math.sqrt(156), 12.39984, 13.52940, 0.03828),
         tolerance=Tolerance("stated to 5 decimals", absolute=5e-6),
         labels=("best-of-n, n", "best-of-Poisson, μ", "tilt, 1/λ", "soft best-of-16, λ"),
-        provenance=DERIVED,
+        figure="hedging",
+        test="bon_theory/test_theory_numbers.py::test_no_printed_digit_is_wrong",
         checked_by=_CHECKS,
     ),
     _claim(
         id="hacking/toy-values",
+        where="beside HedgeTune",
+        provenance=DERIVED,
         statement=(
             "The highest true rewards of best-of-Poisson, the tilt and soft best-of-16: softness "
             "gains 0.02 over the best n."
@@ -95,21 +100,26 @@ CLAIMS: tuple[Claim, ...] = (
         expected=(0.66693115, 0.66579781, 0.70004147),
         tolerance=Tolerance("stated to 8 decimals", absolute=5e-9),
         labels=("best-of-Poisson", "tilt", "soft best-of-16"),
-        provenance=DERIVED,
+        figure="hedging",
+        test="bon_theory/test_theory_numbers.py::test_no_printed_digit_is_wrong",
         checked_by=_CHECKS,
     ),
     _claim(
         id="hacking/toy-whole-numbers",
+        where="beside HedgeTune",
+        provenance=DERIVED,
         statement="Among whole numbers 12 and 13 tie at 12/(24·25·C) = .6793891755.",
         compute=lambda: _best_of(jnp.array([12.0, 13.0])),
         expected=(12 / (24 * 25 * _C), 13 / (25 * 26 * _C)),
         tolerance=Tolerance("quadrature in float64", relative=1e-12),
         labels=("n=12", "n=13"),
-        provenance=DERIVED,
+        figure="hedging",
+        test="bon_theory/test_hedging.py::test_best_of_n_is_hedged_where_its_polynomial_is_stationary",
         checked_by=_CHECKS[:1],
     ),
     _claim(
         id="hacking/stationarity",
+        where="HedgeTune",
         statement=(
             "At the best parameter E[r* ψ] = 0, with ψ = 1/n + log u, u − 1 + u/(μu + 1) and "
             "u − E u."
@@ -118,6 +128,8 @@ CLAIMS: tuple[Claim, ...] = (
         expected=(0.0, 0.0, 0.0),
         tolerance=Tolerance("the optimum to rounding, and quadrature in float64", absolute=1e-13),
         labels=("best-of-n", "best-of-Poisson", "tilt"),
+        figure="hedging",
+        test="bon_theory/test_hedging.py::test_the_optimum_solves_the_stationarity_condition",
         checked_by=_CHECKS,
     ),
 )

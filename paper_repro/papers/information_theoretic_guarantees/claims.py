@@ -67,6 +67,7 @@ _holds = partial(never_violated, paper=_PAPER, provenance=ABSTRACT)
 CLAIMS: tuple[Claim, ...] = (
     _claim(
         id="information/divergences",
+        where="divergences of best-of-n",
         statement=(
             "Without ties: KL(π‖P_n) = n − 1 − log n, χ² = (n−1)²/(2n−1), "
             "TV = (1 − 1/n)·n^{−1/(n−1)}, ∫(√p − √q)² = 2(√n − 1)²/(n + 1)."
@@ -74,13 +75,16 @@ CLAIMS: tuple[Claim, ...] = (
         compute=lambda: _computed(slice(4)),
         expected=tuple(value for n in _NUMBERS for value in _closed_forms(n)),
         labels=tuple(f"{name}, n={n:g}" for n in _NUMBERS for name in _DIVERGENCES),
+        test="bon_theory/test_selection_continuous.py::test_closed_forms_of_best_of_n",
     ),
     _claim(
         id="information/renyi",
+        where="divergences of best-of-n",
         statement="Without ties D_α(P_n‖π) = [α log n − log(α(n−1)+1)]/(α−1), and D_∞ = log n.",
         compute=lambda: _computed(slice(4, None)),
         expected=tuple(_renyi(n, order) for n in _NUMBERS for order in _ORDERS),
         labels=tuple(f"α={order:g}, n={n:g}" for n in _NUMBERS for order in _ORDERS),
+        test="bon_theory/test_selection_continuous.py::test_closed_forms_of_best_of_n",
     ),
     _holds(
         "best_of_n_reverse_kl",
@@ -91,6 +95,8 @@ CLAIMS: tuple[Claim, ...] = (
         id="information/ties",
         where="divergences of best-of-n",
         statement="With ties each of these is an upper bound (data processing).",
+        figure="bounds",
+        test="bon_theory/test_inequalities.py::test_ties_only_lower_a_divergence",
     ),
     _holds(
         "best_of_n_reward_from_range",
@@ -101,5 +107,7 @@ CLAIMS: tuple[Claim, ...] = (
             "E_{P_n} r ≤ E_π r + R·√(½(log n − (n−1)/n)) for a reward of range R (its tails are "
             "sub-Gaussian), and the Cramér form λ·KL + λ log E_π e^{r/λ} at any λ."
         ),
+        figure="bounds",
+        test="bon_theory/test_bounds.py::test_no_bound_is_violated",
     ),
 )

@@ -96,11 +96,12 @@ _FORM = (
 CLAIMS: tuple[Claim, ...] = (
     _claim(
         id="overoptimization/kl",
-        where="best-of-n",
+        where="KL divergence of best-of-n",
         statement="KL(best-of-n ‖ reference) = log n − (n−1)/n. Entry: largest error, n ≤ 1000.",
         compute=_kl_error,
         expected=0.0,
         tolerance=Tolerance("quadrature in float64", absolute=1e-12),
+        test="bon_theory/test_selection_continuous.py::test_closed_forms_of_best_of_n",
         checked_by=_CHECKS,
     ),
     _claim(
@@ -114,30 +115,36 @@ CLAIMS: tuple[Claim, ...] = (
         expected=(0.5, 0.5, 0.5),
         tolerance=Tolerance("two quadratures in float64", absolute=1e-12),
         labels=("n=2", "n=100", "n=1e6"),
+        test="bon_theory/test_overoptimization.py::test_gaussian_noise_shrinks_by_its_share_of_the_variance",
         checked_by=_CHECKS,
     ),
     _claim(
         id="overoptimization/form",
+        kind="empirical",
         where="functional form for best-of-n",
         statement=f"{_FORM}; n ≤ 1000 (KL up to 6 nats), tails that are Gaussian or exponential.",
         compute=lambda: [_misfit(noise, 1000.0) for noise in _LIGHT],
         expected=(0.0,) * len(_LIGHT),
         tolerance=Tolerance("an empirical form; what the eye sees in a figure", absolute=0.05),
         labels=_LIGHT,
+        test="bon_theory/test_overoptimization.py::test_the_parabola_in_root_kl_is_recovered_and_its_misfit_reported",
         checked_by=_CHECKS,
     ),
     _claim(
         id="overoptimization/form-many",
+        kind="empirical",
         where="functional form for best-of-n",
         statement=f"{_FORM}; n ≤ 60,000 (KL up to 10 nats), the same noises.",
         compute=lambda: [_misfit(noise, _MANY) for noise in _LIGHT],
         expected=(0.0,) * len(_LIGHT),
         tolerance=Tolerance("an empirical form; what the eye sees in a figure", absolute=0.05),
         labels=_LIGHT,
+        test="bon_theory/test_overoptimization.py::test_the_parabola_in_root_kl_is_recovered_and_its_misfit_reported",
         checked_by=_CHECKS,
     ),
     _claim(
         id="overoptimization/form-heavy-tails",
+        kind="empirical",
         where="functional form for best-of-n",
         statement=f"{_FORM}; noise with polynomial tails (Student t with 2 degrees of freedom).",
         compute=lambda: [_misfit("Student t₂", most) for most in (1000.0, _MANY)],
@@ -154,11 +161,14 @@ CLAIMS: tuple[Claim, ...] = (
             "parabola does. The fit misses by 15 % of the peak up to n = 1000, by 34 % up to "
             "60,000."
         ),
+        test="bon_theory/test_overoptimization.py::test_best_of_n_earns_what_a_double_sum_says",
         checked_by=_CHECKS,
     ),
     _claim(
         id="overoptimization/tails",
-        where="related: what the tails of the noise decide",
+        kind="asymptotic",
+        where="beside the functional form",
+        provenance=DERIVED,
         statement=(
             "With exponential tails e^{−|ε|/s} the gold reward is bounded by 1/s and tends to it; "
             "with polynomial tails it returns to the reference's. Entries: the best of 10¹²."
@@ -167,28 +177,31 @@ CLAIMS: tuple[Claim, ...] = (
         expected=(1.0, 2.0, 0.0),
         tolerance=Tolerance("10¹² is not infinity; slowest for scale ½", absolute=1e-3),
         labels=tuple(NOISES)[1:],
-        provenance=DERIVED,
+        test="bon_theory/test_overoptimization.py::test_tails_of_the_noise_decide_what_becomes_of_the_true_reward",
         checked_by=_CHECKS,
     ),
     _claim(
         id="overoptimization/turn",
-        where="related: what the tails of the noise decide",
+        where="beside the functional form",
+        provenance=DERIVED,
         statement="With Student t₂ noise of scale 1 the best n is 11.73, at a true reward of .698.",
         compute=_hedged,
         expected=(11.73, 0.698),
         tolerance=Tolerance("stated to 4 and 3 digits", absolute=5e-3),
         labels=("n", "true reward"),
-        provenance=DERIVED,
+        test="bon_theory/test_overoptimization.py::test_a_hedge_of_a_noisy_proxy_is_where_the_curve_turns",
         checked_by=_CHECKS,
     ),
     _claim(
         id="overoptimization/coefficients",
+        kind="empirical",
         where="scaling of α and β",
         statement="α and β change smoothly with the size of the proxy reward model and its data.",
         not_checkable="The paper's reward models, and their synthetic gold model, are not public.",
     ),
     _claim(
         id="overoptimization/reinforcement-learning",
+        kind="empirical",
         where="functional form for RL",
         statement="Under RL the gold reward is R(d) = d(α − β log d).",
         not_checkable=(

@@ -29,19 +29,23 @@ CLAIMS: tuple[Claim, ...] = (
         "soft_best_of_n_kl_from_range",
         "soft_best_of_n_kl_tie_free",
         id="smoothing/kl-from-range",
-        paper=_PAPER,
-        provenance=ABSTRACT,
         where="Lemma 4.1",
+        provenance=ABSTRACT,
+        paper=_PAPER,
         statement="KL(P_{n,λ}‖π) ≤ log(n/(1 + (n−1)e^{−R/λ})) for rewards of range R.",
         sharper=(
             "KL(P_{n,λ}‖π) ≤ log n − (n−1)/n as well, smaller once R/λ exceeds about log n − 1: "
             "soft selection spends no more than best-of-n."
         ),
+        figure="bounds",
+        test="bon_theory/test_bounds.py::test_no_bound_is_violated",
     ),
     Claim(
         id="smoothing/range-bound-is-the-largest-log-ratio",
+        kind="asymptotic",
+        where="beside Lemma 4.1",
+        provenance=DERIVED,
         paper=_PAPER,
-        where="Lemma 4.1",
         statement=(
             "It bounds D_∞(P_{n,λ}‖π) as well, and is approached when the better of two outcomes "
             "becomes rare; R/λ = 4, n = 8."
@@ -50,7 +54,7 @@ CLAIMS: tuple[Claim, ...] = (
         expected=(math.log(8 / (1 + 7 * math.exp(-4))),) * len(_RARE),
         tolerance=Tolerance("the better outcome comes twice with probability 7ε", absolute=7e-3),
         labels=tuple(f"ε={top:g}" for top in _RARE),
-        provenance=DERIVED,
+        test="bon_theory/test_bounds.py::test_no_bound_is_violated",
         checked_by=_CHECKED_BY,
     ),
 )

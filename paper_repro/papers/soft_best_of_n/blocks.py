@@ -172,7 +172,8 @@ def _losses() -> list[float]:
 CLAIMS: tuple[Claim, ...] = (
     claim(
         id="soft/blocks-need",
-        where=_BLOCKWISE,
+        where="blocks",
+        provenance=DERIVED,
         statement=(
             "Blocks of b symbols need n ≥ exp(bD − εb/m) candidates each for KL(P*‖P_n) ≤ ε over m "
             "symbols: exponential in the block, not in the sequence. Entries: that n; m = 32 fair "
@@ -184,12 +185,14 @@ CLAIMS: tuple[Claim, ...] = (
         relation=">=",
         tolerance=INEQUALITY,
         labels=tuple(f"b={b}" for b in _BLOCK_LENGTHS),
-        provenance=DERIVED,
+        figure="sequences",
+        test="bon_theory/test_sequence_laws.py::test_the_draws_of_blocks_that_pass_by_the_optimum",
         checked_by=_BLOCK_CHECKS,
     ),
     claim(
         id="soft/blocks-suffice",
-        where=_BLOCKWISE,
+        where="blocks",
+        provenance=DERIVED,
         statement=(
             "n ≤ ((1 + χ²)^b − 1)/(exp(εb/m) − 1) candidates per block of b symbols are enough "
             "for KL(P*‖P_n) ≤ ε over m symbols. Entries: the n that is needed; m = 32, λ = 0.5."
@@ -204,12 +207,14 @@ CLAIMS: tuple[Claim, ...] = (
         relation="<=",
         tolerance=INEQUALITY,
         labels=tuple(f"b={b}" for b in _BLOCK_LENGTHS),
-        provenance=DERIVED,
+        figure="sequences",
+        test="bon_theory/test_sequence_laws.py::test_the_draws_of_blocks_that_pass_by_the_optimum",
         checked_by=_BLOCK_CHECKS,
     ),
     claim(
         id="soft/equal-cost",
-        where=_BLOCKWISE,
+        where="blocks",
+        provenance=DERIVED,
         statement=(
             "At equal cost shorter blocks earn more per symbol. Entries: the reward per symbol "
             "with blocks of b less that with the next longer ones; λ = 0.5."
@@ -228,12 +233,14 @@ CLAIMS: tuple[Claim, ...] = (
             for n in _PRICES
             for short, long in itertools.pairwise(_BLOCK_LENGTHS)
         ),
-        provenance=DERIVED,
+        figure="sequences",
+        test="bon_theory/test_sequence.py::test_blocks_agree_with_all_sequences",
         checked_by=_BLOCK_CHECKS,
     ),
     claim(
         id="soft/cost-of-gain-exact",
-        where=_BLOCKWISE,
+        where="whole sequences",
+        provenance=DERIVED,
         statement=(
             "A mean gain g per symbol, by any rule among n sequences, costs log n − (n−1)/n ≥ "
             "KL(P_n‖π) ≥ m·I(E_π r + g) ≥ 2mg²/R², I the Cramér rate. Entries: the three "
@@ -249,12 +256,15 @@ CLAIMS: tuple[Claim, ...] = (
             for n in _PRICES
             for side in ("log n − (n−1)/n − KL", "KL − m·I", "m·I − 2mg²")
         ),
-        provenance=DERIVED,
+        figure="sequences",
+        test="bon_theory/test_sequence_laws.py::test_a_gain_costs_at_least_its_rate",
         checked_by=_BLOCK_CHECKS,
     ),
     claim(
         id="soft/phase-transition-reward",
-        where=_BLOCKWISE,
+        kind="asymptotic",
+        where="whole sequences",
+        provenance=DERIVED,
         statement=(
             "With n = exp(ρm) whole sequences the reward per symbol tends to x, I(x) = min(ρ, D): "
             "below D soft best-of-n is frozen into best-of-n. m = 800, λ = 0.5."
@@ -265,12 +275,14 @@ CLAIMS: tuple[Claim, ...] = (
         expected=tuple(_frozen_reward(share * _DIVERGENCE) for share in _SHARES),
         tolerance=Tolerance("finite length: of the order (log m)/m = 0.008", absolute=0.008),
         labels=tuple(f"ρ={share:g}·D" for share in _SHARES),
-        provenance=DERIVED,
+        figure="sequences",
+        test="bon_theory/test_sequence_laws.py::test_long_sequences_tend_to_the_phase_transition",
         checked_by=_BLOCK_CHECKS,
     ),
     claim(
         id="soft/look-ahead",
-        where=_AUTOREGRESSIVE,
+        where="autoregressive references",
+        provenance=DERIVED,
         statement=(
             "The optimal next symbol has probability ∝ π(x_i|x^{i−1}) e^{r(x_i)/λ} h_i(x^i), "
             "h_i = E[exp(Σ_{j>i} r_j/λ) | x^i]. Entries: from state 0 to state 1 of a Markov chain "
@@ -280,12 +292,13 @@ CLAIMS: tuple[Claim, ...] = (
         expected=_enumerated_conditionals(),
         tolerance=ROUNDING,
         labels=tuple(f"i={i}" for i in range(2, _MARKOV_LENGTH + 1)),
-        provenance=DERIVED,
+        test="bon_theory/test_sequence.py::test_looking_ahead_tends_to_the_optimum",
         checked_by=(_CHAIN_TILT_CHECK,),
     ),
     claim(
         id="soft/myopic-loss",
-        where=_AUTOREGRESSIVE,
+        where="autoregressive references",
+        provenance=DERIVED,
         statement=(
             "Symbol-by-symbol selection drops h and with any number of draws tends to another law "
             "Q. Entries: its distance from the optimum, the same Markov chain, λ = 0.5."
@@ -294,12 +307,13 @@ CLAIMS: tuple[Claim, ...] = (
         expected=_enumerated_losses(),
         tolerance=ROUNDING,
         labels=("KL(P*‖Q)", "KL(Q‖P*)", "reward lost"),
-        provenance=DERIVED,
+        test="bon_theory/test_sequence.py::test_the_myopic_rule_misses_the_optimum_of_a_markov_reference",
         checked_by=(_CHAIN_TILT_CHECK, _MYOPIC_CHECK),
     ),
     claim(
         id="soft/markov-pairs",
-        where=_AUTOREGRESSIVE,
+        where="autoregressive references",
+        provenance=DERIVED,
         statement=(
             "Soft best-of-2 over whole sequences of a Markov chain: KL(P‖π) and reward, beside "
             "2π(x)·E σ((R(x) − R(X))/λ) on all 256 sequences."
@@ -308,7 +322,7 @@ CLAIMS: tuple[Claim, ...] = (
         expected=_enumerated_pairs(),
         tolerance=ROUNDING,
         labels=("KL", "reward"),
-        provenance=DERIVED,
+        test="bon_theory/test_sequence.py::test_blocks_agree_with_all_sequences",
         checked_by=(_CHAIN_CHECK,),
     ),
 )

@@ -140,7 +140,8 @@ def _advantage_over_hard(soft: float, hard: float) -> float:
 CLAIMS: tuple[Claim, ...] = (
     claim(
         id="soft/figure-1-below-frontier",
-        where=_FIGURE,
+        where="reward against KL",
+        provenance=DERIVED,
         statement=(
             "Soft best-of-n lies between the reference and the frontier of the tilts: no reward "
             "above the largest at its KL divergence. Entries: smallest distance to the frontier "
@@ -152,11 +153,14 @@ CLAIMS: tuple[Claim, ...] = (
         relation=">=",
         tolerance=_NODES,
         labels=_LABELS,
+        figure="reward_frontier",
+        test="bon_theory/test_frontier.py::test_no_selection_is_above_the_frontier",
         checked_by=(SOFT_CHECK, UNIFORM_CHECK, TILT_CHECK),
     ),
     claim(
         id="soft/figure-1-approach",
-        where=_FIGURE,
+        where="reward against KL",
+        provenance=DERIVED,
         statement=(
             "The curves approach the frontier as n grows: the distance at equal KL is at most "
             "λ·KL(P_n‖P*), which tends to 0 like 1/n². Entries: largest excess over that."
@@ -167,12 +171,15 @@ CLAIMS: tuple[Claim, ...] = (
         relation="<=",
         tolerance=_NODES,
         labels=_LABELS,
-        provenance=DERIVED,
+        figure="reward_frontier",
+        test="bon_theory/test_rates.py::test_the_regret_is_temperature_times_kl_to_the_tilt",
         checked_by=(SOFT_CHECK, UNIFORM_CHECK, TILT_CHECK),
     ),
     claim(
         id="soft/figure-1-ends",
-        where=_FIGURE,
+        kind="asymptotic",
+        where="reward against KL",
+        provenance=DERIVED,
         statement=(
             "At fixed n the curve runs from the reference (λ → ∞) to the dot of best-of-n (λ → 0); "
             "eight outcomes, λ = 0.002 and 1e9."
@@ -190,11 +197,14 @@ CLAIMS: tuple[Claim, ...] = (
             for end in ("n=4 cold", "n=16 cold", "n=16 warm")
             for axis in ("reward", "KL")
         ),
+        figure="reward_frontier",
+        test="bon_theory/test_selection_exact.py::test_temperature_limits_are_the_hard_rule_and_the_reference",
         checked_by=(SOFT_CHECK, BEST_CHECK),
     ),
     claim(
         id="soft/uniform-reward",
-        where=_FIGURE,
+        where="reward against KL",
+        provenance=DERIVED,
         statement="Reference values of the plane for a reward uniform on (0, 1).",
         compute=_uniform_vectors,
         expected=tuple(value for values in _UNIFORM.values() for value in values),
@@ -204,12 +214,14 @@ CLAIMS: tuple[Claim, ...] = (
             for n, t in _UNIFORM
             for name in ("reward", "KL(P‖π)", "KL(P*‖P)")
         ),
-        provenance=DERIVED,
+        figure="reward_frontier",
+        test="bon_theory/test_theory_numbers.py::test_no_printed_digit_is_wrong",
         checked_by=(UNIFORM_CHECK,),
     ),
     claim(
         id="soft/soft-against-hard",
-        where=_FIGURE,
+        where="reward against KL",
+        provenance=DERIVED,
         statement=(
             "At equal KL a few more candidates chosen softly lose to fewer chosen hard: on a "
             "uniform reward best-of-8 beats soft best-of-10 but not soft best-of-16. Entries: "
@@ -221,7 +233,8 @@ CLAIMS: tuple[Claim, ...] = (
         relation="<=",
         tolerance=INEQUALITY,
         labels=("10 against 8", "8 against 16"),
-        provenance=DERIVED,
+        figure="choosing",
+        test="bon_theory/test_inequalities.py::test_one_more_soft_candidate_is_worse_than_best_of_n",
         checked_by=(UNIFORM_CHECK, "best_of_n(8) on uniform reward"),
     ),
 )

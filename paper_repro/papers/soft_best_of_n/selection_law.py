@@ -94,7 +94,7 @@ _DIVERGENCES = ("KL(P*‖P)", "KL(P‖P*)", "KL(P‖π)")
 CLAIMS: tuple[Claim, ...] = (
     claim(
         id="soft/lemma-1",
-        where="Lemma 1",
+        where="its law of the selected response",
         statement=(
             "P_n(x) = n·π(x)·E[w(x)/(w(x) + Σ_{i=2}^n w(X_i))] with w = exp(r/λ). Expected: that "
             "sum over all other draws, on π = (.5, .3, .2), r = (0, .5, 1)."
@@ -103,43 +103,49 @@ CLAIMS: tuple[Claim, ...] = (
         expected=tuple(p for n, t in _ENUMERATED for p in enumerated(_TERNARY, n, t)),
         tolerance=ROUNDING,
         labels=_LABELS,
+        test="bon_theory/test_selection_exact.py::test_soft_best_of_n_equals_enumeration",
         checked_by=(SOFT_CHECK, TIED_CHECK),
     ),
     claim(
         id="soft/two-draws",
-        where="Lemma 1, n = 2",
+        where="two draws",
+        provenance=DERIVED,
         statement="P_2(x) = 2π(x)·E σ((r(x) − r(X′))/λ), σ the logistic function; λ = 0.2.",
         compute=lambda: point(_TERNARY, 2, 0.2).probs,
         expected=_pairwise(0.2),
         tolerance=ROUNDING,
         labels=("P(a)", "P(b)", "P(c)"),
+        test="bon_theory/test_invariances.py::test_two_soft_candidates_meet_in_a_logistic_duel",
         checked_by=(SOFT_CHECK,),
     ),
     claim(
         id="soft/vectors",
-        where="Lemma 1",
+        where="the law in numbers",
+        provenance=DERIVED,
         statement="Reference values of the law on π = (.5, .3, .2), r = (0, .5, 1).",
         compute=lambda: [p for n, t in _PRINTED for p in point(_TERNARY, n, t).probs],
         expected=tuple(p for probs, *_ in _PRINTED.values() for p in probs),
         tolerance=printed(8),
         labels=tuple(f"n={n}, λ={t:g}, P({x})" for n, t in _PRINTED for x in "abc"),
-        provenance=DERIVED,
+        test="bon_theory/test_theory_numbers.py::test_no_printed_digit_is_wrong",
         checked_by=(SOFT_CHECK,),
     ),
     claim(
         id="soft/divergence-vectors",
-        where="KL divergences of the law",
+        where="the law in numbers",
+        provenance=DERIVED,
         statement="Reference values of its divergences from the tilt P* and from π.",
         compute=_printed_divergences,
         expected=tuple(kl for _, *kls in _PRINTED.values() for kl in kls),
         tolerance=printed(10),
         labels=tuple(f"n={n}, λ={t:g}, {d}" for n, t in _PRINTED for d in _DIVERGENCES),
-        provenance=DERIVED,
+        test="bon_theory/test_theory_numbers.py::test_no_printed_digit_is_wrong",
         checked_by=(SOFT_CHECK,),
     ),
     claim(
         id="soft/limit-tilt",
-        where="limits of soft best-of-n",
+        kind="asymptotic",
+        where="abstract: convergence to the optimal tilted distribution",
         statement="As n → ∞ the law tends to the tilt π·exp(r/λ)/Z. Entries: total variation.",
         compute=lambda: [point(name, 1e12, 0.1).variation_to_tilt for name in GENERAL],
         expected=(0.0,) * len(GENERAL),
@@ -147,11 +153,14 @@ CLAIMS: tuple[Claim, ...] = (
             "total variation is c/n, c below 1000 here, at n = 1e12", absolute=1e-9
         ),
         labels=GENERAL,
+        figure="convergence_rate",
+        test="bon_theory/test_laws.py::test_countless_candidates_give_the_tilt",
         checked_by=(SOFT_CHECK, TILT_CHECK),
     ),
     claim(
         id="soft/limit-best-of-n",
-        where="limits of soft best-of-n",
+        kind="asymptotic",
+        where="abstract: interpolation by the temperature",
         statement="As λ → 0 it tends to best-of-n. Entries: total variation, n = 8.",
         compute=lambda: [
             point(name, 8, t).variation_to_best for name in GENERAL for t in (2e-3, 0.0)
@@ -162,11 +171,14 @@ CLAIMS: tuple[Claim, ...] = (
             absolute=2e-14,
         ),
         labels=tuple(f"{name}, λ={t:g}" for name in GENERAL for t in (2e-3, 0.0)),
+        figure="reward_frontier",
+        test="bon_theory/test_laws.py::test_without_temperature_a_race_is_its_hard_rule",
         checked_by=(SOFT_CHECK, BEST_CHECK),
     ),
     claim(
         id="soft/limit-reference",
-        where="limits of soft best-of-n",
+        kind="asymptotic",
+        where="abstract: interpolation by the temperature",
         statement="As λ → ∞, and at n = 1, it is π. Entries: total variation.",
         compute=lambda: [
             point(name, n, t).variation_to_reference
@@ -180,11 +192,14 @@ CLAIMS: tuple[Claim, ...] = (
             for name in GENERAL
             for case in ("n=8, λ=1e9", "n=8, λ=∞", "n=1, λ=0.1")
         ),
+        figure="reward_frontier",
+        test="bon_theory/test_laws.py::test_at_infinite_temperature_a_race_is_the_reference",
         checked_by=(SOFT_CHECK,),
     ),
     claim(
         id="soft/order-in-n",
-        where="Lemma 1",
+        where="order of the laws",
+        provenance=DERIVED,
         statement=(
             "π, P_n, P_{n+1}, P* are ordered by likelihood ratio. Entries: smallest step of a "
             "log-ratio from one reward to the next higher, over n = 1, 2, 3, 8, 64, 10³, 10⁶."
@@ -195,12 +210,13 @@ CLAIMS: tuple[Claim, ...] = (
         relation=">=",
         tolerance=INEQUALITY,
         labels=tuple(f"{name}, λ={t:g}" for name in GENERAL for t in (0.05, 0.5)),
-        provenance=DERIVED,
+        test="bon_theory/test_laws.py::test_soft_best_of_n_is_ordered_in_n",
         checked_by=(SOFT_CHECK, TILT_CHECK),
     ),
     claim(
         id="soft/no-order-in-temperature",
-        where="Lemma 1",
+        where="order of the laws",
+        provenance=DERIVED,
         statement=(
             "At fixed n the laws are not ordered in λ, so that results for ordered families do not "
             "cover tuning λ. Entry: smallest step of log P_{λ=.05}/P_{λ=.1} from one reward to the "
@@ -211,7 +227,7 @@ CLAIMS: tuple[Claim, ...] = (
         kind="inequality",
         relation="<=",
         tolerance=INEQUALITY,
-        provenance=DERIVED,
+        test="bon_theory/test_known_falsehoods.py::test_soft_best_of_n_is_not_ordered_by_likelihood_ratio_in_temperature",
         checked_by=(SOFT_CHECK,),
     ),
 )

@@ -151,6 +151,7 @@ CLAIMS: tuple[Claim, ...] = (
     claim(
         id="soft/sequence-optimum",
         where="additive reward",
+        provenance=DERIVED,
         statement=(
             "For an additive reward the optimum over sequences is the product of the optima over "
             "symbols. Entries: largest error over the counts of m fair coins."
@@ -159,11 +160,14 @@ CLAIMS: tuple[Claim, ...] = (
         expected=(0.0, 0.0),
         tolerance=ROUNDING,
         labels=tuple(f"m={m}, λ={t:g}" for m, t in _SAMPLES),
+        figure="sequences",
+        test="bon_theory/test_sequence.py::test_blocks_agree_with_all_sequences",
         checked_by=(TILT_CHECK,),
     ),
     claim(
         id="soft/symbolwise-divergence",
-        where=_SYMBOLWISE,
+        where="symbol by symbol",
+        provenance=DERIVED,
         statement="Symbolwise, KL(P*^m‖·) = m·KL(P*‖P_n); eight coins, n = 3.",
         compute=lambda: [_divergence_over_counts(8, 3, t) for t in (0.5, 1.0)],
         expected=tuple(
@@ -173,11 +177,14 @@ CLAIMS: tuple[Claim, ...] = (
         ),
         tolerance=ROUNDING,
         labels=("λ=0.5", "λ=1"),
+        figure="sequences",
+        test="bon_theory/test_sequence.py::test_blocks_agree_with_all_sequences",
         checked_by=_CHECKED_BY,
     ),
     claim(
         id="soft/samples-for-a-budget",
-        where="symbolwise against blockwise sampling",
+        where="symbols or whole sequences",
+        provenance=DERIVED,
         statement=(
             "Draws n for KL(P*^m‖·) = 0.1 on m fair coins: n of whole sequences, and n per symbol."
         ),
@@ -189,12 +196,14 @@ CLAIMS: tuple[Claim, ...] = (
         labels=tuple(
             f"m={m}, λ={t:g}, {how}" for m, t in _SAMPLES for how in ("blockwise", "symbolwise")
         ),
-        provenance=DERIVED,
+        figure="sequences",
+        test="bon_theory/test_theory_numbers.py::test_no_printed_digit_is_wrong",
         checked_by=_CHECKED_BY,
     ),
     claim(
         id="soft/blockwise-chi-squared",
-        where=_BLOCKWISE,
+        where="whole sequences",
+        provenance=DERIVED,
         statement="Over whole sequences χ² is (1 + χ²)^m − 1, exponential in m; λ = 0.5.",
         compute=lambda: [blockwise(m, 1.0, 0.5).chi_squared for m in _LENGTHS],
         expected=tuple(
@@ -202,11 +211,14 @@ CLAIMS: tuple[Claim, ...] = (
         ),
         tolerance=Tolerance("the power m ≤ 32 of a rounded number", relative=1e-12),
         labels=tuple(f"m={m}" for m in _LENGTHS),
+        figure="sequences",
+        test="bon_theory/test_sequence_laws.py::test_the_draws_of_whole_sequences_and_their_slope",
         checked_by=(TILT_CHECK,),
     ),
     claim(
         id="soft/blockwise-exponential",
-        where=_BLOCKWISE,
+        where="whole sequences",
+        provenance=DERIVED,
         statement=(
             "Whole sequences need n ≥ exp(m·D − ε), D = KL(P*‖π), for KL(P*^m‖P_n) ≤ ε: "
             "exponential in the length. Entries: that n at ε = 0.1, λ = 0.5."
@@ -217,27 +229,32 @@ CLAIMS: tuple[Claim, ...] = (
         relation=">=",
         tolerance=Tolerance("log n is found to 1e-12", relative=1e-10),
         labels=tuple(f"m={m}" for m in _LENGTHS),
+        figure="sequences",
+        test="bon_theory/test_sequence_laws.py::test_the_draws_of_whole_sequences_and_their_slope",
         checked_by=_CHECKED_BY,
     ),
     claim(
         id="soft/symbolwise-samples",
-        where=_SYMBOLWISE,
+        kind="asymptotic",
+        where="symbol by symbol",
+        provenance=DERIVED,
         statement=(
             "Symbolwise, KL(P*^m‖·) ≤ ε takes a number of draws per symbol that grows like the "
             "square root of the length, n → √(m·Var_{P*}(w̄)/(2ε)), not like the length, as "
             "n = χ²/(exp(ε/m) − 1) from the bound on KL; ε = 0.1, λ = 0.5."
         ),
-        kind="asymptotic",
         compute=lambda: [samples_symbolwise(m, 0.5) for m in _LONG],
         expected=tuple(math.sqrt(m * weights("coin", 0.5).half_variance / _BUDGET) for m in _LONG),
         tolerance=Tolerance("the next order in 1/n, at n > 1000", relative=5e-3),
         labels=tuple(f"m={m:g}" for m in _LONG),
-        provenance=DERIVED,
+        figure="sequences",
+        test="bon_theory/test_sequence_laws.py::test_the_draws_of_symbols",
         checked_by=_CHECKED_BY,
     ),
     claim(
         id="soft/cost-of-gain",
-        where=_BLOCKWISE,
+        where="whole sequences",
+        provenance=DERIVED,
         statement=(
             "A mean gain g per symbol, by any rule among n sequences, costs "
             "log n − (n−1)/n ≥ KL(P_n‖π) ≥ 2mg²/R². Entries: the two differences, λ = 0.5."
@@ -250,11 +267,15 @@ CLAIMS: tuple[Claim, ...] = (
         labels=tuple(
             f"m={m}, n={n:g}, {side}" for m, n in _COSTS for side in ("left − KL", "KL − right")
         ),
+        figure="sequences",
+        test="bon_theory/test_sequence_laws.py::test_a_gain_costs_at_least_its_rate",
         checked_by=_CHECKED_BY,
     ),
     claim(
         id="soft/phase-transition",
-        where=_BLOCKWISE,
+        kind="asymptotic",
+        where="whole sequences",
+        provenance=DERIVED,
         statement=(
             "With n = exp(ρm) whole sequences KL(P*^m‖P_n)/m → max(D − ρ, 0): until n reaches "
             "exp(mD) the optimum stays out of reach. m = 800, λ = 0.5."
@@ -272,7 +293,8 @@ CLAIMS: tuple[Claim, ...] = (
         expected=tuple(max(1 - share, 0) * coin_divergence(0.5) for share in _EXPONENTS),
         tolerance=Tolerance("finite length: of the order (log m)/m = 0.008", absolute=0.01),
         labels=tuple(f"ρ={share:g}·D" for share in _EXPONENTS),
-        provenance=DERIVED,
+        figure="sequences",
+        test="bon_theory/test_sequence_laws.py::test_long_sequences_tend_to_the_phase_transition",
         checked_by=_CHECKED_BY,
     ),
 )

@@ -42,15 +42,15 @@ def show(console: Console, summary: Summary, page: Path) -> None:
 def _papers(summary: Summary) -> Table:
     """A line per paper: what it states, and what was derived here beside it."""
     heads = {verdict: verdict for verdict in VERDICTS} | _SHORT
-    shown = [v for v in PAPERS_VERDICTS if summary.ledger.tally.papers[v]]
-    ours = [v for v in OUR_VERDICTS if summary.ledger.tally.ours[v]]
+    shown: list[Verdict] = [v for v in PAPERS_VERDICTS if summary.ledger.tally.papers[v]]
+    ours: list[Verdict] = [v for v in OUR_VERDICTS if summary.ledger.tally.ours[v]]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("statements of papers", no_wrap=True)
     for verdict in (*shown, *ours):
         table.add_column(heads[verdict], justify="right")
     for paper, entries in summary.papers:
         counts = tally(entries)
-        numbers = [counts.papers[v] for v in shown] + [counts.ours[v] for v in ours]
+        numbers = (*map(counts.papers.__getitem__, shown), *map(counts.ours.__getitem__, ours))
         table.add_row(paper.short_title, *(str(number or "·") for number in numbers))
     return table
 

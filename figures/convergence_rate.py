@@ -1,4 +1,4 @@
-"""How fast soft best-of-n tends to the tilt: published rates beside the truth ([V], derived).
+"""How fast soft best-of-n tends to the tilt: rates beside the truth ([V] as quoted, derived).
 
 ``python -m figures.convergence_rate --output DIR``
 """
@@ -25,10 +25,11 @@ REWARDS = tuple(float(r) for r in np.arange(10) / 9)
 TEMPERATURE = 0.06
 
 CAPTION = (
-    "Soft best-of-n tends to the tilt faster than published: its divergence falls like 1/n², "
-    "not 1/n. "
-    "Convergence of soft best-of-n to the tilt P*: published 1/n bounds beside the exact "
-    "values. Ten outcomes, π ∝ 2⁻ʲ, rewards j/9, temperature {temperature}; χ² = "
+    "Soft best-of-n tends to the tilt faster than the quoted bound: its divergence falls like "
+    "1/n², not 1/n. "
+    "Convergence of soft best-of-n to the tilt P*: bounds of the order 1/n beside the exact "
+    "values ((a) of Verdun et al., as arXiv 2506.04118 quotes it; (b), (c) derived here). "
+    "Ten outcomes, π ∝ 2⁻ʲ, rewards j/9, temperature {temperature}; χ² = "
     "{chi_squared:.1f}. (a) KL(P*‖Pₙ) ≤ log(1 + χ²/n) holds at every n and is the right order"
     " while n is far below χ² (vertical line); beyond, the divergence is Θ(1/n²), with "
     "constant ½Var(w̄) under P*. (b) E*/Eₙ − 1 ≤ (c − 1)/n, c = E*[r w̄]/E*[r]: the order 1/n"

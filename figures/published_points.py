@@ -32,7 +32,8 @@ from figures.style import (
 __all__ = ["data", "draw", "main"]
 
 CAPTION = (
-    "Published results on the exact frontier. (a, b) The points of Figure 3 of Gui et al., read off"
+    "Best-of-8 sampling lies on the exact frontier; no trained policy does."
+    " (a, b) The points of Figure 3 of Gui et al., read off"
     " its graphics, on the largest win rate at each KL divergence that any policy can have (line)"
     " and on best-of-n (dashed; a ring at n = 8): Pythia-2.8b, summaries and dialogue. Best-of-8"
     " sampling lies where theory puts it, {sampling}; no trained policy does. At its own KL"

@@ -39,7 +39,7 @@ CAPTION = (
     "tie and ties are broken uniformly. (a) KL divergence from the reference against n: it "
     "levels off at log L, below the tie-free formula log n − (n−1)/n. (b) The formula minus "
     "the exact divergence at n = {n}: it falls like 1/L² (dotted: n(n−1)²/(24(n−2)L²)), while"
-    " the published bound 2n(n−1)e^(−H₂) = 2n(n−1)/L falls like 1/L; the estimator D̂ of "
+    " the bound 2n(n−1)e^(−H₂) = 2n(n−1)/L falls like 1/L; the estimator D̂ of "
     "Beirami et al., on average, overestimates the divergence too, but never by more here. "
     "(c) Win rate at n = {n} with ties counted as wins, half, or losses; horizontal line: "
     "n/(n+1). Exact; no sampling."

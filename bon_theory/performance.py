@@ -129,3 +129,10 @@ def _wins(policy: Policy, opponent: Policy, share: float) -> jax.Array:
     policy, opponent = aligned(policy, opponent)
     below, at_most = jnp.exp(opponent.log_cdf_below), jnp.exp(opponent.log_cdf)
     return jnp.sum(policy.probs * ((1 - share) * below + share * at_most), axis=-1)
+
+
+def reward_extremes(reference: Policy) -> tuple[jax.Array, jax.Array]:
+    """The lowest and the highest reward that are possible (at a node, for a continuous law)."""
+    possible = reference.log_probs > -jnp.inf
+    lowest = jnp.min(jnp.where(possible, reference.rewards, jnp.inf), axis=-1)
+    return lowest, jnp.max(jnp.where(possible, reference.rewards, -jnp.inf), axis=-1)

@@ -25,17 +25,17 @@ from bon_theory.bounds.quantities import (
     BEST_REVERSE_KL,
     BEST_REWARD,
     BEST_TOTAL_VARIATION,
+    positive,
 )
 from bon_theory.bounds.statistics import (
     collision_probability,
     log_level_mass,
     log_mean_weight,
     reverse_tie_free_kl,
-    reward_extremes,
     tie_free_kl,
     top_level_log_mass,
 )
-from bon_theory.performance import expected_reward
+from bon_theory.performance import expected_reward, reward_extremes
 from bon_theory.policy import Policy
 from bon_theory.selection import best_of_n
 
@@ -267,7 +267,12 @@ def best_of_n_renyi(n: Parameter, order: Parameter) -> jax.Array:
     return jnp.where(infinite, jnp.log(n), value)
 
 
-@inequality("upper", BEST_REWARD, source="[V], converse, for sequences of length 1; [M]")
+@inequality(
+    "upper",
+    BEST_REWARD,
+    source="[V], converse, for sequences of length 1; [M]",
+    also={"temperature": positive},
+)
 def best_of_n_reward(reference: Policy, n: Parameter, temperature: Parameter) -> jax.Array:
     r"""What :math:`\log n - \frac{n-1}{n}` nats can buy, at any :math:`\lambda`.
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, ParamSpec, TypeAlias
 
 import jax
 
-from bon_theory.bounds.problem import Problem
+from bon_theory.bounds.problem import Problem, Range
 from bon_theory.bounds.quantities import Quantity
 
 __all__ = ["REGISTRY", "Bound", "Inequality", "Parameter", "inequality"]
@@ -78,6 +78,7 @@ class Inequality:
         source: who published it, or that it is derived here.
         status: "theorem" or "conjecture".
         formula: the value, from the parameters that it names and, where it needs it, the reference.
+        also: what the bound admits of parameters that its quantity does not have.
 
     Example:
         >>> import bon_theory as bt
@@ -100,6 +101,12 @@ class Inequality:
     source: str
     status: Status
     formula: Callable[..., jax.Array]
+    also: Mapping[str, Range] = dataclasses.field(default_factory=dict)
+
+    @property
+    def ranges(self) -> Mapping[str, Range]:
+        """What the bound and its quantity admit, by parameter."""
+        return {**self.quantity.ranges, **self.also}
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -151,6 +158,7 @@ def inequality(
     source: str,
     conditions: str = "none",
     status: Status = "theorem",
+    also: Mapping[str, Range] = MappingProxyType({}),
 ) -> Callable[[Callable[P, jax.Array]], Callable[P, Bound]]:
     """Register a formula as a bound, and make it a function that returns a :class:`Bound`.
 
@@ -160,12 +168,13 @@ def inequality(
 
     def register(formula: Callable[P, jax.Array]) -> Callable[P, Bound]:
         name, signature = formula.__name__, inspect.signature(formula)
-        entry = Inequality(name, quantity, side, conditions, source, status, formula)
+        entry = Inequality(name, quantity, side, conditions, source, status, formula, also)
         _registry[name] = entry
 
         @functools.wraps(formula)
         def bound(*args: P.args, **kwargs: P.kwargs) -> Bound:
-            return entry.bound(Problem.of(**signature.bind(*args, **kwargs).arguments))
+            given = signature.bind(*args, **kwargs).arguments
+            return entry.bound(Problem.of(ranges=[entry.ranges], **given))
 
         documented = signature.replace(return_annotation=Bound)
         bound.__signature__ = documented  # type: ignore[attr-defined]

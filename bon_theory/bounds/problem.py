@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from bon_theory._arguments import Numbers, scalar
-from bon_theory.policy import Policy, aligned
+from bon_theory.policy import Policy, aligned, require_policy
 from bon_theory.selection import (
     best_of_n,
     best_of_poisson,
@@ -22,23 +22,11 @@ from bon_theory.selection import (
     win_rate_optimal,
 )
 
-__all__ = ["Problem"]
+__all__ = ["Problem", "Range"]
 
 
-class _Range(NamedTuple):
-    at_least: float
-    finite: bool = True
-
-
-_POSITIVE = _Range(float(np.finfo(np.float32).tiny))
-
-_RANGES = {
-    "n": _Range(1),
-    "temperature": _POSITIVE,
-    "order": _Range(0, finite=False),
-    "mean_extra_draws": _Range(0),
-    "strength": _POSITIVE,
-}
+Range: TypeAlias = Callable[[Any], dict[str, Any]]
+"""What a quantity admits of a parameter: keywords of ``scalar``, from the floating-point type."""
 
 
 @jax.tree_util.register_dataclass
@@ -67,22 +55,38 @@ class Problem:
     parameters: Mapping[str, jax.Array]
 
     @classmethod
-    def of(cls, reference: Policy | None = None, **parameters: Numbers) -> Problem:
+    def of(
+        cls,
+        reference: Policy | None = None,
+        ranges: Iterable[Mapping[str, Range]] = (),
+        **parameters: Numbers,
+    ) -> Problem:
         """Check the parameters, and bring them and the reference to one rank.
 
+        Args:
+            reference: the law of one draw, or None.
+            ranges: what the quantities in question admit, by parameter; all have to hold.
+            **parameters: numbers, broadcasting against the reference's batch axes.
+
         Raises:
-            ValueError: a parameter is out of its range; while tracing it becomes NaN instead.
+            ValueError: a parameter is out of a range; while tracing it becomes NaN instead.
 
         Example:
             >>> from bon_theory import bounds
             >>> bounds.Problem.of(n=[2.0, 4.0])["n"].tolist()
             [2.0, 4.0]
         """
+        if reference is not None:
+            require_policy("reference", reference)
         dtype = reference.dtype if reference is not None else _float_type(parameters.values())
         checked = {
-            name: scalar(name, value, dtype=dtype, **_RANGES[name]._asdict())
-            for name, value in parameters.items()
+            name: scalar(name, value, dtype, finite=False) for name, value in parameters.items()
         }
+        for name, admits in {
+            (name, admits) for by_name in ranges for name, admits in by_name.items()
+        }:
+            if name in checked:
+                checked[name] = scalar(name, checked[name], dtype, **admits(dtype))
         ndim = max((array.ndim for array in checked.values()), default=0)
         if reference is not None:
             (reference,) = aligned(reference, ndim=ndim + 1)

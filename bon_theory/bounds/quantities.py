@@ -6,11 +6,13 @@ The modules that hold the inequalities name these quantities and never compute t
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
+import numpy as np
 
-from bon_theory.bounds.problem import Problem
+from bon_theory.bounds.problem import Problem, Range
 from bon_theory.divergences import (
     chi_squared_divergence,
     kl_divergence,
@@ -20,7 +22,7 @@ from bon_theory.divergences import (
 )
 from bon_theory.performance import expected_reward, win_rate
 
-__all__ = ["Quantity"]
+__all__ = ["Quantity", "positive"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Quantity:
     Attributes:
         name: as it is printed.
         selection: the selection that it is about.
-        parameters: what a problem has to give for it, besides the reference.
+        ranges: what a problem has to give for it, besides the reference, and what it admits of it.
         exact: its value on a problem, one number per batch element.
 
     Example:
@@ -44,8 +46,13 @@ class Quantity:
 
     name: str
     selection: str
-    parameters: tuple[str, ...]
+    ranges: Mapping[str, Range]
     exact: Callable[[Problem], jax.Array]
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of the parameters, besides the reference."""
+        return tuple(self.ranges)
 
     def is_defined(self, problem: Problem) -> bool:
         """Whether the problem gives all it takes; the exponential race needs a discrete law.
@@ -62,11 +69,37 @@ class Quantity:
         return given and not (self.selection == "exponential_race" and problem.law.continuous)
 
 
+# --- what parameters may be -------------------------------------------------------------
+
+
+def at_least_one(_: Any) -> dict[str, Any]:
+    """Numbers of draws."""
+    return {"at_least": 1}
+
+
+def not_negative(_: Any) -> dict[str, Any]:
+    """Mean numbers of draws beyond the first."""
+    return {"at_least": 0}
+
+
+def positive(dtype: Any) -> dict[str, Any]:
+    """Temperatures and strengths."""
+    return {"at_least": float(np.finfo(dtype).tiny)}
+
+
+def extended(_: Any) -> dict[str, Any]:
+    """Orders of a divergence, infinity included."""
+    return {"at_least": 0, "finite": False}
+
+
+_DRAWS: Mapping[str, Range] = {"n": at_least_one}
+_RACE: Mapping[str, Range] = {"n": at_least_one, "temperature": positive}
+
 # --- best-of-n --------------------------------------------------------------------------
 
 
-def _best(name: str, exact: Callable[[Problem], jax.Array], *more: str) -> Quantity:
-    return Quantity(name, "best_of_n", ("n", *more), exact)
+def _best(name: str, exact: Callable[[Problem], jax.Array], **more: Range) -> Quantity:
+    return Quantity(name, "best_of_n", {**_DRAWS, **more}, exact)
 
 
 BEST_KL = _best("KL(best-of-n ‖ reference)", lambda p: kl_divergence(p.best_of_n, p.law))
@@ -83,7 +116,7 @@ BEST_HELLINGER = _best(
 BEST_RENYI = _best(
     "Rényi D_α(best-of-n ‖ reference)",
     lambda p: renyi_divergence(p.best_of_n, p.law, p["order"]),
-    "order",
+    order=extended,
 )
 BEST_WIN_RATE = _best("win rate of best-of-n", lambda p: win_rate(p.best_of_n, p.law))
 BEST_WIN_RATE_TIES_WIN = _best(
@@ -95,7 +128,7 @@ BEST_WIN_RATE_TIES_LOSE = _best(
 BEST_PENALISED_WIN_RATE = _best(
     "win rate − KL/strength of best-of-n",
     lambda p: win_rate(p.best_of_n, p.law) - kl_divergence(p.best_of_n, p.law) / p["strength"],
-    "strength",
+    strength=positive,
 )
 BEST_REWARD = _best("reward of best-of-n", lambda p: expected_reward(p.best_of_n))
 
@@ -104,37 +137,37 @@ BEST_REWARD = _best("reward of best-of-n", lambda p: expected_reward(p.best_of_n
 POISSON_KL = Quantity(
     "KL(best-of-Poisson ‖ reference)",
     "best_of_poisson",
-    ("mean_extra_draws",),
+    {"mean_extra_draws": not_negative},
     lambda p: kl_divergence(p.best_of_poisson, p.law),
 )
 POISSON_WIN_RATE = Quantity(
     "win rate of best-of-Poisson",
     "best_of_poisson",
-    ("mean_extra_draws",),
+    {"mean_extra_draws": not_negative},
     lambda p: win_rate(p.best_of_poisson, p.law),
 )
 OPTIMAL_KL = Quantity(
     "KL(win-rate optimum ‖ reference)",
     "win_rate_optimal",
-    ("strength",),
+    {"strength": positive},
     lambda p: kl_divergence(p.win_rate_optimal, p.law),
 )
 OPTIMAL_WIN_RATE = Quantity(
     "win rate of the win-rate optimum",
     "win_rate_optimal",
-    ("strength",),
+    {"strength": positive},
     lambda p: win_rate(p.win_rate_optimal, p.law),
 )
 OPTIMAL_WIN_RATE_TIES_WIN = Quantity(
     "win rate of the win-rate optimum, ties won",
     "win_rate_optimal",
-    ("strength",),
+    {"strength": positive},
     lambda p: win_rate(p.win_rate_optimal, p.law, ties="win"),
 )
 OPTIMAL_WIN_RATE_TIES_LOSE = Quantity(
     "win rate of the win-rate optimum, ties lost",
     "win_rate_optimal",
-    ("strength",),
+    {"strength": positive},
     lambda p: win_rate(p.win_rate_optimal, p.law, ties="loss"),
 )
 
@@ -143,13 +176,13 @@ OPTIMAL_WIN_RATE_TIES_LOSE = Quantity(
 TILT_CHI_SQUARED = Quantity(
     "χ²(tilt ‖ reference)",
     "exponential_tilt",
-    ("temperature",),
+    {"temperature": positive},
     lambda p: chi_squared_divergence(p.exponential_tilt, p.law),
 )
 
 
 def _soft(name: str, exact: Callable[[Problem], jax.Array]) -> Quantity:
-    return Quantity(name, "soft_best_of_n", ("n", "temperature"), exact)
+    return Quantity(name, "soft_best_of_n", _RACE, exact)
 
 
 SOFT_KL_TO_TILT = _soft(
@@ -170,7 +203,7 @@ SOFT_KL = _soft("KL(soft best-of-n ‖ reference)", lambda p: kl_divergence(p.so
 
 
 def _race(name: str, exact: Callable[[Problem], jax.Array]) -> Quantity:
-    return Quantity(name, "exponential_race", ("n", "temperature"), exact)
+    return Quantity(name, "exponential_race", _RACE, exact)
 
 
 RACE_TOTAL_VARIATION = _race(

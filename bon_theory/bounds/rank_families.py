@@ -10,8 +10,9 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from bon_theory._numerics import log_expm1_quotient
+from bon_theory._numerics import kl_term, log_expm1_quotient
 from bon_theory.bounds.inequality import Parameter, inequality
 from bon_theory.bounds.quantities import (
     OPTIMAL_KL,
@@ -44,8 +45,7 @@ def best_of_poisson_kl(mean_extra_draws: Parameter) -> jax.Array:
     .. math:: \mathrm{KL}(P\|\pi) \le \log(1+\mu) - 1
               + \frac{e^{-(\mu+1)}}{\mu} \bigl(\mathrm{Ei}(\mu+1) - \mathrm{Ei}(1)\bigr)
 
-    An equality without ties. For small :math:`\mu` it is the series
-    :math:`\sum_{k\ge2} (-\mu)^k\, \frac{0! + \dots + (k-2)!}{(k+1)!}`.
+    An equality without ties.
 
     Example:
         >>> from bon_theory import bounds
@@ -53,16 +53,20 @@ def best_of_poisson_kl(mean_extra_draws: Parameter) -> jax.Array:
         0.298724
     """
     mu = mean_extra_draws
-    factorials = [sum(math.factorial(j) for j in range(k - 1)) for k in range(2, 22)]
-    coefficients = [
-        (-1) ** k * left / math.factorial(k + 1) for k, left in enumerate(factorials, start=2)
-    ]
-    small = mu < 0.1
-    series = _polynomial(coefficients, jnp.where(small, mu, 0)) * mu**2
-    m = jnp.where(small, 1, mu)
-    tail = _scaled_exponential_integral(m + 1)
-    tail -= jnp.exp(-(m + 1)) * jax.scipy.special.expi(jnp.ones_like(m))
-    return jnp.where(small, series, jnp.log1p(m) - 1 + tail / m)
+    # φ(ℓ) = ℓ e^ℓ - e^ℓ + 1 of the density e^ℓ = (1 + μu) e^{-μ(1-u)}: its integral, term by term
+    near = mu < 50
+    m = jnp.where(near, mu, 1)[..., None]
+    nodes, weights = (
+        jnp.asarray(x, mu.dtype).reshape((1,) * mu.ndim + (-1,)) for x in _gauss_legendre(80)
+    )
+    ell = jnp.log1p(m * nodes) - m * (1 - nodes)
+    close = jnp.sum(weights * kl_term(ell, jnp.exp(ell), jnp.ones_like(ell)), axis=-1)
+    # Beyond, Ei(1) is nothing, and e^{-x} Ei(x) its asymptotic series.
+    large = jnp.where(near, 100, mu)
+    inverse = 1 / (large + 1)
+    factorials = [float(math.factorial(k)) for k in range(30)]
+    far = jnp.log1p(large) - 1 + inverse * _polynomial(factorials, inverse) / large
+    return jnp.where(near, close, far)
 
 
 @inequality("upper", POISSON_WIN_RATE, source="Derived here, for [K]'s policy")
@@ -238,10 +242,7 @@ def _polynomial(coefficients: list[float], x: jax.Array) -> jax.Array:
     return total
 
 
-def _scaled_exponential_integral(x: jax.Array) -> jax.Array:
-    r""":math:`e^{-x}\,\mathrm{Ei}(x)` for :math:`x > 0`, by its asymptotic series beyond 50."""
-    large = x > 50
-    near = jnp.exp(-jnp.where(large, 1, x)) * jax.scipy.special.expi(jnp.where(large, 1, x))
-    inverse = jnp.where(large, 1 / jnp.where(large, x, 1), 0)
-    far = inverse * _polynomial([float(math.factorial(k)) for k in range(30)], inverse)
-    return jnp.where(large, far, near)
+def _gauss_legendre(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights on [0, 1]: for μ < 50 the singularity at -1/μ costs e^{-0.28·2·size}."""
+    nodes, weights = np.polynomial.legendre.leggauss(size)
+    return (nodes + 1) / 2, weights / 2

@@ -26,10 +26,9 @@ from bon_theory.bounds.quantities import (
 from bon_theory.bounds.statistics import (
     log_mixed_weight,
     log_weight,
-    reward_extremes,
     tilt_chi_squared,
 )
-from bon_theory.performance import expected_reward, expected_value
+from bon_theory.performance import expected_reward, expected_value, reward_extremes
 from bon_theory.policy import Policy
 from bon_theory.selection import best_of_n, exponential_tilt, soft_best_of_n
 

@@ -11,8 +11,9 @@ from bon_theory.bounds.quantities import (
     SOFT_KL,
     TILT_CHI_SQUARED,
 )
-from bon_theory.bounds.statistics import log_weight, reward_extremes, tie_free_kl
+from bon_theory.bounds.statistics import log_weight, tie_free_kl
 from bon_theory.divergences import kl_divergence
+from bon_theory.performance import reward_extremes
 from bon_theory.policy import Policy
 from bon_theory.selection import best_of_n, soft_best_of_n
 

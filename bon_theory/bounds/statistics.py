@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from bon_theory._numerics import kl_term, log1mexp, log_diff_exp, safe_log
 from bon_theory.divergences import chi_squared_of
+from bon_theory.performance import reward_extremes
 from bon_theory.policy import Policy
 from bon_theory.selection import exponential_tilt
 
@@ -23,7 +24,6 @@ __all__ = [
     "log_mixed_weight",
     "log_weight",
     "reverse_tie_free_kl",
-    "reward_extremes",
     "tie_free_kl",
     "tilt_chi_squared",
     "top_level_log_mass",
@@ -58,13 +58,6 @@ def top_level_log_mass(reference: Policy) -> jax.Array:
 
 
 # --- of rewards over a temperature ------------------------------------------------------
-
-
-def reward_extremes(reference: Policy) -> tuple[jax.Array, jax.Array]:
-    """The lowest and the highest reward that are possible (at a node, for a continuous law)."""
-    possible = reference.log_probs > -jnp.inf
-    lowest = jnp.min(jnp.where(possible, reference.rewards, jnp.inf), axis=-1)
-    return lowest, jnp.max(jnp.where(possible, reference.rewards, -jnp.inf), axis=-1)
 
 
 def log_mean_weight(reference: Policy, temperature: jax.Array) -> jax.Array:

@@ -3,11 +3,13 @@ r"""Every bound that applies to a problem, beside the exact value."""
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import html
 
 import jax
 import numpy as np
 
-from bon_theory._arguments import Numbers
+from bon_theory._arguments import Numbers, is_concrete
 from bon_theory.bounds.inequality import REGISTRY, Bound
 from bon_theory.bounds.problem import Problem
 from bon_theory.policy import Policy
@@ -67,22 +69,40 @@ class Table:
     rows: tuple[Row, ...]
 
     def __getitem__(self, name: str) -> Row:
-        """The row of that bound."""
-        return next(row for row in self.rows if row.name == name)
+        """The row of that bound.
+
+        Raises:
+            KeyError: there is none; says which parameters were not given, or what is named alike.
+        """
+        for row in self.rows:
+            if row.name == name:
+                return row
+        raise KeyError(_absence(name, self.rows))
 
     def __str__(self) -> str:
         """Aligned columns; of a batch, each row shows the element with the least slack."""
-        head = ("quantity", "exact", "", "bound", "slack", "function", "source")
-        lines = [head, *(_cells(row) for row in self.rows)]
-        widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-        numeric = {1, 3, 4}
+        lines = [_HEAD, *(_cells(row) for row in self.rows)]
+        widths = [max(len(line[column]) for line in lines) for column in range(len(_HEAD))]
         return "\n".join(
             "  ".join(
-                cell.rjust(width) if column in numeric else cell.ljust(width)
+                cell.rjust(width) if column in _NUMERIC else cell.ljust(width)
                 for column, (cell, width) in enumerate(zip(line, widths, strict=True))
             ).rstrip()
             for line in lines
         )
+
+    def _repr_html_(self) -> str:
+        """The same columns as a table for notebooks."""
+
+        def row(cells: tuple[str, ...], tag: str) -> str:
+            return "".join(
+                f'<{tag} style="text-align: {"right" if column in _NUMERIC else "left"}">'
+                f"{html.escape(cell)}</{tag}>"
+                for column, cell in enumerate(cells)
+            )
+
+        body = "".join(f"<tr>{row(_cells(one), 'td')}</tr>" for one in self.rows)
+        return f"<table><thead><tr>{row(_HEAD, 'th')}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def table(
@@ -136,10 +156,13 @@ def table(
     parameters = {name: value for name, value in given.items() if value is not None}
     if not parameters:
         raise ValueError("no parameter is given, got only a reference: give n=, temperature=, …")
-    return _table(Problem.of(reference, **parameters))
+    entries = REGISTRY.values()
+    decided = [entry for entry in entries if parameters.keys() >= {*entry.parameters}]
+    ranges = [entry.ranges for entry in decided or entries]
+    problem = Problem.of(reference, ranges, **parameters)
+    return _quickly_compiled(problem) if is_concrete(problem) else _table(problem)
 
 
-@jax.jit
 def _table(problem: Problem) -> Table:
     return Table(
         tuple(
@@ -148,6 +171,33 @@ def _table(problem: Problem) -> Table:
             if inequality.applies_to(problem)
         )
     )
+
+
+# A table is asked for about once: what is waited for is its compilation, so the compiler is told
+# not to optimise, which it accepts of an outermost program only. The fusion emitters, which cost
+# as much again, can be switched off before jaxlib 0.11.
+_HASTE: dict[str, bool | int] = {"xla_backend_optimization_level": 0}
+if jax.__version_info__ < (0, 11):
+    _HASTE["xla_cpu_use_fusion_emitters"] = False
+_quickly_compiled = jax.jit(_table, compiler_options=_HASTE)
+
+
+_HEAD = ("quantity", "exact", "", "bound", "slack", "function", "source")
+_NUMERIC = {1, 3, 4}  # columns
+
+
+def _absence(name: str, rows: tuple[Row, ...]) -> str:
+    """Why there is no row of that name, and what to do."""
+    if name not in REGISTRY:
+        alike = difflib.get_close_matches(name, REGISTRY, n=3, cutoff=0.5)
+        found = f"did you mean {' or '.join(alike)}?" if alike else "see bounds.REGISTRY."
+        return f"name must be that of a bound, got {name[:80]!r}: {found}"
+    given = {parameter for row in rows for parameter in REGISTRY[row.name].parameters}
+    missing = [parameter for parameter in REGISTRY[name].parameters if parameter not in given]
+    if not missing:
+        return f"{name} needs a discrete reference, got a continuous one: discretise it first."
+    wanted = ", ".join(f"{parameter}=" for parameter in missing)
+    return f"{name} needs parameters that were not given: pass {wanted} to bounds.table as well."
 
 
 def _cells(row: Row) -> tuple[str, ...]:

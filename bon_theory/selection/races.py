@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from bon_theory._arguments import Numbers
 from bon_theory._ragged import law_program
 from bon_theory.distortion import BestOfN, BestOfPoisson, Distortion
-from bon_theory.policy import Policy
+from bon_theory.policy import Policy, require_policy
 from bon_theory.race import (
     NumberOfCandidates,
     exponential_race_log_ratio,
@@ -138,6 +138,7 @@ def exponential_race(reference: Policy, n: Numbers, temperature: Numbers) -> Pol
 
     [U] (uniform race, ExpBoN); the closed form is derived here.
     """
+    require_policy("reference", reference)
     if reference.continuous:
         raise ValueError(
             "reference must be discrete for exponential_race, got a continuous one: "

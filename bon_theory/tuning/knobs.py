@@ -33,7 +33,7 @@ from bon_theory._arguments import Numbers, is_concrete, require, require_batches
 from bon_theory._numerics import one_program
 from bon_theory.certificate import certificate
 from bon_theory.divergences import kl_divergence, log_ratio
-from bon_theory.performance import expected_reward, win_rate
+from bon_theory.performance import expected_reward, reward_extremes, win_rate
 from bon_theory.policy import Policy, aligned
 from bon_theory.selection import best_of_n, best_of_poisson, exponential_tilt, soft_best_of_n
 
@@ -193,9 +193,8 @@ def reward_range(reference: Policy) -> jax.Array:
     if reference.continuous:
         mean = jnp.sum(reference.probs * reference.rewards, axis=-1, keepdims=True)
         return 4 * jnp.sum(reference.probs * jnp.abs(reference.rewards - mean), axis=-1)
-    possible = reference.log_probs > -jnp.inf
-    top = jnp.max(jnp.where(possible, reference.rewards, -jnp.inf), axis=-1)
-    return top - jnp.min(jnp.where(possible, reference.rewards, jnp.inf), axis=-1)
+    lowest, highest = reward_extremes(reference)
+    return highest - lowest
 
 
 @one_program

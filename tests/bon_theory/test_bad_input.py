@@ -346,3 +346,24 @@ def test_opponents_with_other_rewards_are_refused() -> None:
 def test_a_reward_range_that_overflows_is_refused() -> None:
     with pytest.raises(ValueError, match="rewards must have a finite range"):
         bt.Policy.from_probs([0.5, 0.5], rewards=[-1e308, 1e308])
+
+
+@pytest.mark.parametrize("nothing", [None, [0.5, 0.5]])
+@pytest.mark.parametrize(
+    "select",
+    [
+        lambda law: bt.best_of_n(law, 2),
+        lambda law: bt.worst_of_n(law, 2),
+        lambda law: bt.best_of_poisson(law, 2.0),
+        lambda law: bt.win_rate_optimal(law, 2.0),
+        lambda law: bt.top_fraction(law, 0.5),
+        lambda law: bt.soft_best_of_n(law, 2, 1.0),
+        lambda law: bt.soft_best_of_poisson(law, 2.0, 1.0),
+        lambda law: bt.exponential_race(law, 2, 1.0),
+        lambda law: bt.exponential_tilt(law, 1.0),
+        lambda law: bt.chi_squared_tilt(law, 1.0),
+    ],
+)
+def test_every_selection_asks_for_a_policy(select: Any, nothing: Any) -> None:
+    with pytest.raises(ValueError, match="reference must be a Policy, got"):
+        select(nothing)

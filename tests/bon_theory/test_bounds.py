@@ -235,6 +235,52 @@ def test_on_continuous_laws_kinks_cost_no_accuracy() -> None:
     assert float(bound) == pytest.approx(float(exact), rel=1e-11)
 
 
+def enumerated(levels: np.ndarray, n: int, c: float) -> dict[str, float]:
+    """What ties cost: divergence and win rates less the tie-free ones, over e^{-H2}.
+
+    Of best-of-n by its probabilities Fⁿ - F₋ⁿ, of the win-rate optimum by e^{cF} - e^{cF₋}.
+    """
+    above = np.append(np.cumsum(levels[:-1]), 1.0)
+    below, collisions, gaps = above - levels, levels @ levels, {}
+    win, kl = n / (n + 1), math.log(n) - (n - 1) / n
+    gaps |= ties_cost("best_of_n", above**n - below**n, levels, win, kl)
+    win = 1 / (1 - math.exp(-c)) - 1 / c
+    kl = c * win - math.log(math.expm1(c) / c)
+    optimum = (np.exp(c * above) - np.exp(c * below)) / math.expm1(c)
+    gaps |= ties_cost("win_rate_optimal", optimum, levels, win, kl)
+    return {name: gap / collisions for name, gap in gaps.items()}
+
+
+def ties_cost(
+    name: str, law: np.ndarray, levels: np.ndarray, win: float, kl: float
+) -> dict[str, float]:
+    joint = np.outer(law, levels)
+    return {
+        f"{name}_kl": kl - law @ np.log(law / levels),
+        f"{name}_won": np.tril(joint).sum() - win,
+        f"{name}_lost": win - np.tril(joint, -1).sum(),
+    }
+
+
+def test_the_discrete_corrections_hold_by_enumeration_and_half_of_them_would_not() -> None:
+    """[G] Appendix B: Σp² times n(n-1), n; with s = 1/(1 - e^{-c}), c²s, cs."""
+    rng, worst = np.random.default_rng(0), dict[str, float]()
+    for _ in range(2000):
+        levels = rng.dirichlet(np.full(rng.integers(1, 9), 10 ** rng.uniform(-1, 1)))
+        levels = levels[levels > 1e-9] / levels[levels > 1e-9].sum()
+        n, c = int(rng.choice([1, 2, 3, 8, 64])), 10 ** rng.uniform(-1, 1.5)
+        steep = c / -math.expm1(-c)
+        allowed = {"best_of_n_kl": max(n * (n - 1), 1e-9), "win_rate_optimal_kl": c * steep}
+        allowed |= {f"best_of_n_{tie}": n for tie in ("won", "lost")}
+        allowed |= {f"win_rate_optimal_{tie}": steep for tie in ("won", "lost")}
+        for name, gap in enumerated(levels, n, c).items():
+            assert -1e-12 <= gap / allowed[name] <= 1 + 1e-12, name
+            worst[name] = max(worst.get(name, 0.0), gap / allowed[name])
+    # Win rates need half of what is allowed, divergences a twentieth.
+    for name, share in worst.items():
+        assert share > (0.04 if name.endswith("kl") else 0.45), name
+
+
 # --- they are the formulas they claim to be ---------------------------------------------
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import math
 from typing import Any
+from xml.etree import ElementTree
 
 import jax
 import jax.numpy as jnp
@@ -77,6 +78,48 @@ def test_a_table_is_set_in_columns() -> None:
     start = lines[0].index("function")
     assert all(line[start - 1] == " " and line[start:].startswith("best") for line in lines[1:])
     assert "≥" in lines[6]
+
+
+def test_a_table_for_notebooks_has_the_cells_of_the_text_escaped() -> None:
+    table = bounds.table(EXAMPLE, n=4.0, order=2.0)
+    [row, *_] = table.rows
+    odd = dataclasses.replace(row, bound=dataclasses.replace(row.bound, source="<b>&"))
+    page = bounds.Table((odd, *table.rows))._repr_html_()
+    assert "<b>" not in page
+    assert "&lt;b&gt;&amp;" in page
+    root = ElementTree.fromstring(page)
+    cells = [[cell.text or "" for cell in line] for line in root.iter("tr")]
+    assert len(cells) == 2 + len(table.rows)
+    for line, text in zip(cells[2:], str(table).splitlines()[1:], strict=True):
+        assert " ".join(line).split() == text.split()
+
+
+def test_a_row_that_is_not_there_says_why() -> None:
+    table = bounds.table(EXAMPLE, n=4.0)
+    with pytest.raises(KeyError, match="needs parameters that were not given: pass order= to"):
+        table["best_of_n_renyi"]
+    with pytest.raises(KeyError, match=r"pass temperature= to bounds\.table"):
+        table["soft_best_of_n_kl_to_tilt"]
+    with pytest.raises(KeyError, match=r"name must .* got 'best_of_kl': did you mean best_of_n_kl"):
+        table["best_of_kl"]
+    with pytest.raises(KeyError, match=r"got 'unknown': see bounds\.REGISTRY"):
+        table["unknown"]
+    continuous = bounds.table(bt.Policy.uniform_reward(), n=4.0, temperature=0.5)
+    with pytest.raises(KeyError, match="needs a discrete reference, got a continuous one"):
+        continuous["exponential_race_total_variation"]
+
+
+def test_a_range_belongs_to_the_quantity_and_not_to_the_name_of_a_parameter() -> None:
+    def between_two_and_three(_: Any) -> dict[str, Any]:
+        return {"at_least": 2, "at_most": 3}
+
+    entry = bounds.REGISTRY["best_of_n_kl"]
+    quantity = dataclasses.replace(entry.quantity, ranges={"n": between_two_and_three})
+    narrow = dataclasses.replace(entry, quantity=quantity)
+    with pytest.raises(ValueError, match=r"n must be a finite number in \[2, 3\], got 4"):
+        bounds.Problem.of(EXAMPLE, [narrow.ranges], n=4.0)
+    assert float(bounds.Problem.of(EXAMPLE, [entry.ranges], n=4.0)["n"]) == 4
+    assert bounds.REGISTRY["best_of_n_reward"].ranges.keys() == {"n", "temperature"}
 
 
 def test_a_batch_shows_its_tightest_element() -> None:

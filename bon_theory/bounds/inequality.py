@@ -173,8 +173,9 @@ def inequality(
 
         @functools.wraps(formula)
         def bound(*args: P.args, **kwargs: P.kwargs) -> Bound:
-            given = signature.bind(*args, **kwargs).arguments
-            return entry.bound(Problem.of(ranges=[entry.ranges], **given))
+            given = dict(signature.bind(*args, **kwargs).arguments)
+            reference = given.pop("reference", None)
+            return entry.bound(Problem.of(reference, [entry.ranges], **given))
 
         documented = signature.replace(return_annotation=Bound)
         bound.__signature__ = documented  # type: ignore[attr-defined]

@@ -59,6 +59,7 @@ class Problem:
         cls,
         reference: Policy | None = None,
         ranges: Iterable[Mapping[str, Range]] = (),
+        /,
         **parameters: Numbers,
     ) -> Problem:
         """Check the parameters, and bring them and the reference to one rank.

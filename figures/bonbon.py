@@ -16,7 +16,6 @@ from matplotlib.figure import Figure
 
 import bon_theory as bt
 from bon_theory import alignment
-from figures.frontiers import win_rate_frontier
 from figures.output import FigureData, FigureFiles, command_line, float64, write
 from figures.style import (
     BOUND,
@@ -98,11 +97,10 @@ def _flows(points: int) -> dict[str, Table]:
         "dpo": lambda policy: alignment.dpo_loss(policy, reference, DPO_BETA, N),
     }
     times = np.geomspace(1e-3, 1000.0, 4 * points)
-    frontier = jax.jit(lambda kl: win_rate_frontier(reference, kl)[1])
     tables = {}
     for name, loss in losses.items():
         places = _places(alignment.gradient_flow(loss, reference, times), reference)
-        best = np.asarray(frontier(jnp.asarray(places["kl"])))
+        best = np.asarray(bt.frontier(reference, places["kl"], objective="win_rate").value)
         tables[name] = {"time": times} | places | {"shortfall": best - places["win_rate"]}
     return tables
 

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy import optimize
 
 import bon_theory as bt
-from bon_theory.tuning.root import increasing_root
 from figures.output import FigureData, FigureFiles, command_line, float64, write
 from figures.style import (
     BOUND,
@@ -35,8 +35,6 @@ CROSSINGS = (5, 6, 8, 11, 16, 23, 32)
 NODES, COLDEST = 2561, 0.024  # what so many nodes resolve
 
 CAPTION = (
-    "At equal KL divergence a few more draws chosen softly are worse than fewer chosen hard, "
-    "and many more are better. "
     "Choosing n and temperature for a reward uniform on (0, 1). (a) The temperature at which soft "
     "best-of-n spends a KL budget. It is 0 at the n of hard best-of-n (dots) and tends to that of "
     "the tilt (dotted). (b) Best-of-N against soft best-of-n at the same KL divergence: the share "
@@ -44,6 +42,14 @@ CAPTION = (
     "are worse than none once N ≥ 5. (c) The n beyond which soft best-of-n has the higher reward, "
     "about N²/5. Exact; no sampling."
 )
+
+
+class Rewards(NamedTuple):
+    """Expected rewards at one KL divergence: of best-of-N, of soft best-of-n, of the optimum."""
+
+    hard: jax.Array
+    soft: jax.Array
+    optimal: jax.Array
 
 
 @float64
@@ -58,64 +64,52 @@ def data(*, points: int = 65) -> FigureData:
     temperature = np.concatenate([COLDEST + (0.99 * end - COLDEST) * share for end in limits])
     number, factor = np.repeat(HARD, points).astype(float), 1 + np.geomspace(0.15, 11.0, points)
     draws = number * np.tile(factor, len(HARD))
+    shares = np.array([_share(reference, *x) for x in zip(number, draws, strict=True)])
     crossings = np.asarray(CROSSINGS, float)
+    beyond = np.array([_crossing(reference, hard) for hard in crossings])
     tables = {
         "budgets": {"kl": np.asarray(BUDGETS), "hard_n": hard_n, "limit": limits},
         "temperatures": {
             "kl": budget,
             "temperature": temperature,
-            "n": np.asarray(_numbers(reference, budget, temperature)),
+            "n": np.array([_number(reference, *x) for x in zip(budget, temperature, strict=True)]),
         },
-        "advantage": {
-            "hard": number,
-            "n": draws,
-            "share": np.asarray(_shares(reference, number, draws)),
-        },
-        "crossings": {"hard": crossings, "n": np.asarray(_crossings(reference, crossings))},
+        "advantage": {"hard": number, "n": draws, "share": shares},
+        "crossings": {"hard": crossings, "n": beyond},
     }
     return FigureData(CAPTION, tables, {"num_nodes": NODES})
 
 
-# The law is an argument of each program: what it closed over, XLA would sort while compiling.
 @jax.jit
-def _numbers(reference: bt.Policy, kl: jax.Array, temperature: jax.Array) -> jax.Array:
-    def one(x: tuple[jax.Array, jax.Array]) -> jax.Array:
-        return bt.n_for_kl(reference, x[0], temperature=x[1])
-
-    return jax.lax.map(one, (kl, temperature))
+def _number(reference: bt.Policy, kl: jax.Array, temperature: jax.Array) -> jax.Array:
+    return bt.n_for_kl(reference, kl, temperature=temperature)
 
 
 @jax.jit
-def _shares(reference: bt.Policy, hard: jax.Array, n: jax.Array) -> jax.Array:
-    """(soft - hard)/(optimal - hard) in expected reward, all at the KL of best-of-`hard`."""
-
-    def one(x: tuple[jax.Array, jax.Array]) -> jax.Array:
-        kl = jnp.log(x[0]) - (x[0] - 1) / x[0]
-        optimal = bt.frontier(reference, kl).value
-        return _gain(reference, *x) / (optimal - x[0] / (x[0] + 1))
-
-    return jax.lax.map(one, (hard, n))
-
-
-@jax.jit
-def _crossings(reference: bt.Policy, hard: jax.Array) -> jax.Array:
-    """The n at which soft best-of-n overtakes best-of-`hard` at its KL."""
-
-    def one(hard: jax.Array) -> jax.Array:
-        low, high = jnp.log(hard * (0.5 + hard / 10)), jnp.log(hard**2)  # around hard²/5
-
-        def gain(x: jax.Array) -> jax.Array:
-            return _gain(reference, jax.lax.stop_gradient(hard), jnp.exp(x))
-
-        return jnp.exp(increasing_root(gain, low, high, -jnp.ones_like(low), jnp.ones_like(low)))
-
-    return jax.lax.map(one, hard)
+def _rewards(reference: bt.Policy, hard: jax.Array, n: jax.Array) -> Rewards:
+    """At the KL divergence of best-of-`hard`: its own expected reward and the others'."""
+    best = bt.best_of_n(reference, hard)
+    kl = bt.kl_divergence(best, reference)
+    temperature = bt.temperature_for_kl(reference, kl, n=n)
+    soft = bt.soft_best_of_n(reference, n, temperature)
+    optimal = bt.frontier(reference, kl).value
+    return Rewards(bt.expected_reward(best), bt.expected_reward(soft), optimal)
 
 
-def _gain(reference: bt.Policy, hard: jax.Array, n: jax.Array) -> jax.Array:
-    """Expected reward of soft best-of-n less that of best-of-`hard`, at the KL of the latter."""
-    temperature = bt.temperature_for_kl(reference, jnp.log(hard) - (hard - 1) / hard, n=n)
-    return bt.expected_reward(bt.soft_best_of_n(reference, n, temperature)) - hard / (hard + 1)
+def _share(reference: bt.Policy, hard: float, n: float) -> float:
+    """(soft - hard)/(optimal - hard) in expected reward."""
+    rewards = _rewards(reference, hard, n)
+    return float((rewards.soft - rewards.hard) / (rewards.optimal - rewards.hard))
+
+
+def _crossing(reference: bt.Policy, hard: float) -> float:
+    """The n at which soft best-of-n overtakes best-of-`hard` at its KL, around hard²/5."""
+
+    def share(log_n: float) -> float:
+        return _share(reference, hard, np.exp(log_n))
+
+    bracket = np.log([hard * (0.5 + hard / 10), hard**2])
+    return np.exp(optimize.root_scalar(share, bracket=tuple(bracket), xtol=1e-12).root)
 
 
 @styled

@@ -14,7 +14,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import bon_theory as bt
-from figures.frontiers import win_rate_frontier
 from figures.output import FigureData, FigureFiles, command_line, float64, write
 from figures.style import COLORS, DOUBLE_COLUMN, label, new_figure, panel_titles, styled
 
@@ -101,7 +100,7 @@ def _top_fractions(fractions: np.ndarray) -> Table:
 def _table(
     reference: bt.Policy, parameters: np.ndarray, kl: jax.Array, win_rate: jax.Array
 ) -> Table:
-    _, optimal = jax.jit(win_rate_frontier)(reference, kl)
+    optimal = bt.frontier(reference, kl, objective="win_rate").value
     return {
         "parameter": parameters,
         "kl": np.asarray(kl),

@@ -20,7 +20,7 @@ from figures.style import COLORS, DOUBLE_COLUMN, ink, new_figure, shades, styled
 from simulations.draws.references import discrete_reference
 from simulations.engine.simulate import simulate
 from simulations.selection import samplers
-from simulations.statistics.estimate import Estimate
+from simulations.statistics.divergences import divergence_from_counts
 
 __all__ = ["data", "draw", "main"]
 
@@ -75,24 +75,17 @@ def _cells() -> list[tuple[int, float]]:
 
 
 def _simulated(n: int, temperature: float, index: int) -> dict[str, float]:
-    """Mean reward, and the KL divergence of the observed frequencies, with standard errors.
-
-    The frequencies' own divergence is biased upwards by (K - 1)/(2S), which is taken off (Miller,
-    Note on the bias of information estimates, 1955).
-    """
+    """Mean reward, and the KL divergence of the observed frequencies, with standard errors."""
     race = samplers.soft_best_of_n(discrete_reference(PROBS, REWARDS), n, temperature)
     key = jax.random.fold_in(jax.random.key(SEED), index)
     runs = simulate(key, race, num_trials=NUM_TRIALS)
-    seen = runs.counts > 0
-    frequencies = runs.counts[seen] / runs.num_trials
-    log_ratio = np.log(frequencies / np.asarray(PROBS)[seen])
-    kl = Estimate.from_counts(runs.counts[seen], log_ratio)
+    kl = divergence_from_counts(runs.counts, PROBS)
     return {
         "n": float(n),
         "temperature": temperature,
         "reward": runs.reward.mean,
         "reward_error": runs.reward.std_error,
-        "kl": kl.mean - (seen.sum() - 1) / (2 * runs.num_trials),
+        "kl": kl.mean,
         "kl_error": kl.std_error,
     }
 

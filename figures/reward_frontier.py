@@ -14,7 +14,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import bon_theory as bt
-from figures.frontiers import reward_frontier
 from figures.output import FigureData, FigureFiles, command_line, float64, write
 from figures.style import (
     COLORS,
@@ -86,14 +85,14 @@ def _points(reference: bt.Policy, n: jax.Array, temperature: jax.Array) -> dict[
         return bt.kl_divergence(policy, reference), bt.expected_reward(policy)
 
     kl, reward = jax.lax.map(one, (n, temperature), batch_size=42)
-    _, optimal = reward_frontier(reference, kl)
+    optimal = bt.frontier(reference, kl).value
     return {"kl": kl, "reward": reward, "shortfall": optimal - reward}
 
 
 @jax.jit
 def _tilts(reference: bt.Policy, kl: jax.Array) -> dict[str, jax.Array]:
-    temperature, reward = reward_frontier(reference, kl)
-    return {"temperature": temperature, "reward": reward}
+    best = bt.frontier(reference, kl)
+    return {"temperature": best.temperature, "reward": best.value}
 
 
 def _columns(arrays: dict[str, jax.Array]) -> dict[str, np.ndarray]:

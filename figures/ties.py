@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import bon_theory as bt
+from bon_theory import bounds
 from figures.output import FigureData, FigureFiles, command_line, float64, write
 from figures.style import (
     BOUND,
@@ -82,7 +83,7 @@ def _statistics(logits: jax.Array, counts: jax.Array) -> dict[str, jax.Array]:
     reference = bt.Policy.from_logits(logits, jnp.broadcast_to(rewards, logits.shape))
     best = bt.best_of_n(reference, N)
     kl = bt.kl_divergence(best, reference)
-    estimate = bt.expected_value(best, _top_atom_estimate(reference.probs))
+    estimate = bounds.best_of_n_kl_from_selected_atom(reference, n=N).value
     return {
         "kl": kl,
         "gap": np.log(N) - (N - 1) / N - kl,
@@ -93,17 +94,6 @@ def _statistics(logits: jax.Array, counts: jax.Array) -> dict[str, jax.Array]:
         "win_rate_half": bt.win_rate(best, reference, ties="half"),
         "win_rate_loss": bt.win_rate(best, reference, ties="loss"),
     }
-
-
-def _top_atom_estimate(atom: jax.Array) -> jax.Array:
-    """D̂(ε) of [B]: the divergence if the selected outcome, of probability ε, beat a continuum."""
-    inside = (atom > 0) & (atom < 1)
-    epsilon = jnp.where(inside, atom, 0.5)
-    log_below = jnp.log1p(-epsilon)
-    missed = jnp.exp(N * log_below)
-    below = missed * (np.log(N) + (N - 1) * log_below - (N - 1) / N)
-    hit = -jnp.expm1(N * log_below)
-    return jnp.where(inside, below + hit * jnp.log(hit / epsilon), 0)
 
 
 @styled

@@ -13,7 +13,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import bon_theory as bt
-from figures.frontiers import win_rate_frontier
 from figures.output import FigureData, FigureFiles, command_line, float64, write
 from figures.style import (
     BOUND,
@@ -81,7 +80,7 @@ def _solve(n: jax.Array) -> dict[str, jax.Array]:
     reference = bt.Policy.uniform_reward(num_nodes=641)
     best = bt.best_of_n(reference, n)
     kl, win_rate = bt.kl_divergence(best, reference), bt.win_rate(best, reference)
-    _, optimal = win_rate_frontier(reference, kl)
+    optimal = bt.frontier(reference, kl, objective="win_rate").value
     return {"kl": kl, "win_rate": win_rate, "optimal_win_rate": optimal, "gap": optimal - win_rate}
 
 

@@ -11,7 +11,6 @@ import pytest
 import bon_theory as bt
 from figures import (
     bonbon,
-    frontiers,
     hedging,
     language_model,
     reward_frontier,
@@ -33,18 +32,6 @@ def test_equal_kl_gaps_are_the_printed_ones() -> None:
         assert gaps[n] == pytest.approx(gap, rel=1e-5)  # six printed digits
     assert top["gap"][0] == pytest.approx(0.009473, abs=5e-7)
     assert top["n"][0] == pytest.approx(1.778, abs=5e-4)
-
-
-@pytest.mark.parametrize("kl", [1e-4, 0.3, 2.5])
-def test_a_frontier_is_met_at_the_kl_that_was_asked_for(kl: float) -> None:
-    reference = bt.Policy.from_probs([0.5, 0.3, 0.15, 0.05], [0.0, 1.0, 2.0, 3.0])
-    temperature, reward = frontiers.reward_frontier(reference, jnp.asarray([kl]))
-    tilt = bt.exponential_tilt(reference, temperature[0])
-    assert float(bt.kl_divergence(tilt, reference)) == pytest.approx(kl, rel=1e-12)
-    assert float(bt.expected_reward(tilt)) == float(reward[0])
-    strength, win_rate = frontiers.win_rate_frontier(bt.Policy.uniform_reward(), jnp.asarray([kl]))
-    c = float(strength[0])
-    assert float(win_rate[0]) == pytest.approx(1 / -np.expm1(-c) - 1 / c, abs=1e-11)
 
 
 def test_no_point_of_the_plane_is_above_the_frontier() -> None:

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 import bon_theory as bt
-from figures.frontiers import reward_frontier
 from paper_repro.papers.claim import DERIVED, Claim, Tolerance, printed
 from paper_repro.papers.search import root
 from paper_repro.papers.soft_best_of_n.laws import (
@@ -57,7 +56,7 @@ def _curve(reference: bt.Policy, n: jax.Array, temperatures: jax.Array) -> dict[
         )
 
     reward, kl, kl_to_tilt, kl_from_tilt = jax.lax.map(at, temperatures)
-    _, frontier = reward_frontier(reference, kl)
+    frontier = bt.frontier(reference, kl).value
     return {
         "reward": reward,
         "kl": kl,

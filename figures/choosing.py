@@ -53,7 +53,7 @@ class Rewards(NamedTuple):
 
 
 @float64
-def data(*, points: int = 65) -> FigureData:
+def data(*, points: int = 41) -> FigureData:
     """Temperatures along budgets, advantages along equal KL, and where they change sign."""
     reference = bt.Policy.uniform_reward(num_nodes=NODES)
     hard_n = np.asarray(bt.n_for_kl(reference, np.asarray(BUDGETS)))
@@ -108,7 +108,7 @@ def _crossing(reference: bt.Policy, hard: float) -> float:
     def share(log_n: float) -> float:
         return _share(reference, hard, np.exp(log_n))
 
-    bracket = np.log([hard * (0.5 + hard / 10), hard**2])
+    bracket = np.log([hard * (0.6 + hard / 10), hard**2])
     return np.exp(optimize.root_scalar(share, bracket=tuple(bracket), xtol=1e-12).root)
 
 

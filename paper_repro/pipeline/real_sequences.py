@@ -33,7 +33,9 @@ class Config:
 
 
 # Half the training of the default: the claim holds of any model, and this one writes words as well.
-QUICK = Config(language_model.Config(training=replace(train.Config(), num_steps=300)))
+QUICK = Config(
+    language_model.LanguageModelConfig(training=replace(train.TrainingConfig(), num_steps=300))
+)
 FULL = Config(
     language_model.LanguageModelConfig(
         training=replace(train.TrainingConfig(), num_steps=2400),

@@ -44,7 +44,7 @@ CAPTION = (
 )
 
 
-class Rewards(NamedTuple):
+class RewardsAtKl(NamedTuple):
     """Expected rewards at one KL divergence: of best-of-N, of soft best-of-n, of the optimum."""
 
     hard: jax.Array
@@ -86,14 +86,14 @@ def _number(reference: bt.Policy, kl: jax.Array, temperature: jax.Array) -> jax.
 
 
 @jax.jit
-def _rewards(reference: bt.Policy, hard: jax.Array, n: jax.Array) -> Rewards:
+def _rewards(reference: bt.Policy, hard: jax.Array, n: jax.Array) -> RewardsAtKl:
     """At the KL divergence of best-of-`hard`: its own expected reward and the others'."""
     best = bt.best_of_n(reference, hard)
     kl = bt.kl_divergence(best, reference)
     temperature = bt.temperature_for_kl(reference, kl, n=n)
     soft = bt.soft_best_of_n(reference, n, temperature)
     optimal = bt.frontier(reference, kl).value
-    return Rewards(bt.expected_reward(best), bt.expected_reward(soft), optimal)
+    return RewardsAtKl(bt.expected_reward(best), bt.expected_reward(soft), optimal)
 
 
 def _share(reference: bt.Policy, hard: float, n: float) -> float:

@@ -96,8 +96,8 @@ class Knob:
         coordinate: ``(parameter, scale)`` to x.
         scale: ``reference`` to the unit of the parameter.
         extreme: ``reference`` to the strongest parameter worth trying.
-        law: ``(reference, parameter, fixed)`` to the policy and an error estimate that matters for
-            continuous laws.
+        law: ``(reference, parameter, fixed)`` to the policy and the mass that it lost, or that lies
+            where the nodes of a continuous law end.
         strongest: ``(reference, fixed)`` to the law that the selection tends to.
         attained: whether that law belongs to a parameter, 0, rather than to a limit.
     """
@@ -230,19 +230,7 @@ def _poisson(reference: Policy, mean: jax.Array, fixed: jax.Array) -> tuple[Poli
 
 def _soft(reference: Policy, n: jax.Array, temperature: jax.Array) -> tuple[Policy, jax.Array]:
     policy = soft_best_of_n(reference, n, temperature)
-    return policy, jnp.maximum(certificate(policy), _node_error(reference, policy, temperature))
-
-
-def _node_error(reference: Policy, policy: Policy, temperature: jax.Array) -> jax.Array:
-    """Error of integrating exp(-t w) over the nodes of a continuous law; 0 for a discrete one."""
-    if not reference.continuous:
-        return jnp.zeros((), reference.dtype)
-    (reference,) = aligned(reference, ndim=policy.log_probs.ndim)
-    mass = jnp.maximum(policy.log_probs, reference.log_probs)
-    matters = jnp.minimum(mass[..., 1:], mass[..., :-1]) > jnp.log(jnp.finfo(mass.dtype).eps)
-    gaps = jnp.where(matters, jnp.diff(policy.rewards, axis=-1), 0)
-    spacing = jnp.max(gaps, axis=-1) / jnp.where(temperature > 0, temperature, jnp.inf)
-    return jnp.where(spacing > 0, jnp.exp(-(jnp.pi**2) / jnp.where(spacing > 0, spacing, 1)), 0)
+    return policy, certificate(policy)
 
 
 def _tilted(

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bon_theory._arguments import Numbers, real_array, require, require_batches, scalar, shown
+from bon_theory.certificate import quadrature_error
 from bon_theory.performance import expected_value
 from bon_theory.policy import Policy, aligned
 from bon_theory.tuning.knobs import Knob, Quantity, average, own_batches, prompt_weights
@@ -217,6 +218,14 @@ def search(
     # What was found may be the end of what nodes resolve or numbers represent, and no solution.
     resolved = jnp.abs(root.value) <= math.sqrt(eps) * (high - low) + 8 * slack + 64 * eps
     if reference.continuous:
+        at = jax.lax.stop_gradient(per_prompt(parameter_of(root.x)))
+
+        def amount(reference: Policy) -> jax.Array:
+            policy, _ = knob.law(reference, at, per_prompt(fixed))
+            return jnp.broadcast_to(average(quantity(policy, reference), weights), target.shape)
+
+        missed = quadrature_error(amount, jax.lax.stop_gradient(reference))
+        resolved &= missed <= RESOLVED * jnp.abs(wanted - low) + 8 * slack + 64 * eps
         resolved &= error <= RESOLVED
     return Found(parameter, low, high, reached, resolved, root.value + wanted, value)
 

@@ -275,3 +275,18 @@ def test_ranks_are_followed_to_the_end_of_the_nodes(n: float) -> None:
     """E of the best of n exponentials is the harmonic number log n + γ; mass beyond e^-80."""
     best = bt.best_of_n(bt.Policy.exponential_reward(), n)
     assert float(bt.expected_reward(best)) == pytest.approx(math.log(n) + np.euler_gamma, rel=1e-10)
+
+
+# --- tuning -----------------------------------------------------------------------------
+
+
+def test_tuning_refuses_what_the_nodes_do_not_resolve() -> None:
+    with pytest.raises(ValueError, match="too few nodes for the temperature"):
+        bt.temperature_for_reward(LAWS["near jump in the middle"].policy(), 3.3577980, n=2)
+
+
+def test_tuning_is_not_put_off_by_a_tail_that_the_selection_does_not_feel() -> None:
+    proxy = bt.noisy_proxy(bt.Policy.gaussian_reward(), bt.Noise.student_t2(1.0)).reference
+    temperature = bt.temperature_for_kl(proxy, 0.5, n=16)
+    kl = bt.kl_divergence(bt.soft_best_of_n(proxy, 16, temperature), proxy)
+    assert float(kl) == pytest.approx(0.5, rel=1e-9)

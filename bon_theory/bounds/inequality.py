@@ -101,7 +101,7 @@ class Inequality:
     source: str
     status: Status
     formula: Callable[..., jax.Array]
-    also: Mapping[str, Range] = dataclasses.field(default_factory=dict)
+    also: Mapping[str, Range] = dataclasses.field(default_factory=dict, hash=False)
 
     @property
     def ranges(self) -> Mapping[str, Range]:

@@ -46,7 +46,7 @@ class Quantity:
 
     name: str
     selection: str
-    ranges: Mapping[str, Range]
+    ranges: Mapping[str, Range] = dataclasses.field(hash=False)
     exact: Callable[[Problem], jax.Array]
 
     @property

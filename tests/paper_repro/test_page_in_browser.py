@@ -7,6 +7,7 @@ import base64
 import io
 import json
 import shutil
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -177,12 +178,17 @@ def test_the_printed_page_is_whole(browser: Browser):
     pages = pypdf.PdfReader(io.BytesIO(printed)).pages
     sizes = {tuple(round(float(side)) for side in page.mediabox[2:]) for page in pages}
     assert sizes == {(595, 842)}  # A4 in points
-    text = "".join("".join(page.extract_text() for page in pages).split())
+    text = squeezed("".join(page.extract_text() for page in pages))
     cells = browser.run(
         "return [...document.querySelectorAll('main :is(td, li)')].map(e => e.textContent)"
     )
-    lost = {cell for cell in cells if "".join(cell.split()) not in text}
+    lost = {cell for cell in cells if squeezed(cell) not in text}
     assert lost == set()
+
+
+def squeezed(text: str) -> str:
+    """Without spaces, and with the ligatures of print as letters."""
+    return "".join(unicodedata.normalize("NFKC", text).split())
 
 
 def test_verdicts_are_filtered_by_keyboard(browser: Browser):

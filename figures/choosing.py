@@ -87,7 +87,7 @@ def _number(reference: bt.Policy, kl: jax.Array, temperature: jax.Array) -> jax.
 
 @jax.jit
 def _rewards(reference: bt.Policy, hard: jax.Array, n: jax.Array) -> RewardsAtKl:
-    """At the KL divergence of best-of-`hard`: its own expected reward and the others'."""
+    """At the KL divergence of best-of-``hard``: its own expected reward and the others'."""
     best = bt.best_of_n(reference, hard)
     kl = bt.kl_divergence(best, reference)
     temperature = bt.temperature_for_kl(reference, kl, n=n)
@@ -103,7 +103,7 @@ def _share(reference: bt.Policy, hard: float, n: float) -> float:
 
 
 def _crossing(reference: bt.Policy, hard: float) -> float:
-    """The n at which soft best-of-n overtakes best-of-`hard` at its KL, around hard²/5."""
+    """The n at which soft best-of-n overtakes best-of-``hard`` at its KL, around hard²/5."""
 
     def share(log_n: float) -> float:
         return _share(reference, hard, np.exp(log_n))

@@ -1,4 +1,4 @@
-"""Every strict setting of `conftest.py` and `pyproject.toml` is on: each meets a violation."""
+"""Every strict setting of ``conftest.py`` and ``pyproject.toml`` is on: each meets a violation."""
 
 import os
 import subprocess

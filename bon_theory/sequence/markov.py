@@ -30,7 +30,7 @@ __all__ = ["MarkovChain"]
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class MarkovChain:
-    r"""A Markov reference with a reward per symbol; a frozen pytree, made by `from_probs`.
+    r"""A Markov reference with a reward per symbol; a frozen pytree, made by ``from_probs``.
 
     Attributes:
         log_initial: log-probabilities of the first symbol, ``[K]``.

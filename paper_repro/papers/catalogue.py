@@ -13,7 +13,7 @@ class Paper:
     """A paper whose claims are checked.
 
     Attributes:
-        key: name of its folder; the claims are `paper_repro.papers.<key>.claims.CLAIMS`.
+        key: name of its folder; the claims are ``paper_repro.papers.<key>.claims.CLAIMS``.
         letter: by which docstrings and captions cite it, in brackets.
         title: of the paper.
         short_title: in few words, where space is short.

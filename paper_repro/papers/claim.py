@@ -1,7 +1,7 @@
 """A claim as data: what is stated, how that is known, how it is computed, and the verdict.
 
-A claim carries what is stated (`expected`) apart from how this package computes the same quantity
-(`compute`), so that the two can disagree.
+A claim carries what is stated (``expected``) apart from how this package computes the same quantity
+(``compute``), so that the two can disagree.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Tolerance:
             )
 
     def allowance(self, expected: ArrayLike) -> Any:
-        """absolute + relative·|expected|, in the shape of `expected`; infinity allows no more."""
+        """absolute + relative·|expected|, in the shape of ``expected``; infinity allows no more."""
         size = np.abs(np.asarray(expected, np.float64))
         return self.absolute + self.relative * np.where(np.isfinite(size), size, 0.0)
 
@@ -123,13 +123,13 @@ class Claim:
 
     The verdict on a statement of a paper is
 
-    * *reproduced*: computed `relation` expected, within the tolerance, at every entry;
-    * *sharpened*: so, and the exact value that `sharper` states is met within the tolerance as
+    * *reproduced*: computed ``relation`` expected, within the tolerance, at every entry;
+    * *sharpened*: so, and the exact value that ``sharper`` states is met within the tolerance as
       well: the paper's bound or rate holds, and more can be said;
-    * *differs*: not so; with a `known_difference` this is documented and no failure;
+    * *differs*: not so; with a ``known_difference`` this is documented and no failure;
     * *outside the paper's scope*: not so, in a case that the paper does not claim, as
-      `outside_scope` explains: it contradicts nothing that is written there;
-    * *not checkable here*: there is no `compute`, for the reason that `not_checkable` gives.
+      ``outside_scope`` explains: it contradicts nothing that is written there;
+    * *not checkable here*: there is no ``compute``, for the reason that ``not_checkable`` gives.
 
     The verdict on a statement of ours is *confirmed* or *failed*.
 
@@ -147,14 +147,14 @@ class Claim:
         tolerance: with its reason.
         labels: what each entry of a vector is, as "n=2".
         sharper: the sharper statement, if there is one.
-        sharp_value: its value, same shape as `expected`; needed for the verdict *sharpened*.
+        sharp_value: its value, same shape as ``expected``; needed for the verdict *sharpened*.
         known_difference: why the computed value is known not to be what is stated.
         outside_scope: why the paper does not claim this case.
         consequence: what follows from the difference, for who uses the statement.
-        not_checkable: why there is no `compute`.
-        figure: the script of `figures/` that shows it.
+        not_checkable: why there is no ``compute``.
+        figure: the script of ``figures/`` that shows it.
         test: the test that covers it with an oracle of its own, as "bon_theory/test_x.py::test_y"
-            below `tests/`.
+            below ``tests/``.
         checked_by: names of the Monte Carlo checks of the closed forms used.
     """
 
@@ -222,7 +222,7 @@ class Computed:
 
     Attributes:
         claim_id: whose.
-        verdict: see `Claim`.
+        verdict: see ``Claim``.
         computed: entries, empty if there is nothing to compute or it raised.
         expected: entries.
         sharp_value: entries, empty unless there is a sharper statement.
@@ -294,7 +294,7 @@ def documented(claim: Claim) -> Verdict:
 
 
 def judge(claim: Claim, computed: ArrayLike) -> Verdict:
-    """The verdict on a computed value; see `Claim`. NaN, and a value of another size, differ."""
+    """The verdict on a computed value; see ``Claim``. NaN, and a value of another size, differ."""
     value, expected = np.asarray(_entries(computed)), np.asarray(_entries(claim.expected))
     if claim.tolerance is None or value.shape != expected.shape:
         return _refuted(claim)
@@ -318,7 +318,7 @@ def _refuted(claim: Claim) -> Verdict:
 
 
 def _holds(relation: Relation, value: Any, expected: Any, tolerance: Tolerance) -> bool:
-    """Whether value `relation` expected at every entry; false at NaN."""
+    """Whether value ``relation`` expected at every entry; false at NaN."""
     slack = tolerance.allowance(expected)
     with np.errstate(invalid="ignore"):  # inf − inf
         excess = np.where(value == expected, 0.0, value - expected)

@@ -36,7 +36,7 @@ def never_violated(
     figure: str = "bounds",
     test: str = "",
 ) -> Claim:
-    """The claim that none of these bounds of `bon_theory.bounds` fails on random problems.
+    """The claim that none of these bounds of ``bon_theory.bounds`` fails on random problems.
 
     Example:
         >>> never_violated(

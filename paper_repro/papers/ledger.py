@@ -27,7 +27,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A claim beside its value: the fields of `Claim` and `Computed` that are data.
+    """A claim beside its value: the fields of ``Claim`` and ``Computed`` that are data.
 
     Attributes:
         id: of the claim; unique.
@@ -51,7 +51,7 @@ class Entry:
         consequence: what follows from the difference.
         not_checkable: why nothing is computed.
         figure: the figure that shows it, or empty.
-        test: the test that covers it, below `tests/`.
+        test: the test that covers it, below ``tests/``.
         checked_by: Monte Carlo checks of the closed forms used.
         seconds: it took.
     """
@@ -160,7 +160,7 @@ class Ledger:
 
 
 def load(path: Path) -> Ledger:
-    """Read what `Ledger.to_json` wrote.
+    """Read what ``Ledger.to_json`` wrote.
 
     Raises:
         ValueError: the file has another schema.

@@ -9,7 +9,7 @@ from scipy.optimize import brentq, minimize_scalar
 
 
 def root(function: Callable[[float], float], low: float, high: float) -> float:
-    """Where `function`, of opposite signs at `low` and `high`, is zero; to 1e-12.
+    """Where ``function``, of opposite signs at ``low`` and ``high``, is zero; to 1e-12.
 
     Example:
         >>> round(root(lambda x: x * x - 2, 0.0, 2.0), 10)
@@ -21,7 +21,7 @@ def root(function: Callable[[float], float], low: float, high: float) -> float:
 def maximum(
     function: Callable[[float], float], low: float, high: float, *, accuracy: float
 ) -> tuple[float, float]:
-    """The largest value of a unimodal `function`, and where it is, to `accuracy`.
+    """The largest value of a unimodal ``function``, and where it is, to ``accuracy``.
 
     Example:
         >>> value, where = maximum(lambda x: x * (2 - x), 0.0, 3.0, accuracy=1e-6)

@@ -40,7 +40,7 @@ FULL = Config(
 
 
 def subjects(config: Config) -> set[str]:
-    """What is simulated, as a claim's `checked_by` may name it: with parameters or without."""
+    """What is simulated, as a claim's ``checked_by`` may name it: with parameters or without."""
     cases = config.laws.cases
     named = {f"{case.selection} on {case.problem}" for case in cases} | {c.name for c in cases}
     return named | set(margins.CHECK_NAMES)

@@ -22,7 +22,7 @@ class Payload:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Self:
-        """Undo `to_json`, also after the round trip through a file.
+        """Undo ``to_json``, also after the round trip through a file.
 
         Raises:
             TypeError: a field is missing, unknown, or of another type.
@@ -154,7 +154,7 @@ class BoundRow:
     """An inequality beside the truth.
 
     Attributes:
-        name: in `bon_theory.bounds.REGISTRY`.
+        name: in ``bon_theory.bounds.REGISTRY``.
         side: "upper" or "lower".
         quantity: bounded.
         source: whose.

@@ -31,7 +31,7 @@ def versions() -> dict[str, str]:
 
 
 def sources(module: str, root: Path = ROOT) -> dict[str, str]:
-    """SHA-256 of the file of `module` and of every file of ours that it imports, directly or not.
+    """SHA-256 of the file of ``module`` and of every file of ours that it imports, directly or not.
 
     Imports are read from the source, inside functions too; nothing is executed.
     """
@@ -99,7 +99,7 @@ def _own_version() -> str:
 
 
 def _files(module: str, root: Path) -> Iterator[Path]:
-    """The file of a dotted name and the `__init__` of every package above it.
+    """The file of a dotted name and the ``__init__`` of every package above it.
 
     The last part may also be a name inside a module: then the module's file is what counts.
     """

@@ -18,7 +18,7 @@ class Record:
 
     Attributes:
         stage: its name.
-        key: digest of what the result depends on (`provenance.key`).
+        key: digest of what the result depends on (``provenance.key``).
         payload: the result.
         files: SHA-256 of each file that belongs to it, by its path in the output directory.
         seconds: the stage took.
@@ -45,7 +45,7 @@ def save(output: Path, record: Record) -> None:
 
 
 def load(output: Path, stage: str, key: str, payload: type[Payload]) -> Record | None:
-    """The stage's record if it was made under `key` and all its files are as it left them."""
+    """The stage's record if it was made under ``key`` and all its files are as it left them."""
     try:
         fields = json.loads(path_of(output, stage).read_text(encoding="utf-8"))
         record = Record(**{**fields, "payload": payload.from_json(fields["payload"])})

@@ -19,7 +19,7 @@ _SHAPE = ("payloads", "runner", "stages")
 
 
 def selected(stages: Sequence[Stage], only: Collection[str]) -> set[str]:
-    """Names of the stages that `only` picks by name or group, and of those they need.
+    """Names of the stages that ``only`` picks by name or group, and of those they need.
 
     Raises:
         ValueError: an entry picks nothing.

@@ -17,7 +17,7 @@ from paper_repro.pipeline.payloads import ComputedClaims, FigureResult, Payload
 
 Profile = Literal["quick", "full"]
 Progress = Callable[[str, int, int], None]
-"""Called as `progress(what, done, total)`; a total of 0 is unknown."""
+"""Called as ``progress(what, done, total)``; a total of 0 is unknown."""
 
 
 # With the former emitters of fused loops jaxlib 0.10 compiles in three quarters of the time, and
@@ -52,10 +52,10 @@ class Stage:
     """One step of the main job, done again only if something it depends on has changed.
 
     Attributes:
-        name: "group" or "group/part"; what `--only` selects by.
+        name: "group" or "group/part"; what ``--only`` selects by.
         title: for people.
         module: entry point; its source, and what it imports of ours, are depended on.
-        run: does the work, as `run(output, progress)`.
+        run: does the work, as ``run(output, progress)``.
         payload: class of what it hands on.
         config: JSON-able, depended on.
         needs: names of earlier stages whose results it reads.

@@ -91,7 +91,7 @@ class Picture:
 
 
 def render(summary: Summary, output: Path) -> str:
-    """The page; `output` is where the figures lie."""
+    """The page; ``output`` is where the figures lie."""
     parts = tuple(_part(paper, entries) for paper, entries in summary.papers)
     pictures = {figure.name: _picture(figure, output) for figure in summary.figures}
     shown_at = _first_claims(parts, pictures)

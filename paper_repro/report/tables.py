@@ -18,7 +18,7 @@ class Table:
     Attributes:
         caption: what it shows; unlike that of any other table of the page.
         heads: of the columns.
-        rows: as long as `heads`; a line break in a cell is one on the page.
+        rows: as long as ``heads``; a line break in a cell is one on the page.
         numbers: how many of the last columns are numbers.
     """
 

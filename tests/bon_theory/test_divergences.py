@@ -1,7 +1,7 @@
 """Divergences: by hand, against each other, at the edge of the support.
 
-`ROUNDING` covers sums of five terms of order one. Pairs of random laws share their rewards; either
-may lack outcomes that the other has.
+``ROUNDING`` covers sums of five terms of order one. Pairs of random laws share their rewards;
+either may lack outcomes that the other has.
 """
 
 import math

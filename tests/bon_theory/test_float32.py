@@ -1,8 +1,8 @@
-"""Float32 within its error budgets, which `docs/precision.md` prints from this file.
+"""Float32 within its error budgets, which ``docs/precision.md`` prints from this file.
 
 Every public function is run in float32 and, on exactly the same input numbers, in float64. A budget
-is about four times the largest error measured over `LAWS`, rounded up. To write the table anew:
-`python -m tests.bon_theory.test_float32`.
+is about four times the largest error measured over ``LAWS``, rounded up. To write the table anew:
+``python -m tests.bon_theory.test_float32``.
 """
 
 import functools

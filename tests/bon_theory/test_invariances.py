@@ -1,6 +1,6 @@
 """What a selection does not depend on, and how selections compose.
 
-Tolerances as in `test_laws.py`: ten times the accuracy of a probability against enumeration.
+Tolerances as in ``test_laws.py``: ten times the accuracy of a probability against enumeration.
 """
 
 import math

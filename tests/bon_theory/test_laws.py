@@ -1,8 +1,8 @@
 """Laws that hold for every reference: what selections do, whatever the numbers.
 
-Tolerances are about ten times the accuracy that `test_selection_exact.py` establishes against
+Tolerances are about ten times the accuracy that ``test_selection_exact.py`` establishes against
 enumeration: 1e-12 relative, for probabilities down to e^{-1000}; beyond, a stored logarithm L has a
-rounding error of |L| eps, which `slack` allows for.
+rounding error of |L| eps, which ``slack`` allows for.
 """
 
 import math

@@ -1,6 +1,6 @@
 """Soft best-of-n and its tilt: published bounds, sharp constants, optimality, derivatives.
 
-`ROUNDING` is what two quantities that are equal in exact arithmetic may differ by here: sums of
+``ROUNDING`` is what two quantities that are equal in exact arithmetic may differ by here: sums of
 five terms of order one, each good to 1e-14 or so.
 """
 

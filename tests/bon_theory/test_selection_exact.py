@@ -56,7 +56,7 @@ def computed(select: Callable[..., bt.Policy], table: Sequence[Case]) -> np.ndar
 
 
 def worst_error(select: Callable[..., bt.Policy], oracle: Callable[..., Law], table: Any) -> float:
-    """Return the largest error of a probability over the cases; see `log_error`."""
+    """Return the largest error of a probability over the cases; see ``log_error``."""
     expected = [discrete.logs(oracle(*case)) for case in table]
     return log_error(computed(select, table), expected)
 

@@ -1,4 +1,4 @@
-"""Recompute the golden values that take minutes: `python -m tests.golden.make`.
+"""Recompute the golden values that take minutes: ``python -m tests.golden.make``.
 
 Writes beside this file, from tests/oracles alone:
 soft_continuous.json — soft best-of-n of continuous rewards, 22 digits each;

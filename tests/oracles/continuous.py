@@ -69,7 +69,7 @@ def win_rate_optimal(strength: Any) -> RankLaw:
 
 
 def top_fraction(fraction: Any) -> RankLaw:
-    """The best `fraction` of the mass, each outcome equally likely."""
+    """The best ``fraction`` of the mass, each outcome equally likely."""
     q = mp.mpf(fraction)
     return RankLaw(lambda u, v: 1 / q if v < q else mp.mpf(0), (1 - q,))
 

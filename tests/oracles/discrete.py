@@ -2,7 +2,7 @@
 
 A draw of n candidates is a count vector (c_1, …, c_K) of multinomial probability
 n!/∏c_j! ∏π_j^{c_j}; each selection says what it picks given the counts. Floats are taken at
-their exact binary value and every sum has nonnegative terms only, so with `DIGITS` digits each
+their exact binary value and every sum has nonnegative terms only, so with ``DIGITS`` digits each
 probability is right to some 55 significant digits, however small it is.
 """
 
@@ -37,7 +37,7 @@ def logs(law: Sequence[Any]) -> list[float]:
 
 
 def count_vectors(n: int, num_outcomes: int) -> Iterator[tuple[int, ...]]:
-    """Yield every way to write n as an ordered sum of `num_outcomes` nonnegative counts."""
+    """Yield every way to write n as an ordered sum of ``num_outcomes`` nonnegative counts."""
     if num_outcomes == 1:
         yield (n,)
         return
@@ -139,7 +139,7 @@ def exponential_race(probs: Sequence[Any], rewards: Sequence[Any], n: int, tempe
 def exponential_race_by_counts(
     probs: Sequence[Any], rewards: Sequence[Any], n: int, temperature: Any
 ) -> Law:
-    """Return `exponential_race` by enumeration: per count vector, the exact race integral.
+    """Return ``exponential_race`` by enumeration: per count vector, the exact race integral.
 
     With counts c the chance that outcome j arrives first is
     ∫ c_j w_j (1 − w_j z)^{c_j − 1} ∏_{i≠j} (1 − w_i z)^{c_i} dz over 0 < z < 1/max drawn w.

@@ -45,7 +45,7 @@ def count_picks(
     num_trials: int,
     chunk: int = 100_000,
 ) -> NDArray[np.int64]:
-    """Return how often each outcome is selected in `num_trials` trials of n draws each."""
+    """Return how often each outcome is selected in ``num_trials`` trials of n draws each."""
     counts = np.zeros(len(probs), dtype=np.int64)
     cdf = np.cumsum(probs) / np.sum(probs)
     for start in range(0, num_trials, chunk):

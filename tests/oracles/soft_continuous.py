@@ -4,7 +4,7 @@ A candidate with reward x wins if its noisy score x/λ + Gumbel is the highest o
 the noisy score is −log of an arrival time, exponential with rate w(x) = e^{x/λ}, and the first
 arrival wins: the density ratio to the reference is
     h(x) = n ∫ w e^{−tw} M(t)^{n−1} dt,   M(t) = P(a candidate arrives after t) = E e^{−tW}.
-`density_ratio_by_definition` integrates n w(x)/(w(x) + Σ w(X_i)) instead, and needs no race.
+``density_ratio_by_definition`` integrates n w(x)/(w(x) + Σ w(X_i)) instead, and needs no race.
 """
 
 from collections.abc import Callable
@@ -54,7 +54,7 @@ def _gaussian_arrival(s: Real, temperature: Real) -> Real:
 
 
 def nodes(low: Real, high: Real, longest: Real) -> list[tuple[Real, Real]]:
-    """Return composite Gauss–Legendre nodes and weights on pieces no longer than `longest`."""
+    """Return composite Gauss–Legendre nodes and weights on pieces no longer than ``longest``."""
     pieces = int(mp.ceil((high - low) / longest))
     edges = [low + (high - low) * k / pieces for k in range(pieces + 1)]
     return [

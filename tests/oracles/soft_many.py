@@ -1,6 +1,6 @@
 """Soft best-of-n on hundreds of outcomes, every one at every node: O(K²) and plain, in NumPy.
 
-The arrival race as in `soft_real_n`, in float64. Weights are to be multiples of the step in
+The arrival race as in ``soft_real_n``, in float64. Weights are to be multiples of the step in
 logarithms, so that the logarithm of each t·w is exact.
 """
 

@@ -56,7 +56,7 @@ def estimated_chi_squared_tilt(
 
 
 def top_fraction(probs: Sequence[Any], rewards: Sequence[Any], fraction: Any) -> Law:
-    """Keep the best `fraction` of the mass: fill from the highest reward level downwards.
+    """Keep the best ``fraction`` of the mass: fill from the highest reward level downwards.
 
     The level that only fits in part keeps the same share of each of its outcomes.
     """

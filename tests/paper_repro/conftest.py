@@ -83,7 +83,7 @@ FIGURES = (
 
 
 def made_up(output: Path) -> Summary:
-    """Every claim with the value that it states, two of them shown by the figure `gap`."""
+    """Every claim with the value that it states, two of them shown by the figure ``gap``."""
     (output / "figures").mkdir()
     (output / "figures" / "gap.png").write_bytes(PNG)
     pairs = [

@@ -182,7 +182,7 @@ def test_half_a_record_is_no_record(bench: Bench, tmp_path: Path):
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A checkout: `figures.gap` uses `simulations.engine.simulate`, not `bon_theory.policy`."""
+    """A tree: ``figures.gap`` uses ``simulations.engine.simulate``, no ``bon_theory.policy``."""
     files = {
         "figures/__init__.py": "",
         "figures/gap.py": "def data():\n    from simulations.engine import simulate\n    return 1",

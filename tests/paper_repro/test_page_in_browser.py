@@ -1,6 +1,6 @@
 """The report in a real browser: quiet, self-contained, accessible, whole on paper and by keyboard.
 
-`make test-browser` runs this, and leaves screenshots and the printed page in build/browser.
+``make test-browser`` runs this, and leaves screenshots and the printed page in build/browser.
 """
 
 import base64

@@ -97,7 +97,7 @@ def power(exponent: float) -> Callable[[jax.Array, jax.Array], jax.Array]:
 
 
 def test_functions_without_a_name_are_told_by_their_values(tmp_path):
-    """Both quantile functions are called `power.<locals>.<lambda>`."""
+    """Both quantile functions are called ``power.<locals>.<lambda>``."""
     kept = Schedule(checkpoint=tmp_path / "run.npz")
 
     def run(exponent: float) -> int:

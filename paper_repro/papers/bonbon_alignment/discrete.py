@@ -47,7 +47,7 @@ _LABELS = tuple(f"{name}, n={n}" for name, n in _CASES)
 
 @jax.jit
 def _best_of_n(probs: Array, n: Array) -> dict[str, Array]:
-    """The law of best-of-n on the law `probs`, levels ascending, and how it performs."""
+    """The law of best-of-n on the law ``probs``, levels ascending, and how it performs."""
     reference = bt.Policy.from_probs(probs, jnp.arange(probs.size, dtype=float))
     policy = bt.best_of_n(reference, n)
     return {
@@ -133,7 +133,7 @@ _GAPS = ("KL", "win rate, ties won", "win rate, ties lost")
 
 @cache
 def _random_laws() -> NDArray[np.float64]:
-    """`[2000, 12]`: laws of 2 to 12 levels, from nearly equal to one that nearly has all."""
+    """``[2000, 12]``: laws of 2 to 12 levels, from nearly equal to one that nearly has all."""
     rng = np.random.default_rng(_SEED)
     levels = rng.integers(2, _MOST_LEVELS, _NUM_LAWS, endpoint=True)
     sizes = rng.exponential(size=(_NUM_LAWS, _MOST_LEVELS)) ** rng.choice(
@@ -145,7 +145,7 @@ def _random_laws() -> NDArray[np.float64]:
 
 @cache
 def _corrections() -> dict[str, NDArray[np.float64]]:
-    """Continuous minus discrete KL, and how ties move the win rate: `[3, 2000]` for each policy."""
+    """Continuous minus discrete KL, and how ties move the win rate; ``[3, 2000]`` per policy."""
     shift = np.array([1.0, -1.0, 1.0])[:, None]
     found = _on_random_laws(jnp.asarray(_random_laws()))
     tie_free = {f"n={n}": (_tie_free_kl(n), n / (n + 1), n / (n + 1)) for n in _NUMBERS}
@@ -159,7 +159,7 @@ def _corrections() -> dict[str, NDArray[np.float64]]:
 
 @jax.jit
 def _on_random_laws(laws: Array) -> dict[str, Array]:
-    """KL, win rate with ties won and with ties lost, `[3, B]`, of each policy."""
+    """KL, win rate with ties won and with ties lost, ``[3, B]``, of each policy."""
     reference = bt.Policy.from_probs(laws, jnp.arange(_MOST_LEVELS, dtype=float))
     policies = {f"n={n}": bt.best_of_n(reference, float(n)) for n in _NUMBERS}
     policies[f"c={_STRENGTH:g}"] = bt.win_rate_optimal(reference, _STRENGTH)

@@ -36,7 +36,7 @@ _LABELS = tuple(f"n={n}" for n in TABLE)
 
 
 def strength_at_kl(kl: float) -> float:
-    """Return c at which the optimum's KL is `kl`, by root finding."""
+    """Return c at which the optimum's KL is ``kl``, by root finding."""
     return root(lambda c: float(optimal_curve(jnp.asarray([c]))[1][0]) - kl, 1e-6, 1e6)
 
 
@@ -46,7 +46,7 @@ def win_rate_at_kl(kl: float) -> float:
 
 
 def equal_kl(numbers: ArrayLike) -> NDArray[np.float64]:
-    """Strength, win rate and advantage of the optimum at the KL of best-of-n: `[N, 3]`."""
+    """Strength, win rate and advantage of the optimum at the KL of best-of-n: ``[N, 3]``."""
     win_rates, kls = best_of_n_curve(jnp.atleast_1d(jnp.asarray(numbers, float)))
     rows = []
     for win_rate, kl in zip(np.asarray(win_rates), np.asarray(kls), strict=True):

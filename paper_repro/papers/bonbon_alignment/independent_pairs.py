@@ -1,6 +1,6 @@
 """The losses under the other reading: best and worst of n from draws of their own, independent.
 
-With pairs from one draw of n the minimiser is `bon_theory.alignment.bonbon`. Here the pair
+With pairs from one draw of n the minimiser is ``bon_theory.alignment.bonbon``. Here the pair
 (y_(n), y_(1)) has the law of best-of-n times that of worst-of-n, with densities f_n and f_1 over
 the reference. Setting the derivative in h = log π_θ/π to zero, with m = 1/(2β*_n), A = E_{f_1} h
 and B = E_{f_n} h,
@@ -51,7 +51,7 @@ def _densities(reference: bt.Policy, n: jax.Array) -> tuple[jax.Array, jax.Array
 def _with_sft(
     probs: Vector, best: Vector, worst: Vector, margin: float, weight: float, start: Vector
 ) -> Vector:
-    """The solution h by its two means A and B, from those of `start`."""
+    """The solution h by its two means A and B, from those of ``start``."""
     slope = 2 * (1 - weight) * (best + worst)
 
     def log_ratio(means: Vector) -> Vector:

@@ -29,7 +29,7 @@ class MarginChecks:
     """Checks of mean and variance at n = 8, and the same against wrong values.
 
     Attributes:
-        checks: in the order of `CHECK_NAMES`.
+        checks: in the order of ``CHECK_NAMES``.
         planted: against the mean and the variance for n+1, and against 1.02 times the right ones.
     """
 
@@ -38,7 +38,7 @@ class MarginChecks:
 
 
 def run(key: Array, *, num_trials: int) -> MarginChecks:
-    """Simulate pairs and check their margins; consumes `key`.
+    """Simulate pairs and check their margins; consumes ``key``.
 
     The variance is checked as the mean of squared distances from the exact mean, which the first
     check vouches for. Both are normal approximations at a million pairs or more; 2 % is 24 standard
@@ -66,7 +66,7 @@ def run(key: Array, *, num_trials: int) -> MarginChecks:
 
 
 def _simulate(key: Array, num_trials: int) -> np.ndarray:
-    """`[S]` margins (n−1)·log(U_(n)/U_(1)) of n uniform draws each."""
+    """``[S]`` margins (n−1)·log(U_(n)/U_(1)) of n uniform draws each."""
     num_chunks = -(-num_trials // _CHUNK)
     chunks = [_margins(chunk_key) for chunk_key in jax.random.split(key, num_chunks)]
     return np.concatenate(chunks)[:num_trials]

@@ -110,7 +110,7 @@ RIVALS = (
 
 @jax.jit
 def _rivals(strength: Array) -> Array:
-    """`[6, 5]`: WR(P), KL(P‖π), KL(P‖π_c), WR(π_c), KL(π_c‖π) of each rival P."""
+    """``[6, 5]``: WR(P), KL(P‖π), KL(P‖π_c), WR(π_c), KL(π_c‖π) of each rival P."""
     gaussian = bt.Policy.gaussian_reward()
     cut = bt.Policy.from_quantile(lambda u: u, breaks=(0.75,))
     rivals = (
@@ -138,7 +138,7 @@ def _rivals(strength: Array) -> Array:
 
 @cache
 def rivals() -> np.ndarray:
-    """Policies that the optimum must beat at equal KL; columns as in `_rivals`, at c = 5."""
+    """Policies that the optimum must beat at equal KL; columns as in ``_rivals``, at c = 5."""
     return np.asarray(_rivals(jnp.asarray(5.0)))
 
 

@@ -21,7 +21,7 @@ _DIVERGENCES = ("reverse KL", "χ²", "total variation", "∫(√p − √q)²")
 
 @jax.jit
 def _tie_free(n: Array) -> Array:
-    """The divergences of best-of-n on a continuous reward, then Rényi's at `_ORDERS`."""
+    """The divergences of best-of-n on a continuous reward, then Rényi's at ``_ORDERS``."""
     reference = bt.Policy.uniform_reward()
     best = bt.best_of_n(reference, n)
     return jnp.stack(

@@ -1,6 +1,6 @@
 """Claims on blocks of any length, on long sequences, and on references with a memory.
 
-Computed by `bon_theory.sequence`; expected values by enumeration or closed forms in plain NumPy.
+Computed by ``bon_theory.sequence``; expected values by enumeration or closed forms in plain NumPy.
 """
 
 from __future__ import annotations

@@ -128,7 +128,7 @@ def _soft_uniform(n: jax.Array, temperature: jax.Array) -> tuple[jax.Array, jax.
 
 
 def _advantage_over_hard(soft: float, hard: float) -> float:
-    """Reward of soft best-of-`soft` minus that of best-of-`hard`, at the KL of the latter."""
+    """Reward of soft best-of-``soft`` minus that of best-of-``hard``, at the KL of the latter."""
     kl = math.log(hard) - (hard - 1) / hard
     log_temperature = root(
         lambda s: float(_soft_uniform(soft, math.exp(s))[1]) - kl, math.log(0.03), 1.0

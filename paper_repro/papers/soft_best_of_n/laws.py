@@ -49,7 +49,7 @@ GENERAL = ("three outcomes", "rare best", "eight outcomes")
 
 
 class Point(NamedTuple):
-    """Soft best-of-n and the tilt at one (n, λ); `[K]` where not a number."""
+    """Soft best-of-n and the tilt at one (n, λ); ``[K]`` where not a number."""
 
     probs: NDArray[np.float64]
     tilt: NDArray[np.float64]
@@ -68,7 +68,7 @@ class Point(NamedTuple):
 
 @cache
 def point(name: str, n: float, temperature: float) -> Point:
-    """Soft best-of-n on the law of that name; `kl_from_tilt` is KL(P*‖P_n), `kl` is KL(P_n‖π)."""
+    """Soft best-of-n on the law of that name: ``kl`` KL(P_n‖π), ``kl_from_tilt`` KL(P*‖P_n)."""
     probs, rewards = LAWS[name]
     found = _point(jnp.array(probs), jnp.array(rewards), float(n), float(temperature))
     return Point(**{key: plain(value) for key, value in found.items()})

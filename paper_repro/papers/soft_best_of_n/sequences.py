@@ -51,9 +51,9 @@ class Blockwise(NamedTuple):
 
 @cache
 def blockwise(length: int, n: float, temperature: float, *, padded: int = 33) -> Blockwise:
-    """On `length` fair coins; KL over counts is KL over sequences, as both see counts alone.
+    """On ``length`` fair coins; KL over counts is KL over sequences, as both see counts alone.
 
-    Lengths below `padded` share one compiled program.
+    Lengths below ``padded`` share one compiled program.
     """
     ones = np.arange(padded)
     inside = jnp.asarray(ones <= length)

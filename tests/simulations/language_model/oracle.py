@@ -6,7 +6,7 @@ import numpy as np
 
 
 def logits(weights: dict[str, np.ndarray], tokens: list[int], *, layers: int, heads: int):
-    """`[T, V]` for one unpadded row; `weights` are named by their paths in the Flax model."""
+    """``[T, V]`` for one unpadded row; ``weights`` are named by their paths in the Flax model."""
     x = weights["embedding/embedding"][tokens]
     for layer in range(layers):
         part = {

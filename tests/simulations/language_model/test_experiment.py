@@ -60,7 +60,7 @@ def true_mean(n: int, temperature: float) -> float:
 
 
 def cells(comparison: MeasuredQuantity):
-    """(n, λ, the cell's arrays `[B]` by name) for each cell."""
+    """(n, λ, the cell's arrays ``[B]`` by name) for each cell."""
     for (i, temperature), (j, n) in itertools.product(enumerate(TEMPERATURES), enumerate(NUMBERS)):
         yield n, temperature, {name: array[i, j] for name, array in vars(comparison).items()}
 

@@ -37,7 +37,7 @@ def draw(model: Transformer, seed: int, prompts: np.ndarray = PROMPTS, **options
 
 
 def all_responses() -> np.ndarray:
-    """Every response `[K, T]`: it ends at its first EOS, or is cut at T tokens."""
+    """Every response ``[K, T]``: it ends at its first EOS, or is cut at T tokens."""
     responses = set()
     for tokens in itertools.product(range(5), repeat=NUM_TOKENS):
         length = tokens.index(EOS) + 1 if EOS in tokens else NUM_TOKENS

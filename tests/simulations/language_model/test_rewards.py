@@ -35,7 +35,7 @@ def test_known_words_are_those_seen_often_enough() -> None:
 
 
 def witten_bell(documents: tuple[str, ...], history: str, symbol: str, size: int) -> float:
-    """p(symbol | history) from dictionaries; `$` is the end of text."""
+    """p(symbol | history) from dictionaries; ``$`` is the end of text."""
     if history == "none":
         return 1 / size
     grams = Counter()
@@ -53,7 +53,7 @@ def witten_bell(documents: tuple[str, ...], history: str, symbol: str, size: int
 
 @pytest.mark.parametrize("text", ["", "a", "ab", "abcab", "ccc", "ba?b"])
 def test_trigram_likelihood_is_witten_and_bells(text: str) -> None:
-    """Against a recursion over dictionaries; `?` stands for any character not in the documents."""
+    """Against a recursion over dictionaries; ``?`` is any character not in the documents."""
     size = len("abc") + 2
     ended = text + "$"
     expected = np.mean(

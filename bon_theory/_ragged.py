@@ -7,7 +7,6 @@ and cut to the law's own size. Impossible outcomes change no result beyond round
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -34,7 +33,8 @@ def law_program(
     """Decorates what is compiled as one program for laws of similar sizes.
 
     Args:
-        function: of policies, scalars and static settings. Policies in its result are cut as well.
+        function: of policies, scalars and static settings. Policies in its result are cut as well,
+            and get the distribution function of the reward if they are without it.
         masses: how many of its first arguments are no policies, but their ``log_probs`` alone.
         ranks: whether it looks at the distribution function of the reward. Otherwise that is left
             out, so that laws that carry it share a program with those that do not.
@@ -50,7 +50,7 @@ def law_program(
     def prepared(x: Any) -> Any:
         if not isinstance(x, Policy):
             return x
-        return x.with_ranks() if ranks else dataclasses.replace(x, ranks=None)
+        return x.with_ranks() if ranks else x.without_ranks()
 
     @functools.wraps(function)
     def call(*arguments: Any, **settings: Any) -> Any:
@@ -59,20 +59,20 @@ def law_program(
         laws = [x for x, law in zip(arguments, is_law, strict=True) if law]
         size = jax.tree.leaves(laws[0])[0].shape[-1]
         padding = _common_size(size) - size
-        if padding == 0 or not is_concrete(arguments) or not all(map(_may_be_padded, laws)):
-            return program(*arguments, **settings)
-        padded = (
-            _padded(x, padding) if law else x for x, law in zip(arguments, is_law, strict=True)
-        )
-        result = program(*padded, **settings)
+        is_padded = padding > 0 and is_concrete(arguments) and all(map(_may_be_padded, laws))
+        if is_padded:
+            arguments = tuple(
+                _padded(x, padding) if law else x for x, law in zip(arguments, is_law, strict=True)
+            )
+        result = program(*arguments, **settings)
         is_whole = is_concrete(result)
 
-        def cut(x: Any) -> Any:
-            if isinstance(x, Policy) or per_outcome:
-                return jax.tree.map(lambda leaf: _cut(leaf, size, is_whole), x)
-            return x
+        def finished(x: Any) -> Any:
+            if is_padded and (per_outcome or isinstance(x, Policy)):
+                x = jax.tree.map(lambda leaf: _cut(leaf, size, is_whole), x)
+            return x.with_ranks() if isinstance(x, Policy) else x
 
-        return jax.tree.map(cut, result, is_leaf=lambda x: isinstance(x, Policy))
+        return jax.tree.map(finished, result, is_leaf=lambda x: isinstance(x, Policy))
 
     return call
 

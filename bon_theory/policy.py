@@ -48,8 +48,9 @@ class Policy:
         log_probs: :math:`\log \pi(y)`, shape ``[..., K]``, natural logarithms; ``-inf`` is allowed.
             For a continuous law these are the logarithms of the quadrature weights.
         rewards: :math:`r(y)`, shape ``[..., K]``, in any order; equal rewards are ties.
-        ranks: ``(log_cdf_below, log_cdf)`` where they are known: the constructors sort once, and a
-            rank selection bends what they found. ``None`` has them summed when they are asked for.
+        ranks: ``(log_cdf_below, log_cdf)``: the constructors sort once, a rank selection bends what
+            they found, and every law that the library returns has them, so that all laws on the
+            same outcomes are pytrees of one structure. ``None`` inside programs that ask for none.
         continuous: whether outcomes are quadrature nodes (static; not a leaf).
 
     Leading axes are batch axes. A selection maps a policy to a policy on the same outcomes, so two
@@ -372,7 +373,7 @@ class Policy:
 
         ``log_ratio [..., K]`` may be ``-inf``; it is not normalised. The distribution function of
         the reward follows from the masses unless its logarithms, below and at each reward, are
-        given.
+        given; it is left out where this law is without it.
 
         Example:
             >>> import jax.numpy as jnp
@@ -385,17 +386,30 @@ class Policy:
         """
         log_probs = self.log_probs + log_ratio
         rewards = jnp.broadcast_to(self.rewards, log_probs.shape)
-        return Policy(log_probs, rewards, ranks, self.continuous)
+        policy = Policy(log_probs, rewards, ranks, self.continuous)
+        return policy if self.ranks is None else policy.with_ranks()
 
-    def with_ranks(self) -> Policy:
-        """The same law, its distribution function computed: worth it before several uses.
+    def without_ranks(self) -> Policy:
+        """The same law without its distribution function, for programs that do not look at it.
 
         Example:
             >>> import bon_theory as bt
             >>> reference = bt.Policy.from_probs([0.5, 0.5], rewards=[0.0, 1.0])
-            >>> tilt = bt.exponential_tilt(reference, temperature=0.5)
-            >>> tilt.ranks is None, tilt.with_ranks().ranks is None
-            (True, False)
+            >>> reference.without_ranks().ranks is None
+            True
+
+        Derived here (bookkeeping; no published counterpart).
+        """
+        return dataclasses.replace(self, ranks=None)
+
+    def with_ranks(self) -> Policy:
+        """The same law with its distribution function, computed unless it is there.
+
+        Example:
+            >>> import bon_theory as bt
+            >>> reference = bt.Policy.from_probs([0.5, 0.5], rewards=[0.0, 1.0])
+            >>> reference.without_ranks().with_ranks().ranks is None
+            False
 
         Derived here (bookkeeping; no published counterpart).
         """

@@ -171,7 +171,8 @@ def _race(
     for array in (log_weights, reference.log_probs):
         unknown |= jnp.any(jnp.isnan(array), axis=-1, keepdims=True)
     ratio = jnp.where(is_hard, hard_ratio, soft_ratio)
-    return reference.with_log_ratio(jnp.where(unknown, jnp.nan, ratio))
+    ratio = jnp.where(unknown, jnp.nan, ratio)
+    return reference.without_ranks().with_log_ratio(ratio)
 
 
 def _most_candidates(reference: Policy) -> float:

@@ -8,11 +8,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import numpy as np
 import pytest
 
 import bon_theory
+import bon_theory as bt
 import simulations
 from simulations.tools.pytree import pytree
+from tests import strategies as some
+from tests.bon_theory import test_transforms
 
 
 def nodes(package: Any) -> Iterator[Any]:
@@ -67,3 +71,16 @@ def test_classes_with_the_same_fields_are_told_apart() -> None:
     assert jax.tree.map(lambda x: x + 1, One(1, "x")) == One(2, "x")
     [(path, _)] = jax.tree_util.tree_leaves_with_path(One(1, "x"))
     assert jax.tree_util.keystr(path) == ".data"
+
+
+@pytest.mark.parametrize("name", some.SELECTIONS)
+def test_all_laws_on_the_same_outcomes_are_pytrees_of_one_structure(name: str) -> None:
+    """A branch of ``lax.cond`` may select by one rule, and the other by another."""
+    reference = bt.Policy.from_probs([0.5, 0.3, 0.2], [0.0, 0.5, 1.0])
+    parameters = test_transforms.PARAMETERS[name]
+    policy = getattr(bt, name)(reference, *parameters)
+    assert jax.tree.structure(policy) == jax.tree.structure(reference)
+    traced = jax.jit(lambda law: getattr(bt, name)(law, *parameters))(reference)
+    assert jax.tree.structure(traced) == jax.tree.structure(reference)
+    for one, other in zip(jax.tree.leaves(policy), jax.tree.leaves(traced), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-13, atol=1e-15)

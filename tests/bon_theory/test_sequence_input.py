@@ -76,7 +76,7 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     "one reward to round": (lambda: sequence.Lattice.round([1.0, 1.0], 5), "must be distinct"),
     "letters for a chain": (
         lambda: sequence.MarkovChain.from_probs([0.5, 0.5], [[0.5, 0.5]] * 2, ["low", "high"]),  # pyright: ignore
-        "rewards must be an array of numbers",
+        "rewards must be numbers",
     ),
     "a chain off the given lattice": (
         lambda: sequence.MarkovChain.from_probs(

@@ -7,14 +7,14 @@ import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Point", "points"]
+__all__ = ["Marker", "points"]
 
 _FILE = Path(__file__).with_name("data") / "bonbon_figure_3.csv"
 # Results are redone when a source changes; with this, also when the numbers do.
 _SHA256 = "2aedfe4d6530477336da1ca82e102283d052528ce343dbb627f93edb262f6a04"
 
 
-class Point(NamedTuple):
+class Marker(NamedTuple):
     """One marker of the figure.
 
     Attributes:
@@ -32,7 +32,7 @@ class Point(NamedTuple):
     mean_length: float
 
 
-def points() -> tuple[Point, ...]:
+def points() -> tuple[Marker, ...]:
     """All of them, in the order of the file, whose first lines say where they come from.
 
     Raises:
@@ -43,4 +43,4 @@ def points() -> tuple[Point, ...]:
         raise ValueError(f"{_FILE.name} was changed: put its new SHA-256 into {__name__}")
     lines = (line for line in content.decode().splitlines() if not line.startswith("#"))
     _, *rows = csv.reader(lines)
-    return tuple(Point(task, method, *map(float, numbers)) for task, method, *numbers in rows)
+    return tuple(Marker(task, method, *map(float, numbers)) for task, method, *numbers in rows)

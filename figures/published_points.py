@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 import bon_theory as bt
 from bon_theory import alignment
-from figures.bonbon_figure_3 import Point
+from figures.bonbon_figure_3 import Marker
 from figures.bonbon_figure_3 import points as published
 from figures.frontiers import win_rate_frontier
 from figures.output import FigureData, FigureFiles, command_line, float64, write
@@ -87,7 +87,7 @@ def data(*, points: int = 321) -> FigureData:
     )
 
 
-def _sampling(found: tuple[Point, ...]) -> str:
+def _sampling(found: tuple[Marker, ...]) -> str:
     places = [f"({p.kl:g}, {p.win_rate:g})" for p in found if p.method.startswith("BoN sampling")]
     return f"at {' and '.join(places)} beside ({np.log(_N) - 1 + 1 / _N:.4f}, {_N / (_N + 1):.4f})"
 

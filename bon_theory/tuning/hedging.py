@@ -56,7 +56,7 @@ from bon_theory.policy import Policy, aligned, require_policy
 from bon_theory.race import race_mean
 from bon_theory.tuning import knobs
 from bon_theory.tuning.knobs import Knob, Track, average, prompt_weights
-from bon_theory.tuning.root import Point, bracketed_root
+from bon_theory.tuning.root import Evaluation, bracketed_root
 from bon_theory.tuning.solve import RESOLVED, outcome_values, unresolved
 
 __all__ = ["Hedge", "hedge_mean_extra_draws", "hedge_n", "hedge_temperature"]
@@ -481,7 +481,7 @@ def _look_at_race(track: Track, problem: _Problem, is_scan: bool) -> _Look:
 
 def _brackets(
     grid: jax.Array, seen: _Seen, visible: jax.Array, ends: jax.Array
-) -> tuple[Point, Point]:
+) -> tuple[Evaluation, Evaluation]:
     """Where the slope changes from rising to falling, the highest of such pairs of points.
 
     How high the maximum between them is, a cubic says. Left out are those so much lower than the
@@ -506,19 +506,19 @@ def _brackets(
     promise = jnp.where(turns, estimate, -jnp.inf)
     best = jnp.argsort(promise, axis=0)[-_MAXIMA:]
 
-    def taken(part: slice, sign: float) -> Point:
+    def taken(part: slice, sign: float) -> Evaluation:
         # A slope of 0 counts as just beyond the maximum; no turn, as a root already.
         falling = jnp.where(sign * seen.slope[part] < 0, -seen.slope[part], sign * _TINY)
         value = jnp.where(turns, seen.value[part], -jnp.inf)
         rows = grid[part], jnp.where(turns, falling, 0), value, seen.slope[part]
         x, falling, value, slope = (jnp.take_along_axis(row, best, axis=0) for row in rows)
-        return Point(x, falling, (value, slope))
+        return Evaluation(x, falling, (value, slope))
 
     return taken(slice(None, -1), -1.0), taken(slice(1, None), 1.0)
 
 
 def _highest(
-    look: _Look, low: Point, high: Point, tolerance: jax.Array, rounding: jax.Array
+    look: _Look, low: Evaluation, high: Evaluation, tolerance: jax.Array, rounding: jax.Array
 ) -> tuple[jax.Array, _Seen]:
     """The mildest of the highest maxima in brackets ``[M, *batch]``, one after another."""
 
@@ -528,7 +528,7 @@ def _highest(
         least = rounding * (1 + jnp.minimum(jnp.expm1(x), 1e4) / 10)
         return jnp.where(jnp.abs(seen.slope) <= least, 0, -seen.slope), (seen.value, seen.slope)
 
-    def top(ends: tuple[Point, Point]) -> Point:
+    def top(ends: tuple[Evaluation, Evaluation]) -> Evaluation:
         return bracketed_root(falling, *ends, most_steps=_MOST_STEPS)
 
     tops = jax.lax.map(top, (low, high))

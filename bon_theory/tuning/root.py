@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 
-__all__ = ["Point", "bracketed_root", "implicit_root", "increasing_root"]
+__all__ = ["Evaluation", "bracketed_root", "implicit_root", "increasing_root"]
 
 Lanes = TypeVar("Lanes", bound=NamedTuple)
 Observed = Callable[[jax.Array], tuple[jax.Array, Any]]
@@ -23,7 +23,7 @@ Observed = Callable[[jax.Array], tuple[jax.Array, Any]]
 _MOST_STEPS = 200  # bisection alone would need about 60
 
 
-class Point(NamedTuple):
+class Evaluation(NamedTuple):
     """Where, the function there, and what else was seen there (arrays of the same shape)."""
 
     x: jax.Array
@@ -49,11 +49,11 @@ def increasing_root(
 
     Derivatives: as :func:`implicit_root`.
     """
-    ends = Point(low, at_low), Point(high, at_high)
+    ends = Evaluation(low, at_low), Evaluation(high, at_high)
     return implicit_root(lambda x: (function(x), ()), *ends).x
 
 
-def implicit_root(function: Observed, low: Point, high: Point) -> Point:
+def implicit_root(function: Observed, low: Evaluation, high: Evaluation) -> Evaluation:
     r"""The root in a bracket whose ends are known; the function is evaluated in one place only.
 
     Derivatives of its ``x`` with respect to what ``function`` closes over, in forward and reverse
@@ -68,7 +68,9 @@ def implicit_root(function: Observed, low: Point, high: Point) -> Point:
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _implicit_root(function: Callable[..., Any], low: Point, high: Point, *operands: Any) -> Point:
+def _implicit_root(
+    function: Callable[..., Any], low: Evaluation, high: Evaluation, *operands: Any
+) -> Evaluation:
     return bracketed_root(lambda x: function(x, *operands), low, high)
 
 
@@ -85,22 +87,22 @@ def _implicit_root_jvp(function: Callable[..., Any], primals: Any, tangents: Any
     _, change = jax.jvp(lambda *moved: value(x, *moved), operands, tangents[2:])
     is_flat = slope == 0
     dx = jnp.where(is_flat, 0, -change / jnp.where(is_flat, 1, slope))
-    return root, Point(dx, *jax.tree.map(jnp.zeros_like, root[1:]))
+    return root, Evaluation(dx, *jax.tree.map(jnp.zeros_like, root[1:]))
 
 
 class _State(NamedTuple):
     """The latest point, the other end of the bracket, the point before, and where to look next."""
 
-    latest: Point
-    opposite: Point
-    previous: Point
+    latest: Evaluation
+    opposite: Evaluation
+    previous: Evaluation
     share: jax.Array  # of the way from latest to opposite
     done: jax.Array
 
 
 def bracketed_root(
-    function: Observed, low: Point, high: Point, most_steps: int = _MOST_STEPS
-) -> Point:
+    function: Observed, low: Evaluation, high: Evaluation, most_steps: int = _MOST_STEPS
+) -> Evaluation:
     """Where the function changes sign, its value and what was seen there; no derivatives.
 
     Chandrupatla's method (Adv. Eng. Software 28, 145 (1997)): inverse quadratic interpolation
@@ -114,7 +116,7 @@ def bracketed_root(
     def step(loop: tuple[jax.Array, _State]) -> tuple[jax.Array, _State]:
         count, old = loop
         x = old.latest.x + old.share * (old.opposite.x - old.latest.x)
-        latest = Point(x, *function(x))
+        latest = Evaluation(x, *function(x))
         stays = (latest.value > 0) == (old.latest.value > 0)  # on the same side of the root
         opposite = _select(stays, old.opposite, old.latest)
         previous = _select(stays, old.latest, old.opposite)
@@ -128,7 +130,7 @@ def bracketed_root(
     return _nearer(found.latest, found.opposite)
 
 
-def _next(latest: Point, opposite: Point, previous: Point) -> _State:
+def _next(latest: Evaluation, opposite: Evaluation, previous: Evaluation) -> _State:
     """Whether to stop, and otherwise where to look."""
     limits = jnp.finfo(latest.x.dtype)
     width = jnp.abs(opposite.x - latest.x)
@@ -139,7 +141,7 @@ def _next(latest: Point, opposite: Point, previous: Point) -> _State:
     return _State(latest, opposite, previous, share, done)
 
 
-def _interpolation(a: Point, b: Point, c: Point) -> jax.Array:
+def _interpolation(a: Evaluation, b: Evaluation, c: Evaluation) -> jax.Array:
     """Inverse quadratic through three points where it can be trusted, one half elsewhere."""
     xi = (a.x - b.x) / (c.x - b.x)
     phi = (a.value - b.value) / (c.value - b.value)
@@ -150,7 +152,7 @@ def _interpolation(a: Point, b: Point, c: Point) -> jax.Array:
     return jnp.where(trusted & jnp.isfinite(quadratic), quadratic, 0.5)
 
 
-def _nearer(a: Point, b: Point) -> Point:
+def _nearer(a: Evaluation, b: Evaluation) -> Evaluation:
     return _select(jnp.abs(a.value) <= jnp.abs(b.value), a, b)
 
 

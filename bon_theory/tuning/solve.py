@@ -16,7 +16,7 @@ from bon_theory.certificate import quadrature_error
 from bon_theory.performance import expected_value
 from bon_theory.policy import Policy, aligned
 from bon_theory.tuning.knobs import Knob, Quantity, average, own_batches, prompt_weights
-from bon_theory.tuning.root import Point, implicit_root
+from bon_theory.tuning.root import Evaluation, implicit_root
 
 __all__ = [
     "RESOLVED",
@@ -202,8 +202,8 @@ def search(
 
     root = implicit_root(
         lambda z: excess(parameter_of(z)),
-        Point(exact, jnp.minimum(low - wanted, 0), (exact, at_low)),
-        Point(last, jnp.maximum(high - wanted, 0), (exact, at_high)),
+        Evaluation(exact, jnp.minimum(low - wanted, 0), (exact, at_low)),
+        Evaluation(last, jnp.maximum(high - wanted, 0), (exact, at_high)),
     )
     parameter = parameter_of(root.x)
     if rounding:

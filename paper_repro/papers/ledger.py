@@ -99,7 +99,7 @@ def entry(claim: Claim, computed: Computed) -> Entry:
 
 
 @dataclass(frozen=True)
-class Tally:
+class VerdictCounts:
     """How many statements of papers, and of ours, have come to each verdict.
 
     Attributes:
@@ -113,10 +113,10 @@ class Tally:
     known: Counter[str]
 
 
-def tally(entries: Iterable[Entry]) -> Tally:
+def tally(entries: Iterable[Entry]) -> VerdictCounts:
     """Count verdicts, papers' statements and our own apart."""
     entries = tuple(entries)
-    return Tally(
+    return VerdictCounts(
         papers=Counter(e.verdict for e in entries if not e.ours),
         ours=Counter(e.verdict for e in entries if e.ours),
         known=Counter(e.provenance.known for e in entries),
@@ -142,7 +142,7 @@ class Ledger:
         return tuple(e for e in self.entries if e.paper == paper)
 
     @property
-    def tally(self) -> Tally:
+    def tally(self) -> VerdictCounts:
         """Over all papers."""
         return tally(self.entries)
 

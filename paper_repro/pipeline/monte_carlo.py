@@ -18,7 +18,7 @@ SEED = 20240602
 
 
 @dataclass(frozen=True)
-class Config:
+class MonteCarloConfig:
     """What is simulated.
 
     Attributes:
@@ -32,21 +32,21 @@ class Config:
     seed: int = SEED
 
 
-QUICK = Config()
-FULL = Config(
+QUICK = MonteCarloConfig()
+FULL = MonteCarloConfig(
     laws=replace(theory_checks.DEFAULT, min_trials=2_000_000),
     margin_trials=20_000_000,
 )
 
 
-def subjects(config: Config) -> set[str]:
+def subjects(config: MonteCarloConfig) -> set[str]:
     """What is simulated, as a claim's ``checked_by`` may name it: with parameters or without."""
     cases = config.laws.cases
     named = {f"{case.selection} on {case.problem}" for case in cases} | {c.name for c in cases}
     return named | set(margins.CHECK_NAMES)
 
 
-def run(config: Config, progress: Callable[[str, int, int], None]) -> MonteCarloResults:
+def run(config: MonteCarloConfig, progress: Callable[[str, int, int], None]) -> MonteCarloResults:
     """Simulate, judge all checks as one family, and try what was planted against its threshold."""
     laws_key, margins_key = jax.random.split(jax.random.key(config.seed))
     total = len(config.laws.cases) + 1

@@ -22,7 +22,7 @@ QUANTITIES = {"expected_reward": "expected reward", "win_rate": "win rate"}
 
 
 @dataclass(frozen=True)
-class Config:
+class RealSequencesConfig:
     """The experiment and its seed."""
 
     experiment: language_model.LanguageModelConfig = field(
@@ -33,10 +33,10 @@ class Config:
 
 
 # Half the training of the default: the claim holds of any model, and this one writes words as well.
-QUICK = Config(
+QUICK = RealSequencesConfig(
     language_model.LanguageModelConfig(training=replace(train.TrainingConfig(), num_steps=300))
 )
-FULL = Config(
+FULL = RealSequencesConfig(
     language_model.LanguageModelConfig(
         training=replace(train.TrainingConfig(), num_steps=2400),
         num_prompts=32,
@@ -52,7 +52,9 @@ def results_path(output: Path) -> Path:
     return output / "language_model.npz"
 
 
-def run(config: Config, output: Path, progress: Callable[[str, int, int], None]) -> SequenceResults:
+def run(
+    config: RealSequencesConfig, output: Path, progress: Callable[[str, int, int], None]
+) -> SequenceResults:
     """Train, sample, predict, measure, judge; the results are saved beside the report."""
     results = language_model.run(
         config.experiment,

@@ -144,7 +144,7 @@ def _run_claims(paper: Paper, output: Path, progress: Progress) -> Product:
     return Product(ComputedClaims(tuple(computed)))
 
 
-def _run_checks(config: monte_carlo.Config, output: Path, progress: Progress) -> Product:
+def _run_checks(config: monte_carlo.MonteCarloConfig, output: Path, progress: Progress) -> Product:
     return Product(monte_carlo.run(config, progress))
 
 
@@ -169,7 +169,9 @@ def _run_figure(name: str, output: Path, progress: Progress) -> Product:
     return _figure_product(figures.make(name, output / "figures"))
 
 
-def _run_language_model(config: real_sequences.Config, output: Path, progress: Progress) -> Product:
+def _run_language_model(
+    config: real_sequences.RealSequencesConfig, output: Path, progress: Progress
+) -> Product:
     payload = real_sequences.run(config, output, progress)
     return Product(payload, (real_sequences.results_path(output),))
 

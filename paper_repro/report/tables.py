@@ -12,7 +12,7 @@ from simulations.statistics.checks import Check
 
 
 @dataclass(frozen=True)
-class Table:
+class PageTable:
     """A table whose first column names the row.
 
     Attributes:
@@ -28,21 +28,21 @@ class Table:
     numbers: int = 0
 
 
-def values(entry: Entry) -> Table:
+def values(entry: Entry) -> PageTable:
     """Every entry of a claim's vectors."""
     labels = entry.labels or tuple(str(i + 1) for i in range(len(entry.computed)))
     columns = {"Stated": entry.expected, "Computed": entry.computed}
     if entry.sharp_value:
         columns["Sharper"] = entry.sharp_value
     rows = zip(labels, *(_numbers(column) for column in columns.values()), strict=False)
-    return Table(f"Values of {entry.id}", ("Case", *columns), tuple(rows), len(columns))
+    return PageTable(f"Values of {entry.id}", ("Case", *columns), tuple(rows), len(columns))
 
 
 def _numbers(values: Iterable[float]) -> list[str]:
     return [f"{value:.10g}" for value in values]
 
 
-def bounds(rows: Iterable[BoundRow]) -> Table:
+def bounds(rows: Iterable[BoundRow]) -> PageTable:
     """Each inequality: of what, whose, where tightest, how tight."""
     cells = [
         (
@@ -56,10 +56,10 @@ def bounds(rows: Iterable[BoundRow]) -> Table:
         for row in rows
     ]
     heads = ("Bound", "On", "Source", "Tightest at", "Median slack", "Violations")
-    return Table("Bounds and their slack", heads, cells, numbers=2)
+    return PageTable("Bounds and their slack", heads, cells, numbers=2)
 
 
-def checks(caption: str, checks: Iterable[Check], threshold: float) -> Table:
+def checks(caption: str, checks: Iterable[Check], threshold: float) -> PageTable:
     """Each check and whether it is rejected."""
     rows = [
         (
@@ -72,10 +72,10 @@ def checks(caption: str, checks: Iterable[Check], threshold: float) -> Table:
         for check in checks
     ]
     heads = ("Check", "Selections", "Statistic", "p-value", "Outcome")
-    return Table(caption, heads, rows, numbers=4)
+    return PageTable(caption, heads, rows, numbers=4)
 
 
-def predictions(tables: Iterable[PredictionTable]) -> list[Table]:
+def predictions(tables: Iterable[PredictionTable]) -> list[PageTable]:
     """Predicted, measured, standard error in a cell; a row per temperature, a column per n."""
     groups: dict[str, list[PredictionTable]] = {}
     for table in tables:
@@ -84,7 +84,7 @@ def predictions(tables: Iterable[PredictionTable]) -> list[Table]:
     return [_prediction(title, rows) for title, rows in groups.items()]
 
 
-def _prediction(title: str, rows: list[PredictionTable]) -> Table:
+def _prediction(title: str, rows: list[PredictionTable]) -> PageTable:
     cells = [
         (
             f"λ = {row.temperature:g}",
@@ -98,10 +98,10 @@ def _prediction(title: str, rows: list[PredictionTable]) -> Table:
         for row in rows
     ]
     heads = ("Temperature", *(f"n = {n}" for n in rows[0].numbers))
-    return Table(title, heads, cells, numbers=len(heads) - 1)
+    return PageTable(title, heads, cells, numbers=len(heads) - 1)
 
 
-def stages(summary: Summary) -> Table:
+def stages(summary: Summary) -> PageTable:
     """What was run, when, and how long it took."""
     rows = [
         (title, "not run", "")
@@ -109,9 +109,9 @@ def stages(summary: Summary) -> Table:
         else (title, f"{record.seconds:.1f} s", record.finished)
         for title, record in summary.stages
     ]
-    return Table("Stages", ("Stage", "Time", "Finished (UTC)"), rows)
+    return PageTable("Stages", ("Stage", "Time", "Finished (UTC)"), rows)
 
 
-def versions(found: Mapping[str, str]) -> Table:
+def versions(found: Mapping[str, str]) -> PageTable:
     """What computed it."""
-    return Table("Versions", ("Package", "Version"), tuple(found.items()))
+    return PageTable("Versions", ("Package", "Version"), tuple(found.items()))

@@ -6,7 +6,7 @@ from functools import cache, partial
 
 import numpy as np
 
-from figures.bonbon_figure_3 import Point, points
+from figures.bonbon_figure_3 import Marker, points
 from paper_repro.papers.bonbon_alignment.equal_kl import win_rate_at_kl
 from paper_repro.papers.bonbon_alignment.rank_policies import (
     BEST_OF_N_CHECK,
@@ -26,7 +26,7 @@ _BONBON = tuple(p for p in points() if p.method == "BoNBoN")
 _SATURATED = 12.0  # nats: the optimum wins all but 2e-6 of the time
 
 
-def _named(point: Point) -> str:
+def _named(point: Marker) -> str:
     return f"{point.task}, {point.method}, KL {point.kl:g}"
 
 

@@ -26,7 +26,7 @@ _LIGHT = tuple(NOISES)[:3]
 _MANY = 60_000.0  # about ten nats
 
 
-class Curve(NamedTuple):
+class ProxyCurve(NamedTuple):
     """Best-of-n over n: its KL divergence, and the mean true reward above the reference's."""
 
     n: NDArray[np.float64]
@@ -35,12 +35,12 @@ class Curve(NamedTuple):
 
 
 @cache
-def curve(noise: str, most: float = 1000.0) -> Curve:
+def curve(noise: str, most: float = 1000.0) -> ProxyCurve:
     """200 points, logarithmic in n, of a standard normal true reward."""
     proxy = bt.noisy_proxy(bt.Policy.gaussian_reward(), NOISES[noise])
     n = jnp.geomspace(1.01, most, 200)
     kl, gain = _best_of_n(proxy, n)
-    return Curve(*(np.asarray(x) for x in (n, kl, gain)))
+    return ProxyCurve(*(np.asarray(x) for x in (n, kl, gain)))
 
 
 @jax.jit

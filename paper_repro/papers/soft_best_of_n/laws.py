@@ -48,7 +48,7 @@ LAWS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 GENERAL = ("three outcomes", "rare best", "eight outcomes")
 
 
-class Point(NamedTuple):
+class SoftAndTilt(NamedTuple):
     """Soft best-of-n and the tilt at one (n, λ); ``[K]`` where not a number."""
 
     probs: NDArray[np.float64]
@@ -67,11 +67,11 @@ class Point(NamedTuple):
 
 
 @cache
-def point(name: str, n: float, temperature: float) -> Point:
+def point(name: str, n: float, temperature: float) -> SoftAndTilt:
     """Soft best-of-n on the law of that name: ``kl`` KL(P_n‖π), ``kl_from_tilt`` KL(P*‖P_n)."""
     probs, rewards = LAWS[name]
     found = _point(jnp.array(probs), jnp.array(rewards), float(n), float(temperature))
-    return Point(**{key: plain(value) for key, value in found.items()})
+    return SoftAndTilt(**{key: plain(value) for key, value in found.items()})
 
 
 def plain(value: Array) -> Any:

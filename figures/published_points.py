@@ -17,7 +17,6 @@ import bon_theory as bt
 from bon_theory import alignment
 from figures.bonbon_figure_3 import Marker
 from figures.bonbon_figure_3 import points as published
-from figures.frontiers import win_rate_frontier
 from figures.output import FigureData, FigureFiles, command_line, float64, write
 from figures.style import (
     COLORS,
@@ -121,8 +120,9 @@ def _frontiers(kl: jax.Array, numbers: jax.Array) -> tuple[jax.Array, jax.Array]
         return bt.kl_divergence(best, reference), bt.win_rate(best, reference)
 
     best_kl, best_win_rate = jax.vmap(place)(numbers)
-    _, optimal = win_rate_frontier(reference, jnp.concatenate([kl, best_kl]))
-    return optimal[: kl.size], optimal[kl.size :] - best_win_rate
+    budgets = jnp.minimum(jnp.concatenate([kl, best_kl]), 25.0)  # beyond, it is 1 to 5e-12
+    highest = bt.frontier(reference, budgets, objective="win_rate").value
+    return highest[: kl.size], highest[kl.size :] - best_win_rate
 
 
 @jax.jit

@@ -84,10 +84,12 @@ class Noise:
 
     @staticmethod
     def student_t2(scale: float) -> Noise:
-        r"""Student's t with two degrees of freedom: tails :math:`e^{-2}`, infinite variance.
+        r"""Student's t with two degrees of freedom; its tails fall like :math:`1/e^2`.
 
-        .. math:: f(e) \propto (2 + e^2)^{-3/2}, \qquad
-                  P(\varepsilon > e) = \frac{1}{q\,(q + e)}, \quad q = \sqrt{2 + e^2}
+        .. math:: f(\varepsilon) = (2 + \varepsilon^2)^{-3/2}, \qquad
+                  P(\varepsilon > e) = \frac{1}{q\,(q + e)}, \quad q = \sqrt{2 + e^2},
+
+        in units of ``scale``.
 
         Example:
             >>> import jax.numpy as jnp

@@ -265,3 +265,34 @@ def test_traced_laws_of_other_references_have_no_divergence():
 
     assert np.isnan(between(jnp.array([0.5, 0.5]), jnp.array([0.4, 0.6])))
     assert between(jnp.array([0.5, 0.5]), jnp.array([0.5, 0.5])) > 0
+
+
+def test_a_reward_a_billionth_off_the_lattice_is_refused():
+    with pytest.raises(ValueError, match="rewards must lie on"):
+        sequence.Lattice.fit([0.0, 1.0, 0.5 + 4e-10])
+    assert sequence.Lattice.fit([0.0, 1.0, 0.5 + 2e-16]).num_levels == 3  # rounding is not
+
+
+@pytest.mark.parametrize(("error", "is_refused"), [(1e-5, True), (1e-10, False)])
+def test_rows_may_miss_one_by_rounding_and_no_more(error: float, is_refused: bool):
+    rows = [[0.5, 0.5 + error], [0.2, 0.8]]
+    if is_refused:
+        with pytest.raises(ValueError, match="sum"):
+            sequence.MarkovChain.from_probs([0.5, 0.5], rows, [0.0, 1.0])
+    else:
+        chain = sequence.MarkovChain.from_probs([0.5, 0.5], rows, [0.0, 1.0])
+        np.testing.assert_allclose(np.exp(chain.log_transition).sum(axis=-1), 1, rtol=1e-15)
+
+
+def test_the_look_ahead_can_be_differentiated_where_a_move_is_impossible_and_it_is_cold():
+    chain = sequence.MarkovChain.from_probs([0.5, 0.5], [[1.0, 0.0], [0.5, 0.5]], [0.0, 1.0])
+    law = sequence.SequenceLaw.markov(chain, 3, block_length=1)
+
+    def total(temperature: Any) -> Any:
+        return sum(jnp.sum(values) for values in sequence.look_ahead(law, temperature))
+
+    for temperature in (1e-3, 0.5):
+        slope = float(jax.grad(total)(temperature))
+        step = 1e-6 * temperature
+        difference = (total(temperature + step) - total(temperature - step)) / (2 * step)
+        assert slope == pytest.approx(float(difference), rel=1e-6)

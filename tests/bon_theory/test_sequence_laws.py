@@ -172,6 +172,12 @@ DETOUR = sequence.SequenceLaw.markov(
 )
 
 
+def test_blocks_that_pass_by_the_optimum_are_found_on_their_way():
+    """Their limit misses the budget: a search between one draw and infinitely many ends at inf."""
+    n = float(sequence.n_for_kl_from_optimum(DETOUR, 0.19655, 0.5))
+    assert 1 < n < 1e3
+
+
 @pytest.mark.slow
 def test_the_draws_of_blocks_that_pass_by_the_optimum():
     budget, temperature = 0.19655, 0.5

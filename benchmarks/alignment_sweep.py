@@ -62,9 +62,9 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     levels, num_weights = (16, 4) if chosen.quick else (64, 64)
     weights = np.linspace(0.0, 0.99, num_weights)
     reference = bt.Policy.from_samples(jnp.arange(float(levels)))
-    joint = np.asarray(alignment.best_and_worst_probs(reference, N))
+    joint = np.asarray(alignment.best_and_worst_probs(reference, n=N))
     margin = 0.5 / float(alignment.best_of_n_beta(N))
-    sweep = jax.jit(lambda weights: alignment.bonbon(reference, N, weights).probs)
+    sweep = jax.jit(lambda weights: alignment.bonbon(reference, n=N, sft_weight=weights).probs)
 
     def exact() -> np.ndarray:
         return np.asarray(sweep(jnp.asarray(weights)))
@@ -74,7 +74,9 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
     first_call = measure.seconds(exact, repeats=1)
     continuous = bt.Policy.uniform_reward(num_nodes=641, breaks=(0.5,))
-    on_nodes = jax.jit(lambda weights: alignment.bonbon(continuous, N, weights).log_probs)
+    on_nodes = jax.jit(
+        lambda weights: alignment.bonbon(continuous, n=N, sft_weight=weights).log_probs
+    )
     jax.block_until_ready(on_nodes(jnp.asarray(weights)))
     rows: dict[str, dict[str, float]] = {
         "bon_theory": {

@@ -70,11 +70,11 @@ def data(*, points: int = 25) -> FigureData:
     weights = np.unique(np.concatenate([[0.0, 0.005, 1.0], small, near_one]))
     bonbon = jax.jit(alignment.bonbon)
     for n in SWEPT:
-        sweep = bonbon(reference, n, jnp.asarray(weights))
+        sweep = bonbon(reference, n=n, sft_weight=jnp.asarray(weights))
         tables[f"bonbon_{n}"] = {"sft_weight": weights} | _places(sweep, reference)
     tables |= {f"flow_{name}": table for name, table in _flows(points).items()}
     numbers = np.array([2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24, 32, 48, 64])
-    by_n = jax.jit(alignment.ipo_best_of_n)(reference, jnp.asarray(numbers))
+    by_n = jax.jit(alignment.ipo_best_of_n)(reference, n=jnp.asarray(numbers))
     tables["by_n"] = {"n": numbers} | _places(by_n, reference)
     caption = CAPTION.format(n=N, levels=LEVELS, beta=DPO_BETA)
     return FigureData(caption, tables, {"n": N, "levels": LEVELS, "dpo_beta": DPO_BETA})
@@ -90,11 +90,13 @@ def _flows(points: int) -> dict[str, Table]:
     """Gradient flow of each loss on equally likely levels, at ``points`` times."""
     reference = bt.Policy.from_samples(jnp.arange(float(LEVELS)))
     losses: dict[str, Callable[[bt.Policy], jax.Array]] = {
-        "sft": lambda policy: alignment.sft_best_of_n_loss(policy, reference, N),
-        "ipo_best_of_n": lambda policy: alignment.bonbon_loss(policy, reference, N, 0.0),
-        "ipo_matched": lambda policy: alignment.ipo_matched_loss(policy, reference, N),
-        "ipo": lambda policy: alignment.ipo_loss(policy, reference, 1 / 9.054541421),
-        "dpo": lambda policy: alignment.dpo_loss(policy, reference, DPO_BETA, N),
+        "sft": lambda policy: alignment.sft_best_of_n_loss(policy, reference, n=N),
+        "ipo_best_of_n": lambda policy: alignment.bonbon_loss(
+            policy, reference, n=N, sft_weight=0.0
+        ),
+        "ipo_matched": lambda policy: alignment.ipo_matched_loss(policy, reference, n=N),
+        "ipo": lambda policy: alignment.ipo_loss(policy, reference, beta=1 / 9.054541421),
+        "dpo": lambda policy: alignment.dpo_loss(policy, reference, n=N, beta=DPO_BETA),
     }
     times = np.geomspace(1e-3, 1000.0, 4 * points)
     tables = {}

@@ -130,7 +130,7 @@ def _minimisers(scales: jax.Array) -> dict[str, jax.Array]:
     """Where BoNBoN's loss is least, for multiples of β*_n."""
     reference = bt.Policy.uniform_reward(num_nodes=641, breaks=(0.5,))
     beta = scales * alignment.best_of_n_beta(_N)
-    policy = alignment.bonbon(reference, _N, 0.005, beta)
+    policy = alignment.bonbon(reference, n=_N, beta=beta, sft_weight=0.005)
     return {
         "scale": scales,
         "kl": bt.kl_divergence(policy, reference),

@@ -28,7 +28,7 @@ from bon_theory.selection import best_of_n
 __all__ = ["bonbon_loss", "dpo_loss", "ipo_loss", "ipo_matched_loss", "sft_best_of_n_loss"]
 
 
-def sft_best_of_n_loss(policy: Policy, reference: Policy, n: Numbers) -> jax.Array:
+def sft_best_of_n_loss(policy: Policy, reference: Policy, *, n: Numbers) -> jax.Array:
     r"""Supervised fine-tuning on the best of n: :math:`-E\log\pi_\theta(y_{(n)})`.
 
     .. math:: -\sum_y P_{\text{best}}(y)\,\log \pi_\theta(y)
@@ -54,7 +54,7 @@ def sft_best_of_n_loss(policy: Policy, reference: Policy, n: Numbers) -> jax.Arr
     return -expected_value(best_of_n(reference, n), policy.log_probs)
 
 
-def ipo_loss(policy: Policy, reference: Policy, beta: Numbers, n: Numbers = 2) -> jax.Array:
+def ipo_loss(policy: Policy, reference: Policy, *, n: Numbers = 2, beta: Numbers) -> jax.Array:
     r"""IPO on the best and the worst of n: squared distance of the margin from :math:`1/(2\beta)`.
 
     .. math:: E\Bigl(\log\frac{\pi_\theta(y_{(n)})}{\pi_\theta(y_{(1)})}
@@ -63,8 +63,8 @@ def ipo_loss(policy: Policy, reference: Policy, beta: Numbers, n: Numbers = 2) -
     Args:
         policy: :math:`\pi_\theta`, on the reference's outcomes.
         reference: the law of one draw, discrete.
-        beta: :math:`\beta > 0`.
         n: number of candidates, an integer of at least 2; 2 is an ordinary preference pair.
+        beta: :math:`\beta > 0`.
 
     Raises:
         ValueError: the reference is continuous, ``beta`` is not positive, ``n`` is less than 2 or
@@ -83,7 +83,7 @@ def ipo_loss(policy: Policy, reference: Policy, beta: Numbers, n: Numbers = 2) -
     return _pair_mean(_ipo, policy, reference, n, beta=margin)
 
 
-def ipo_matched_loss(policy: Policy, reference: Policy, n: Numbers) -> jax.Array:
+def ipo_matched_loss(policy: Policy, reference: Policy, *, n: Numbers) -> jax.Array:
     r"""IPO with the margin of best-of-n at each pair as that pair's target.
 
     .. math:: E\Bigl(\log\frac{\pi_\theta(y_{(n)})}{\pi_\theta(y_{(1)})}
@@ -118,9 +118,10 @@ def ipo_matched_loss(policy: Policy, reference: Policy, n: Numbers) -> jax.Array
 def bonbon_loss(
     policy: Policy,
     reference: Policy,
+    *,
     n: Numbers,
-    sft_weight: Numbers,
     beta: Numbers | None = None,
+    sft_weight: Numbers,
 ) -> jax.Array:
     r"""BoNBoN: :math:`\alpha` SFT-BoN :math:`+ (1-\alpha)` IPO-BoN.
 
@@ -131,8 +132,8 @@ def bonbon_loss(
         policy: :math:`\pi_\theta`, on the reference's outcomes.
         reference: the law of one draw, discrete.
         n: number of candidates, an integer of at least 2.
-        sft_weight: :math:`\alpha \in [0, 1]`.
         beta: :math:`\beta^*_n` unless given.
+        sft_weight: :math:`\alpha \in [0, 1]`.
 
     Raises:
         ValueError: ``sft_weight`` is outside [0, 1], or as :func:`ipo_loss`.
@@ -161,8 +162,9 @@ def bonbon_loss(
 def dpo_loss(
     policy: Policy,
     reference: Policy,
-    beta: Numbers,
+    *,
     n: Numbers = 2,
+    beta: Numbers,
     label_temperature: Numbers = 0.0,
 ) -> jax.Array:
     r"""DPO on the best and the worst of n: logistic in the margin.
@@ -172,8 +174,8 @@ def dpo_loss(
     Args:
         policy: :math:`\pi_\theta`, on the reference's outcomes.
         reference: the law of one draw, discrete.
-        beta: :math:`\beta > 0`.
         n: number of candidates, an integer of at least 2; 2 is an ordinary preference pair.
+        beta: :math:`\beta > 0`.
         label_temperature: :math:`\tau \ge 0`; of a pair, :math:`y` is preferred to :math:`y'` with
             probability :math:`\sigma((r(y)-r(y'))/\tau)` (Bradley and Terry). 0 is a deterministic
             ranker, for which a tie is broken by lot.
@@ -217,7 +219,7 @@ def _pair_mean(
     require_same_outcomes(policy, "reference", reference)
 
     def mean(policy: Policy, reference: Policy, n: jax.Array, *rest: jax.Array) -> jax.Array:
-        probs = best_and_worst_probs(reference, n)
+        probs = best_and_worst_probs(reference, n=n)
         values = loss(policy, reference, n, *rest)
         return jnp.sum(_times(probs, values))
 

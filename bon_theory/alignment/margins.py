@@ -42,7 +42,7 @@ def best_of_n_beta(n: Numbers) -> jax.Array:
     return 0.5 / ((count - 1) * harmonic)
 
 
-def mean_margin(policy: Policy, reference: Policy, n: Numbers) -> jax.Array:
+def mean_margin(policy: Policy, reference: Policy, *, n: Numbers) -> jax.Array:
     r"""The mean margin :math:`E[\ell(y_{(n)}) - \ell(y_{(1)})]` of :math:`\ell = \log P/\pi`.
 
     .. math:: \sum_y (P_{\text{best}}(y) - P_{\text{worst}}(y))\,\log\frac{P(y)}{\pi(y)}

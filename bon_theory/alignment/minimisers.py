@@ -34,7 +34,7 @@ from bon_theory.selection import best_of_n, exponential_tilt
 __all__ = ["bonbon", "dpo", "ipo", "ipo_best_of_n", "ipo_matched", "sft_best_of_n"]
 
 
-def sft_best_of_n(reference: Policy, n: Numbers) -> Policy:
+def sft_best_of_n(reference: Policy, *, n: Numbers) -> Policy:
     r"""Minimiser of SFT on the best of n, :math:`-E \log \pi_\theta(y_{(n)})`: best-of-n itself.
 
     The loss is the entropy of the law :math:`P` of best-of-n plus
@@ -59,7 +59,7 @@ def sft_best_of_n(reference: Policy, n: Numbers) -> Policy:
     return best_of_n(reference, n)
 
 
-def ipo(reference: Policy, beta: Numbers, n: Numbers = 2) -> Policy:
+def ipo(reference: Policy, *, n: Numbers = 2, beta: Numbers) -> Policy:
     r"""Minimiser of IPO on the best and the worst of n draws from the reference.
 
     .. math:: E\Bigl(\log\frac{\pi_\theta(y_{(n)})}{\pi_\theta(y_{(1)})}
@@ -76,8 +76,8 @@ def ipo(reference: Policy, beta: Numbers, n: Numbers = 2) -> Policy:
 
     Args:
         reference: the law of one draw.
-        beta: :math:`\beta > 0`.
         n: number of candidates, an integer of at least 2; 2 is an ordinary preference pair.
+        beta: :math:`\beta > 0`.
 
     Raises:
         ValueError: ``beta`` is not positive and finite, ``n`` less than 2 or no integer, batch axes
@@ -97,7 +97,7 @@ def ipo(reference: Policy, beta: Numbers, n: Numbers = 2) -> Policy:
     return _minimiser(reference, n, beta, 0.0)
 
 
-def ipo_best_of_n(reference: Policy, n: Numbers) -> Policy:
+def ipo_best_of_n(reference: Policy, *, n: Numbers) -> Policy:
     r"""Minimiser of IPO-BoN: :func:`ipo` on best-and-worst pairs at :math:`\beta^*_n`.
 
     .. math:: \frac{1}{2\beta^*_n} = (n-1)\sum_{k=1}^{n-1}\frac1k
@@ -123,20 +123,20 @@ def ipo_best_of_n(reference: Policy, n: Numbers) -> Policy:
 
     [G] §4, IPO-BoN; the minimiser is derived here.
     """
-    return ipo(reference, best_of_n_beta(n), n)
+    return ipo(reference, n=n, beta=best_of_n_beta(n))
 
 
 def bonbon(
-    reference: Policy, n: Numbers, sft_weight: Numbers, beta: Numbers | None = None
+    reference: Policy, *, n: Numbers, beta: Numbers | None = None, sft_weight: Numbers
 ) -> Policy:
     r"""Minimiser of BoNBoN: :math:`\alpha` SFT-BoN :math:`+ (1-\alpha)` IPO-BoN.
 
     Args:
         reference: the law of one draw.
         n: number of candidates, an integer of at least 2.
+        beta: of IPO-BoN; :math:`\beta^*_n` unless given.
         sft_weight: :math:`\alpha \in [0, 1]`; 0 is :func:`ipo_best_of_n`, 1 is best-of-n. The paper
             takes 0.005.
-        beta: of IPO-BoN; :math:`\beta^*_n` unless given.
 
     Raises:
         ValueError: ``sft_weight`` is outside [0, 1], or as :func:`ipo`.
@@ -154,7 +154,7 @@ def bonbon(
     return _minimiser(reference, n, best_of_n_beta(n) if beta is None else beta, sft_weight)
 
 
-def ipo_matched(reference: Policy, n: Numbers) -> Policy:
+def ipo_matched(reference: Policy, *, n: Numbers) -> Policy:
     r"""Minimiser of IPO with each pair's own margin as its target: best-of-n itself.
 
     .. math:: E\Bigl(\log\frac{\pi_\theta(y_{(n)})}{\pi_\theta(y_{(1)})}
@@ -189,7 +189,7 @@ def ipo_matched(reference: Policy, n: Numbers) -> Policy:
     return best_of_n(reference, number_of_candidates(n, reference.dtype))
 
 
-def dpo(reference: Policy, beta: Numbers, label_temperature: Numbers) -> Policy:
+def dpo(reference: Policy, *, beta: Numbers, label_temperature: Numbers) -> Policy:
     r"""Minimiser of DPO where labels follow Bradley and Terry: the tilt at :math:`\beta\tau`.
 
     .. math:: -E\log\sigma\bigl(\beta\,[h(\text{preferred}) - h(\text{other})]\bigr), \quad

@@ -72,7 +72,7 @@ def number_of_candidates(n: Numbers, dtype: Any) -> jax.Array:
     return jnp.where(count == jnp.round(count), count, jnp.nan)
 
 
-def best_and_worst_probs(reference: Policy, n: Numbers) -> jax.Array:
+def best_and_worst_probs(reference: Policy, *, n: Numbers) -> jax.Array:
     r"""The joint law of the best and the worst of :math:`n` draws, shape ``[..., K, K]``.
 
     Without ties the ranks :math:`u > v` of best and worst have density

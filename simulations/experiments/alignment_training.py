@@ -184,8 +184,8 @@ def _train(
 
 def _minimiser(config: AlignmentTrainingConfig, reference: bt.Policy, loss: Loss) -> bt.Policy:
     if loss.matched:
-        return alignment.ipo_matched(reference, config.n)
-    return alignment.bonbon(reference, config.n, loss.sft_weight)
+        return alignment.ipo_matched(reference, n=config.n)
+    return alignment.bonbon(reference, n=config.n, sft_weight=loss.sft_weight)
 
 
 def _problem(config: AlignmentTrainingConfig, reference: bt.Policy, loss: Loss) -> _Problem:
@@ -263,7 +263,7 @@ def _batch_loss(logits: Array, best: Array, worst: Array, problem: _Problem) -> 
 
 def _population_loss(logits: Array, config: AlignmentTrainingConfig, problem: _Problem) -> Array:
     """The same over the exact law of pairs."""
-    joint = alignment.best_and_worst_probs(config.reference, config.n)
+    joint = alignment.best_and_worst_probs(config.reference, n=config.n)
     log_policy = jax.nn.log_softmax(logits)
     h = log_policy - problem.log_probs
     residual = h[:, None] - h[None, :] - problem.targets

@@ -33,7 +33,7 @@ def test_ipo_flows_as_the_matrix_exponential():
     exact = [linalg.expm(t * system)[:5, 5] for t in TIMES]
 
     def loss(policy: bt.Policy) -> jax.Array:
-        return alignment.ipo_loss(policy, TIES, beta, n)
+        return alignment.ipo_loss(policy, TIES, n=n, beta=beta)
 
     path = alignment.gradient_flow(loss, TIES, TIMES)
     weights = probs * np.exp(exact)
@@ -56,7 +56,7 @@ def test_bonbon_flows_as_an_independent_integrator_says():
     weights = probs * np.exp(found.y.T)
 
     def loss(policy: bt.Policy) -> jax.Array:
-        return alignment.bonbon_loss(policy, TIES, n, weight)
+        return alignment.bonbon_loss(policy, TIES, n=n, sft_weight=weight)
 
     path = alignment.gradient_flow(loss, TIES, TIMES)
     assert np.max(np.abs(path.probs - weights / weights.sum(1, keepdims=True))) < 1e-7
@@ -65,19 +65,22 @@ def test_bonbon_flows_as_an_independent_integrator_says():
 @pytest.mark.parametrize("sft_weight", [0.005, 1.0])
 def test_flow_ends_at_the_minimiser_and_the_loss_falls_all_the_way(sft_weight: float):
     def loss(policy: bt.Policy) -> jax.Array:
-        return alignment.bonbon_loss(policy, TIES, 4, sft_weight)
+        return alignment.bonbon_loss(policy, TIES, n=4, sft_weight=sft_weight)
 
     path = alignment.gradient_flow(loss, TIES, np.array([0.01, 0.1, 1.0, 10.0, 2000.0]))
     end = jax.tree.map(lambda leaf: leaf[-1], path)
-    assert jnp.max(jnp.abs(end.probs - alignment.bonbon(TIES, 4, sft_weight).probs)) < 1e-6
-    losses = alignment.bonbon_loss(path, TIES, 4, sft_weight)
+    assert (
+        jnp.max(jnp.abs(end.probs - alignment.bonbon(TIES, n=4, sft_weight=sft_weight).probs))
+        < 1e-6
+    )
+    losses = alignment.bonbon_loss(path, TIES, n=4, sft_weight=sft_weight)
     assert jnp.all(jnp.diff(losses)[:-1] < 0)
     assert losses[-1] <= losses[-2] + 1e-12  # both are the minimum, to the integrator's rounding
 
 
 def test_dpo_flows_towards_the_highest_reward_without_end():
     def loss(policy: bt.Policy) -> jax.Array:
-        return alignment.dpo_loss(policy, TIES, 0.5)
+        return alignment.dpo_loss(policy, TIES, beta=0.5)
 
     path = alignment.gradient_flow(loss, TIES, np.array([1e1, 1e2, 1e3, 1e4]))
     kl, furthest = bt.kl_divergence(path, TIES), -jnp.log(0.2)
@@ -89,7 +92,9 @@ def test_dpo_flows_towards_the_highest_reward_without_end():
 @jax.jit
 def win_rate(logits: Any, beta: Any, sft_weight: Any) -> Any:
     reference = bt.Policy.from_logits(logits, TIES.rewards)
-    return bt.win_rate(alignment.bonbon(reference, 4, sft_weight, beta), reference)
+    return bt.win_rate(
+        alignment.bonbon(reference, n=4, beta=beta, sft_weight=sft_weight), reference
+    )
 
 
 slopes_of: Any = jax.jit(jax.grad(win_rate, (0, 1, 2)))
@@ -114,7 +119,7 @@ def test_minimisers_have_derivatives_of_any_order():
     midrank = (jnp.exp(TIES.log_cdf) + jnp.exp(TIES.log_cdf_below)) / 2
 
     def by_pairs(beta: jax.Array) -> jax.Array:
-        return bt.win_rate(alignment.ipo(TIES, beta), TIES)
+        return bt.win_rate(alignment.ipo(TIES, beta=beta), TIES)
 
     def by_tilt(beta: jax.Array) -> jax.Array:
         tilt = bt.exponential_tilt(bt.Policy.from_probs(TIES.probs, midrank), beta)
@@ -127,7 +132,7 @@ def test_minimisers_have_derivatives_of_any_order():
 
 def test_minimisers_on_nodes_have_derivatives():
     def by_pairs(beta: jax.Array) -> jax.Array:
-        return bt.win_rate(alignment.ipo(UNIFORM, beta), UNIFORM)
+        return bt.win_rate(alignment.ipo(UNIFORM, beta=beta), UNIFORM)
 
     def by_strength(beta: jax.Array) -> jax.Array:
         return bt.win_rate(bt.win_rate_optimal(UNIFORM, 1 / beta), UNIFORM)
@@ -138,9 +143,13 @@ def test_minimisers_on_nodes_have_derivatives():
 
 @jax.jit
 def everything(reference: bt.Policy, n: jax.Array, weight: jax.Array, tau: jax.Array):
-    policy = alignment.bonbon(reference, n, weight)
-    loss = alignment.bonbon_loss(policy, reference, n, weight)
-    return policy.probs, loss, alignment.dpo_loss(policy, reference, weight, n, tau)
+    policy = alignment.bonbon(reference, n=n, sft_weight=weight)
+    loss = alignment.bonbon_loss(policy, reference, n=n, sft_weight=weight)
+    return (
+        policy.probs,
+        loss,
+        alignment.dpo_loss(policy, reference, n=n, beta=weight, label_temperature=tau),
+    )
 
 
 def test_batches_are_loops():
@@ -159,11 +168,11 @@ def test_batches_are_loops():
 def test_outcomes_of_probability_zero_stay_so_and_spoil_no_derivative():
     def probs(logits: jax.Array) -> jax.Array:
         reference = bt.Policy.from_logits(logits, [0.0, 1.0, 2.0, 2.0])
-        return alignment.bonbon(reference, 3, 0.2).probs
+        return alignment.bonbon(reference, n=3, sft_weight=0.2).probs
 
     logits = jnp.array([0.0, 0.5, -jnp.inf, 0.1])
     without = bt.Policy.from_logits([0.0, 0.5, 0.1], [0.0, 1.0, 2.0])
-    expected = jax.jit(alignment.bonbon)(without, 3, 0.2).probs
+    expected = jax.jit(alignment.bonbon)(without, n=3, sft_weight=0.2).probs
     assert jnp.allclose(jax.jit(probs)(logits)[jnp.array([0, 1, 3])], expected, rtol=1e-12)
     assert jnp.all(jnp.isfinite(jax.jit(jax.jacobian(probs))(logits)))
 
@@ -171,8 +180,8 @@ def test_outcomes_of_probability_zero_stay_so_and_spoil_no_derivative():
 def test_float32_is_right_to_its_precision():
     single = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), TIES)
     weights = jnp.array([0.0, 0.005, 0.9])
-    exact = jax.jit(alignment.bonbon)(TIES, 8, weights).probs
-    found = jax.jit(alignment.bonbon)(single, 8, weights)
+    exact = jax.jit(alignment.bonbon)(TIES, n=8, sft_weight=weights).probs
+    found = jax.jit(alignment.bonbon)(single, n=8, sft_weight=weights)
     assert found.dtype == jnp.float32
     assert jnp.max(jnp.abs(found.probs.astype(jnp.float64) - exact)) < 3e-5
 
@@ -185,26 +194,56 @@ NO_POLICY = r"reference must be a Policy, got list"
 
 
 BAD: dict[str, tuple[Callable[[bt.Policy], Any], str]] = {
-    "one candidate": (lambda p: alignment.ipo_best_of_n(p, 1), r"n must be .*at least 2, got 1"),
-    "half a candidate": (lambda p: alignment.ipo(p, 0.1, 2.5), r"n must be an integer.*2\.5"),
-    "no candidate": (lambda p: alignment.best_and_worst_probs(p, 0), r"n must be .*at least 2"),
-    "beta zero": (lambda p: alignment.ipo(p, 0.0), r"beta must be .*got 0"),
-    "beta negative": (lambda p: alignment.ipo_loss(p, p, -1.0), r"beta must be .*got -1"),
-    "beta infinite": (lambda p: alignment.bonbon(p, 4, 0.1, np.inf), r"beta must be .*inf"),
-    "weight above one": (lambda p: alignment.bonbon(p, 4, 1.1), r"sft_weight must be .*\[0, 1\]"),
-    "weight negative": (lambda p: alignment.bonbon_loss(p, p, 4, -0.1), r"sft_weight must be"),
-    "weight not a number": (lambda p: alignment.bonbon(p, 4, np.nan), r"sft_weight must be"),
-    "dpo without noise": (lambda p: alignment.dpo(p, 0.1, 0.0), r"no finite minimiser"),
-    "negative noise": (lambda p: alignment.dpo(p, 0.1, -1.0), r"label_temperature must be"),
-    "other outcomes": (lambda p: alignment.ipo_loss(bt.best_of_n(STRICT, 2), p, 0.1), r"same outc"),
+    "one candidate": (lambda p: alignment.ipo_best_of_n(p, n=1), r"n must be .*at least 2, got 1"),
+    "half a candidate": (
+        lambda p: alignment.ipo(p, n=2.5, beta=0.1),
+        r"n must be an integer.*2\.5",
+    ),
+    "no candidate": (lambda p: alignment.best_and_worst_probs(p, n=0), r"n must be .*at least 2"),
+    "beta zero": (lambda p: alignment.ipo(p, beta=0.0), r"beta must be .*got 0"),
+    "beta negative": (lambda p: alignment.ipo_loss(p, p, beta=-1.0), r"beta must be .*got -1"),
+    "beta infinite": (
+        lambda p: alignment.bonbon(p, n=4, beta=np.inf, sft_weight=0.1),
+        r"beta must be .*inf",
+    ),
+    "weight above one": (
+        lambda p: alignment.bonbon(p, n=4, sft_weight=1.1),
+        r"sft_weight must be .*\[0, 1\]",
+    ),
+    "weight negative": (
+        lambda p: alignment.bonbon_loss(p, p, n=4, sft_weight=-0.1),
+        r"sft_weight must be",
+    ),
+    "weight not a number": (
+        lambda p: alignment.bonbon(p, n=4, sft_weight=np.nan),
+        r"sft_weight must be",
+    ),
+    "dpo without noise": (
+        lambda p: alignment.dpo(p, beta=0.1, label_temperature=0.0),
+        r"no finite minimiser",
+    ),
+    "negative noise": (
+        lambda p: alignment.dpo(p, beta=0.1, label_temperature=-1.0),
+        r"label_temperature must be",
+    ),
+    "other outcomes": (
+        lambda p: alignment.ipo_loss(bt.best_of_n(STRICT, 2), p, beta=0.1),
+        r"same outc",
+    ),
     "batch of n": (
-        lambda p: alignment.ipo(BATCH, 0.1, [2, 3, 4]),
+        lambda p: alignment.ipo(BATCH, n=[2, 3, 4], beta=0.1),
         r"n .*\(3,\).*batch axes \(2,\)",
     ),
-    "batch of weights": (lambda p: alignment.bonbon(BATCH, 4, [0.1] * 3), r"sft_weight .*batch ax"),
-    "batch of policies": (lambda p: alignment.ipo_loss(BATCH, THREE, 0.1), r"policy .*batch axes"),
-    "pairs of nodes": (lambda p: alignment.best_and_worst_probs(UNIFORM, 2), r"must be discrete"),
-    "loss on nodes": (lambda p: alignment.sft_best_of_n_loss(UNIFORM, UNIFORM, 2), r"discrete"),
+    "batch of weights": (
+        lambda p: alignment.bonbon(BATCH, n=4, sft_weight=[0.1] * 3),
+        r"sft_weight .*batch ax",
+    ),
+    "batch of policies": (
+        lambda p: alignment.ipo_loss(BATCH, THREE, beta=0.1),
+        r"policy .*batch axes",
+    ),
+    "pairs of nodes": (lambda p: alignment.best_and_worst_probs(UNIFORM, n=2), r"must be discrete"),
+    "loss on nodes": (lambda p: alignment.sft_best_of_n_loss(UNIFORM, UNIFORM, n=2), r"discrete"),
     "flow on nodes": (
         lambda p: alignment.gradient_flow(bt.expected_reward, UNIFORM, [1.0]),
         r"discrete",
@@ -215,20 +254,26 @@ BAD: dict[str, tuple[Callable[[bt.Policy], Any], str]] = {
     ),
     "time going back": (times(1.0, 0.5), r"times must be .*ascending"),
     "no end of time": (times(1.0, np.inf), r"times must be .*finite"),
-    "log ratios beyond floats": (lambda p: alignment.ipo(p, 1e-300), r"beta=1e-300.*larger beta"),
-    "a list for a reference": (lambda p: alignment.bonbon([0.5], 4, 0.1), NO_POLICY),  # pyright: ignore
-    "a list to match": (lambda p: alignment.ipo_matched([0.5], 4), NO_POLICY),  # pyright: ignore
-    "a list for DPO": (lambda p: alignment.dpo([0.5], 0.1, 1.0), NO_POLICY),  # pyright: ignore
-    "a list of pairs": (lambda p: alignment.best_and_worst_probs([0.5], 4), NO_POLICY),  # pyright: ignore
-    "a list with a margin": (lambda p: alignment.mean_margin(p, [0.5], 4), NO_POLICY),  # pyright: ignore
-    "a list with a loss": (lambda p: alignment.ipo_loss(p, [0.5], 0.1), NO_POLICY),  # pyright: ignore
-    "a list to imitate": (lambda p: alignment.bonbon_loss(p, [0.5], 4, 0.1), NO_POLICY),  # pyright: ignore
-    "a list to prefer from": (lambda p: alignment.dpo_loss(p, [0.5], 0.1), NO_POLICY),  # pyright: ignore
+    "log ratios beyond floats": (
+        lambda p: alignment.ipo(p, beta=1e-300),
+        r"beta=1e-300.*larger beta",
+    ),
+    "a list for a reference": (lambda p: alignment.bonbon([0.5], n=4, sft_weight=0.1), NO_POLICY),  # pyright: ignore
+    "a list to match": (lambda p: alignment.ipo_matched([0.5], n=4), NO_POLICY),  # pyright: ignore
+    "a list for DPO": (lambda p: alignment.dpo([0.5], beta=0.1, label_temperature=1.0), NO_POLICY),  # pyright: ignore
+    "a list of pairs": (lambda p: alignment.best_and_worst_probs([0.5], n=4), NO_POLICY),  # pyright: ignore
+    "a list with a margin": (lambda p: alignment.mean_margin(p, [0.5], n=4), NO_POLICY),  # pyright: ignore
+    "a list with a loss": (lambda p: alignment.ipo_loss(p, [0.5], beta=0.1), NO_POLICY),  # pyright: ignore
+    "a list to imitate": (
+        lambda p: alignment.bonbon_loss(p, [0.5], n=4, sft_weight=0.1),  # pyright: ignore
+        NO_POLICY,
+    ),
+    "a list to prefer from": (lambda p: alignment.dpo_loss(p, [0.5], beta=0.1), NO_POLICY),  # pyright: ignore
     "a list to fine-tune": (
-        lambda p: alignment.sft_best_of_n_loss([0.5], p, 4),  # pyright: ignore
+        lambda p: alignment.sft_best_of_n_loss([0.5], p, n=4),  # pyright: ignore
         r"policy must be a Policy, got list",
     ),
-    "coarse nodes": (lambda p: alignment.ipo_best_of_n(COARSE, 64), r"breaks=\(0\.5,\)"),
+    "coarse nodes": (lambda p: alignment.ipo_best_of_n(COARSE, n=64), r"breaks=\(0\.5,\)"),
 }
 
 STRICT = bt.Policy.from_probs([0.4, 0.2, 0.3, 0.1], [2.0, 0.0, 1.0, 3.0])
@@ -244,7 +289,9 @@ def test_bad_input_is_named(call: Callable[[bt.Policy], Any], message: str):
 
 
 def test_traced_bad_input_gives_nan():
-    bonbon = jax.jit(lambda n, beta, weight: alignment.bonbon(TIES, n, weight, beta))
+    bonbon = jax.jit(
+        lambda n, beta, weight: alignment.bonbon(TIES, n=n, beta=beta, sft_weight=weight)
+    )
     for bad in ((2.5, 0.1, 0.1), (3.0, -0.1, 0.1), (3.0, 0.1, 1.5), (1.0, 0.1, 0.1)):
         policy = bonbon(*bad)
         assert jnp.all(jnp.isnan(policy.log_probs))

@@ -45,11 +45,11 @@ def test_it_would_tell_another_minimiser(results: AlignmentTrainingResults):
     reference, n = QUICK.reference, QUICK.n
     ipo, half = (next(o for o in results.outcomes if o.loss == LOSSES[i].name) for i in (0, 2))
     assert ipo.z_score(bt.best_of_n(reference, n).probs) > 20
-    assert ipo.z_score(alignment.ipo_best_of_n(reference, n + 1).probs) > 20
+    assert ipo.z_score(alignment.ipo_best_of_n(reference, n=n + 1).probs) > 20
     # 4 % of the margin.
     beta = 1.04 * alignment.best_of_n_beta(n)
-    assert ipo.z_score(alignment.ipo(reference, beta, n).probs) > 8
-    assert half.z_score(alignment.bonbon(reference, n, 0.45).probs) > 8
+    assert ipo.z_score(alignment.ipo(reference, n=n, beta=beta).probs) > 8
+    assert half.z_score(alignment.bonbon(reference, n=n, sft_weight=0.45).probs) > 8
 
 
 def test_only_averages_have_an_error(results: AlignmentTrainingResults):

@@ -46,7 +46,9 @@ def uniform() -> bt.Policy:
 def _place(reference: bt.Policy, n: Array, sft_weight: Array, scale: Array) -> list[Array]:
     """Win rate and KL divergence of BoNBoN's minimiser at β = scale·β*_n."""
     beta = scale * alignment.best_of_n_beta(n)
-    return _functionals(alignment.bonbon(reference, n, sft_weight, beta), reference)
+    return _functionals(
+        alignment.bonbon(reference, n=n, beta=beta, sft_weight=sft_weight), reference
+    )
 
 
 @jax.jit
@@ -88,14 +90,14 @@ def _better_half_excess(n: int) -> float:
 def _distance_to_optimum(reference: bt.Policy, beta: Array) -> Array:
     """TV between IPO's minimiser on ordinary pairs and the win-rate optimum with c = 1/β."""
     optimum = bt.win_rate_optimal(reference, 1 / beta)
-    return bt.total_variation(alignment.ipo(reference, beta), optimum)
+    return bt.total_variation(alignment.ipo(reference, beta=beta), optimum)
 
 
 @jax.jit
 def _dpo_losses(strengths: Array) -> Array:
     """DPO's loss, deterministic ranker, along the tilts of the rank."""
     reference = bt.Policy.from_probs(jnp.asarray(PROBS), jnp.asarray(REWARDS))
-    return alignment.dpo_loss(bt.win_rate_optimal(reference, strengths), reference, 0.1, N)
+    return alignment.dpo_loss(bt.win_rate_optimal(reference, strengths), reference, n=N, beta=0.1)
 
 
 def _dpo_gains() -> np.ndarray:
@@ -113,7 +115,7 @@ def _matched_error() -> list[float]:
 def _fitted_error(reference: bt.Policy, n: int) -> float:
     best = bt.best_of_n(reference, n)
     margins = np.asarray(bt.log_ratio(best, reference))
-    joint = np.asarray(alignment.best_and_worst_probs(reference, n))
+    joint = np.asarray(alignment.best_and_worst_probs(reference, n=n))
     i, j = np.nonzero(joint)
     weight = np.sqrt(joint[i, j])
     contrasts = weight[:, None] * (np.eye(len(PROBS))[i] - np.eye(len(PROBS))[j])

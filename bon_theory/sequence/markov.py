@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bon_theory._arguments import Numbers, float_array, require, reward_array
-from bon_theory._numerics import NOTHING, safe_log
+from bon_theory._numerics import NOTHING, log_normalised, safe_log
 from bon_theory.sequence.lattice import Lattice
 
 __all__ = ["MarkovChain"]
@@ -146,6 +146,5 @@ def _log_normalised(name: str, probs: jax.Array) -> jax.Array:
         ),
         probs,
     )
-    total = jnp.sum(probs, axis=-1, keepdims=True)
-    admissible = jnp.all(probs >= 0) & jnp.all(jnp.abs(total - 1) <= tolerance)
-    return jnp.where(admissible, safe_log(probs / total), jnp.nan)
+    log_probs = log_normalised(probs)
+    return jnp.where(jnp.any(jnp.isnan(log_probs)), jnp.nan, log_probs)  # one wrong row spoils all

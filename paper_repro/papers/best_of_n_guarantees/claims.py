@@ -13,6 +13,7 @@ from jax import Array
 import bon_theory as bt
 from bon_theory import bounds
 from paper_repro.papers.claim import ABSTRACT, DERIVED, Claim, Tolerance, printed
+from paper_repro.papers.closed_forms import tie_free_kl
 from paper_repro.papers.inequalities import never_violated
 
 _PAPER = "best_of_n_guarantees"
@@ -23,10 +24,6 @@ _CHECKED_BY = ("best_of_n on tied rewards", "best_of_n on distinct rewards")
 _COARSE = (((0.5, 0.3, 0.2), 3), ((0.7, 0.3), 8), ((0.01,) * 100, 10))
 _ATOMS = (0.3, 0.01, 1e-6)
 _LEVELS_BELOW = 2**16
-
-
-def _tie_free_kl(n: int) -> float:
-    return math.log(n) - (n - 1) / n
 
 
 def _kl_by_enumeration(probs: tuple[float, ...], n: int) -> float:
@@ -77,7 +74,7 @@ CLAIMS: tuple[Claim, ...] = (
         where="abstract; theorem on the KL divergence",
         statement="With atoms log n − (n−1)/n, often quoted as the divergence, exceeds it.",
         compute=lambda: [_kl(jnp.array(p), jnp.asarray(float(n))) for p, n in _COARSE],
-        expected=tuple(_tie_free_kl(n) for _, n in _COARSE),
+        expected=tuple(tie_free_kl(n) for _, n in _COARSE),
         kind="inequality",
         relation="<=",
         tolerance=Tolerance("sums of at most 100 terms in float64", absolute=1e-14, relative=1e-13),

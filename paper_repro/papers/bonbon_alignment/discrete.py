@@ -19,6 +19,7 @@ from paper_repro.papers.bonbon_alignment.rank_policies import (
     optimal_win_rate,
 )
 from paper_repro.papers.claim import DERIVED, READ, Claim, Tolerance
+from paper_repro.papers.closed_forms import tie_free_kl
 from paper_repro.papers.search import root
 
 _claim = partial(
@@ -79,10 +80,6 @@ def _half_ties_shortfalls() -> list[float]:
     return [n / (n + 1) - _win_rates(name, n)[2] for name, n in _CASES]
 
 
-def _tie_free_kl(n: int) -> float:
-    return math.log(n) - (n - 1) / n
-
-
 def _kl_shortfalls() -> list[float]:
     """KL of tie-free best-of-n minus that on the law, both by the core."""
     tie_free = np.asarray(best_of_n_curve(jnp.array(_NUMBERS, float))[1]).tolist()
@@ -123,7 +120,7 @@ def _coarse_gap() -> float:
 def _hundred_levels() -> list[float]:
     """What 100 equal levels cost best-of-10 against a continuum: KL, win rate."""
     name = "100 equal levels"
-    return [_tie_free_kl(10) - _kl(name, 10), 10 / 11 - _win_rates(name, 10)[2]]
+    return [tie_free_kl(10) - _kl(name, 10), 10 / 11 - _win_rates(name, 10)[2]]
 
 
 _NUM_LAWS, _MOST_LEVELS, _SEED = 2_000, 12, 20241101
@@ -148,7 +145,7 @@ def _corrections() -> dict[str, NDArray[np.float64]]:
     """Continuous minus discrete KL, and how ties move the win rate; ``[3, 2000]`` per policy."""
     shift = np.array([1.0, -1.0, 1.0])[:, None]
     found = _on_random_laws(jnp.asarray(_random_laws()))
-    tie_free = {f"n={n}": (_tie_free_kl(n), n / (n + 1), n / (n + 1)) for n in _NUMBERS}
+    tie_free = {f"n={n}": (tie_free_kl(n), n / (n + 1), n / (n + 1)) for n in _NUMBERS}
     win_rate = optimal_win_rate(_STRENGTH)
     tie_free[f"c={_STRENGTH:g}"] = (optimal_kl(_STRENGTH), win_rate, win_rate)
     return {

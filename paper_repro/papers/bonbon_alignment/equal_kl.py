@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import cache, partial
 
 import jax.numpy as jnp
@@ -20,6 +19,7 @@ from paper_repro.papers.bonbon_alignment.rank_policies import (
     rivals,
 )
 from paper_repro.papers.claim import DERIVED, READ, Claim, Tolerance, printed
+from paper_repro.papers.closed_forms import tie_free_kl
 from paper_repro.papers.search import maximum, root
 
 _claim = partial(Claim, paper="bonbon_alignment", provenance=READ)
@@ -58,7 +58,7 @@ def equal_kl(numbers: ArrayLike) -> NDArray[np.float64]:
 
 def _gain_by_closed_forms(n: int) -> float:
     """The same without the library: WR(c) − n/(n+1) where KL(c) = log n − (n−1)/n."""
-    kl = math.log(n) - (n - 1) / n
+    kl = tie_free_kl(n)
     strength = root(lambda c: optimal_kl(c) - kl, 1e-3, 1e3)
     return optimal_win_rate(strength) - n / (n + 1)
 

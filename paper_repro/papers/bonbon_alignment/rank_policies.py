@@ -13,6 +13,7 @@ from jax import Array
 
 import bon_theory as bt
 from paper_repro.papers.claim import DERIVED, READ, Claim, Tolerance
+from paper_repro.papers.closed_forms import tie_free_kl
 
 _claim = partial(Claim, paper="bonbon_alignment", provenance=READ)
 
@@ -229,7 +230,7 @@ CLAIMS: tuple[Claim, ...] = (
         where="Theorem 2, p. 6",
         statement="Without ties, KL(best-of-n ‖ reference) = log n − (n−1)/n.",
         compute=lambda: best_of_n_curve(jnp.asarray(NUMBERS))[1],
-        expected=tuple(math.log(n) - (n - 1) / n for n in NUMBERS),
+        expected=tuple(tie_free_kl(n) for n in NUMBERS),
         tolerance=QUADRATURE,
         labels=tuple(f"n={n:g}" for n in NUMBERS),
         figure="win_rate_frontier",

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 import bon_theory as bt
 from bon_theory import sequence
 from paper_repro.papers.claim import DERIVED, Claim, Tolerance
+from paper_repro.papers.closed_forms import tie_free_kl
 from paper_repro.papers.search import root
 from paper_repro.papers.soft_best_of_n.laws import (
     INEQUALITY,
@@ -73,7 +74,7 @@ def _selection_costs(length: int, n: float) -> list[float]:
     coin = bt.Policy.from_probs([0.5, 0.5], [0.0, 1.0])
     rate = length * float(sequence.cramer_rate(coin, reward / length))
     gain = reward / length - 0.5
-    return [math.log(n) - (n - 1) / n - kl, kl - rate, rate - 2 * length * gain**2]
+    return [tie_free_kl(n) - kl, kl - rate, rate - 2 * length * gain**2]
 
 
 def _frozen_reward(exponent: float) -> float:

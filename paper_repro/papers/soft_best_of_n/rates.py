@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from paper_repro.papers.claim import DERIVED, Claim, Provenance, Tolerance, printed
+from paper_repro.papers.closed_forms import tie_free_kl
 from paper_repro.papers.soft_best_of_n.laws import (
     GENERAL,
     INEQUALITY,
@@ -84,7 +85,7 @@ def distance_bound(name: str, temperature: float, n: float) -> float:
     w, (probs, rewards) = weights(name, temperature), LAWS[name]
     tilt_kl = float(w.tilt @ np.log(w.tilt / np.array(probs)))
     decay = math.exp(-(max(rewards) - min(rewards)) / temperature)
-    return min(tilt_kl, math.log(n) - (n - 1) / n, math.log(n / (1 + (n - 1) * decay)))
+    return min(tilt_kl, tie_free_kl(n), math.log(n / (1 + (n - 1) * decay)))
 
 
 def _shortfall(name: str, temperature: float, n: float) -> float:

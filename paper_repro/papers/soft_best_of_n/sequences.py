@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 import bon_theory as bt
 from paper_repro.papers.claim import DERIVED, Claim, Tolerance, printed
+from paper_repro.papers.closed_forms import tie_free_kl
 from paper_repro.papers.search import root
 from paper_repro.papers.soft_best_of_n.laws import (
     ROUNDING,
@@ -137,7 +138,7 @@ def _selection_costs(length: int, n: float) -> list[float]:
     """log n − (n−1)/n − KL and KL − 2mg², with g the gain per symbol; λ = 0.5, range R = 1."""
     found = blockwise(length, n, 0.5)
     gain = found.reward / length - 0.5
-    return [math.log(n) - (n - 1) / n - found.kl, found.kl - 2 * length * gain**2]
+    return [tie_free_kl(n) - found.kl, found.kl - 2 * length * gain**2]
 
 
 _SAMPLES = ((8, 1.0), (32, 0.5))

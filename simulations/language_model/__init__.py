@@ -1,5 +1,5 @@
 """A small language model whose samples are real sequences: trained, sampled and scored here.
 
-From text to rewards: ``corpus`` → ``tokenizer`` → ``model`` → ``train`` → ``generate`` →
-``rewards``.
+From text to rewards: ``text.corpus`` → ``text.tokenizers`` → ``transformer`` → ``train`` →
+``generate`` → ``rewards``.
 """

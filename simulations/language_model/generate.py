@@ -1,5 +1,7 @@
 """Responses drawn from a language model, with the log-probability of each whole response."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -16,9 +18,11 @@ from simulations.language_model.transformer import Cache, Transformer, token_log
 class Responses:
     """N responses to each of B prompts, on the host.
 
-    ``tokens [B, N, T]`` end at EOS, which is the last token kept, or at the length limit, and are
-    filled with PAD; ``lengths [B, N]`` count EOS; ``log_probs [B, N]`` are those of the whole
-    response under the law it was drawn from, in nats.
+    Attributes:
+        tokens: ``[B, N, T]``, up to EOS, which is the last token kept, or up to the length limit;
+            then PAD.
+        lengths: ``[B, N]``, EOS counted.
+        log_probs: ``[B, N]``, of the whole response under the law it was drawn from, in nats.
     """
 
     tokens: np.ndarray
@@ -37,7 +41,7 @@ def generate(
     batch_size: int = 512,
     progress: Callable[[int, int], None] | None = None,
 ) -> Responses:
-    """Draw ``num_candidates`` i.i.d. responses to each of ``prompts [B, P]``. Consumes ``key``.
+    """Draw ``num_candidates`` i.i.d. responses to each of ``prompts [B, P]``; consumes ``key``.
 
     A response y has probability Π_t softmax(logits_t / temperature)[y_t], EOS included; one that is
     cut at ``max_new_tokens`` has that of its tokens, so that all probabilities sum to one.
@@ -49,7 +53,7 @@ def generate(
     Args:
         key: a typed key.
         model: the language model.
-        prompts: token ids, PAD to the left (``tokenizer.encode_prompts``).
+        prompts: token ids, PAD to the left, as ``text.tokenizers.encode_prompts`` makes them.
         num_candidates: N ≥ 1.
         max_new_tokens: T ≥ 1, the longest response, EOS included.
         temperature: divides the logits; positive.
@@ -107,6 +111,12 @@ def response_log_probs(
 
     The sum over response tokens, EOS included, of log softmax(logits / temperature): prompt and PAD
     are masked. It equals ``Responses.log_probs`` of the same tokens, and it is differentiable.
+
+    Args:
+        model: the language model.
+        prompts: as :func:`generate` takes them.
+        responses: token ids, PAD to the right.
+        temperature: divides the logits; positive.
     """
     responses = jnp.asarray(responses, jnp.int32)
     tokens = jnp.concatenate([jnp.asarray(prompts, jnp.int32), responses], axis=1)

@@ -5,6 +5,8 @@ cost nothing to compute, and between them they cover the two cases that the theo
 a discrete reward law with large atoms, and one that is continuous for practical purposes.
 """
 
+from __future__ import annotations
+
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -26,15 +28,19 @@ class KnownWords:
     cut short counts if what is left of it happens to be in the list, and one whose head is in the
     prompt likewise: the reward sees the response alone.
 
-    >>> KnownWords(frozenset({"the", "item"}))(["The item, the item", "tem"]).tolist()
-    [2.0, 0.0]
+    Attributes:
+        words: the list, in lower case.
+
+    Example:
+        >>> KnownWords(frozenset({"the", "item"}))(["The item, the item", "tem"]).tolist()
+        [2.0, 0.0]
     """
 
     words: frozenset[str]
 
     @classmethod
-    def fit(cls, documents: Sequence[str], *, min_count: int = 2) -> "KnownWords":
-        """The words that occur in ``documents`` at least ``min_count`` times."""
+    def fit(cls, documents: Sequence[str], *, min_count: int = 2) -> KnownWords:
+        """The words that occur in ``documents`` at least ``min_count`` times, in all of them."""
         counts = Counter(word.lower() for text in documents for word in _WORD.findall(text))
         return cls(frozenset(word for word, count in counts.items() if count >= min_count))
 
@@ -54,6 +60,12 @@ class TrigramLikelihood:
 
     The end is scored for every text, also for one that the length limit cut short: a finished
     sentence is likelier than a torn one, and an empty text needs no rule of its own.
+
+    Attributes:
+        alphabet: A characters; symbol A is any other character, symbol A+1 the end of text.
+        log_unigram: log p(c), ``[A+2]``.
+        log_bigram: log p(c | b), ``[A+2, A+2]``, c last.
+        log_trigram: log p(c | a, b), ``[A+2, A+2, A+2]``, c last.
     """
 
     alphabet: str
@@ -62,7 +74,7 @@ class TrigramLikelihood:
     log_trigram: np.ndarray
 
     @classmethod
-    def fit(cls, documents: Sequence[str]) -> "TrigramLikelihood":
+    def fit(cls, documents: Sequence[str]) -> TrigramLikelihood:
         """Witten and Bell's interpolation of trigram, bigram, unigram and uniform laws.
 
         p(c | h) = (count(h c) + kinds(h) p(c | h′)) / (count(h) + kinds(h)), where kinds(h) is the

@@ -1,5 +1,7 @@
 """Training the language model: next-token prediction on random windows, resumable to the bit."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,6 +28,18 @@ class TrainingConfig:
     The default sees 2.5 million bytes: less than a minute on two cores. The learning rate rises
     over ``warmup_steps`` and falls along a cosine; gradients whose norm over all parameters exceeds
     1 are scaled down to 1 before AdamW sees them.
+
+    Attributes:
+        model: shape of the model.
+        num_steps: updates.
+        batch_size: windows in an update.
+        window: tokens that each window predicts.
+        learning_rate: its largest value.
+        warmup_steps: updates until it is reached; fewer than ``num_steps``.
+        weight_decay: AdamW's.
+
+    Raises:
+        ValueError: the training does not outlast the warm-up.
     """
 
     model: transformer.TransformerConfig = field(default_factory=transformer.TransformerConfig)
@@ -47,7 +61,12 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class Trained:
-    """A model and its training loss (nats per token) at each step."""
+    """What training came to.
+
+    Attributes:
+        model: with its last parameters.
+        losses: training loss at each step, in nats per token, ``[num_steps]``.
+    """
 
     model: Transformer
     losses: np.ndarray
@@ -62,17 +81,23 @@ def train(
     checkpoint_every: int = 100,
     progress: Progress | None = None,
 ) -> Trained:
-    """Train on ``corpus.train`` by AdamW on clipped gradients, see ``TrainingConfig``.
+    """Train on ``corpus.train`` by AdamW on clipped gradients; consumes ``key``.
 
-    Consumes ``key``.
+    The windows of step i depend on (key, i) alone: interrupted or not, a run ends in the same
+    numbers.
 
-    With ``checkpoint``, the state is written there every ``checkpoint_every`` steps and at the end,
-    and
-    a run that finds it goes on from there: interrupted or not, it ends in the same numbers. The
-    window of step i depends on (key, i) alone.
+    Args:
+        config: of the model and of the training.
+        key: a typed key, of the first parameters and of the windows.
+        corpus: its training split is used.
+        checkpoint: file to which the state is written as training goes on; a run that finds it
+            goes on from there.
+        checkpoint_every: steps between two writings; the last step is always written.
+        progress: called as ``progress("training", done, total)``, in steps.
 
     Raises:
-        ValueError: the checkpoint belongs to another configuration, corpus or key.
+        ValueError: the checkpoint belongs to another configuration, corpus or key, or the text is
+            shorter than a window.
     """
     identity = training_identity(config, key, corpus)
     start_key, window_key = jax.random.split(key)
@@ -99,7 +124,7 @@ def train(
 def training_identity(
     config: TrainingConfig, key: jax.Array, corpus: Corpus
 ) -> checkpoints.Identity:
-    """Everything that decides the outcome of ``train``, for the file that holds it."""
+    """Everything that decides the outcome of :func:`train`, for the file that holds it."""
     return {
         "config": asdict(config),
         "corpus_sha256": corpus.sha256,
@@ -111,6 +136,14 @@ def mean_loss(model: Transformer, documents: Sequence[str], *, window: int) -> f
     """Mean nats per token over windows that cover the stream of ``documents``, each seen once.
 
     A window's first tokens have little context, as in training.
+
+    Args:
+        model: the language model.
+        documents: texts, at least one.
+        window: tokens that each window predicts.
+
+    Raises:
+        ValueError: there is no document.
     """
     stream = token_stream(documents)
     num_windows = -(-(stream.size - 1) // window)

@@ -8,6 +8,8 @@ Linear layers see two-dimensional inputs and attention sees (B, H, T, C): on a C
 (B, T, D) form takes 1.5–2 times as long.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import jax
@@ -19,7 +21,17 @@ from simulations.language_model.text.tokenizers import BYTES, Vocabulary
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """Shape of the model; the default has 131,648 parameters."""
+    """Shape of the model; the default has 131,648 parameters.
+
+    Attributes:
+        vocabulary: what it reads and emits.
+        width: D, a multiple of twice the number of heads.
+        num_layers: attention and perceptron count as one.
+        num_heads: H.
+
+    Raises:
+        ValueError: the heads cannot share the width evenly.
+    """
 
     vocabulary: Vocabulary = BYTES
     width: int = 64
@@ -38,10 +50,14 @@ class TransformerConfig:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Cache:
-    """Keys and values of the tokens seen so far, one pair ``[B, H, S, C]`` per layer.
+    """Keys and values of the tokens seen so far.
 
-    ``occupied [B, S]`` says which slots hold a token (False: empty, or padding), and ``length`` how
-    many slots are used, the same for every row because prompts are padded on the left.
+    Attributes:
+        keys: ``[B, H, S, C]`` per layer.
+        values: likewise.
+        occupied: ``[B, S]``, which slots hold a token; False is empty, or padding.
+        length: how many slots are used, the same for every row because prompts are padded on the
+            left.
     """
 
     keys: tuple[jax.Array, ...]
@@ -50,7 +66,7 @@ class Cache:
     length: jax.Array
 
     @classmethod
-    def empty(cls, config: TransformerConfig, batch_size: int, num_slots: int) -> "Cache":
+    def empty(cls, config: TransformerConfig, batch_size: int, num_slots: int) -> Cache:
         """A cache of ``num_slots`` free slots for ``batch_size`` rows."""
         head_width = config.width // config.num_heads
         shape = (batch_size, config.num_heads, num_slots, head_width)
@@ -58,7 +74,7 @@ class Cache:
         occupied = jnp.zeros((batch_size, num_slots), bool)
         return cls(layers, layers, occupied, jnp.zeros((), jnp.int32))
 
-    def take(self, rows: jax.Array) -> "Cache":
+    def take(self, rows: jax.Array) -> Cache:
         """The cache of the given rows, repeated as often as they are named."""
         keys = tuple(layer[rows] for layer in self.keys)
         values = tuple(layer[rows] for layer in self.values)
@@ -128,9 +144,14 @@ class Transformer(nnx.Module):
     the same numbers for tokens that continue those in the cache. PAD tokens, to the left of a
     prompt or the right of a response, change nothing for the tokens proper.
 
-    >>> model = Transformer(TransformerConfig(width=8, num_layers=1), rngs=nnx.Rngs(0))
-    >>> model(jnp.array([[257, 72, 105]], jnp.int32)).shape
-    (1, 3, 257)
+    Args:
+        config: shape of the model.
+        rngs: of the first parameters.
+
+    Example:
+        >>> model = Transformer(TransformerConfig(width=8, num_layers=1), rngs=nnx.Rngs(0))
+        >>> model(jnp.array([[257, 72, 105]], jnp.int32)).shape
+        (1, 3, 257)
     """
 
     def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs) -> None:
@@ -157,7 +178,9 @@ class Transformer(nnx.Module):
     def extend(self, tokens: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
         """Logits ``[B, T, V]`` of ``tokens [B, T]`` after those in ``cache``, and the longer cache.
 
-        The caller sees to it that ``cache`` has T free slots: a full one would be overwritten.
+        Args:
+            tokens: what comes next, with PAD where a row has nothing.
+            cache: with T free slots, which is not checked: a full one would be overwritten.
         """
         num_tokens, num_slots = tokens.shape[1], cache.occupied.shape[1]
         new = tokens != self.config.vocabulary.pad_id
@@ -189,7 +212,9 @@ class Transformer(nnx.Module):
 def next_token_loss(model: Transformer, tokens: jax.Array) -> jax.Array:
     """Mean of −log p(token | tokens before it) in nats, over the tokens that can be emitted.
 
-    ``tokens [B, T+1]``; PAD and BOS are not predicted, so neither enters the mean.
+    Args:
+        model: the language model.
+        tokens: ``[B, T+1]``; PAD and BOS are not predicted, so neither enters the mean.
     """
     targets = tokens[:, 1:]
     counted = targets < model.config.vocabulary.num_tokens
@@ -207,8 +232,9 @@ def token_log_probs(logits: jax.Array, tokens: jax.Array) -> jax.Array:
 def num_parameters(model: nnx.Module) -> int:
     """Number of trained numbers.
 
-    >>> num_parameters(Transformer(TransformerConfig(), rngs=nnx.Rngs(0)))
-    131648
+    Example:
+        >>> num_parameters(Transformer(TransformerConfig(), rngs=nnx.Rngs(0)))
+        131648
     """
     return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
 

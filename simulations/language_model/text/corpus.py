@@ -6,6 +6,8 @@ first, and each is then sent to its split by a hash of its own text, which keeps
 in every Python version.
 """
 
+from __future__ import annotations
+
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
@@ -24,8 +26,10 @@ LETTER_SHARE = 0.8
 class Corpus:
     """Sentences in three disjoint splits.
 
-    ``train`` fits the model, ``validation`` gives the prompts and the validation loss, and
-    ``scoring`` fits the rewards that are to know nothing of the model's training text.
+    Attributes:
+        train: fits the model.
+        validation: gives the prompts and the validation loss.
+        scoring: fits the rewards, which are to know nothing of the model's training text.
     """
 
     train: tuple[str, ...]
@@ -49,11 +53,14 @@ def load_corpus(topics: Mapping[str, str] | None = None) -> Corpus:
 
     About 1,800 sentences of 110 bytes: 3/4 for training, 1/16 for validation, 3/16 for scoring.
 
-    >>> corpus = load_corpus(
-    ...     {"a": "It is a sentence that has enough letters to be kept. Not this."}
-    ... )
-    >>> [*corpus.train, *corpus.validation, *corpus.scoring]
-    ['It is a sentence that has enough letters to be kept.']
+    Args:
+        topics: texts by name; those of this Python unless given.
+
+    Example:
+        >>> text = "It is a sentence that has enough letters to be kept. Not this."
+        >>> corpus = load_corpus({"a": text})
+        >>> [*corpus.train, *corpus.validation, *corpus.scoring]
+        ['It is a sentence that has enough letters to be kept.']
     """
     if topics is None:
         from pydoc_data.topics import topics as standard_topics
@@ -91,8 +98,12 @@ def _is_english(sentence: str) -> bool:
 def token_stream(documents: Sequence[str]) -> np.ndarray:
     """All documents as one sequence ``[T]``, each between BOS and EOS.
 
-    >>> token_stream(["a", "b"]).tolist()
-    [257, 97, 256, 257, 98, 256]
+    Raises:
+        ValueError: there is no document.
+
+    Example:
+        >>> token_stream(["a", "b"]).tolist()
+        [257, 97, 256, 257, 98, 256]
     """
     pieces = [np.concatenate([[BYTES.bos_id], encode(text), [BYTES.eos_id]]) for text in documents]
     if not pieces:
@@ -103,11 +114,19 @@ def token_stream(documents: Sequence[str]) -> np.ndarray:
 def prompt_texts(documents: Sequence[str], *, num_prompts: int, num_bytes: int) -> tuple[str, ...]:
     """The first words, whole and at most ``num_bytes``, of the first ``num_prompts`` documents.
 
-    Documents shorter than twice ``num_bytes`` are passed over: little would be left to continue.
+    Args:
+        documents: those shorter than twice ``num_bytes`` are passed over, as little would be left
+            to continue.
+        num_prompts: how many documents are taken, in their order.
+        num_bytes: the longest prompt.
 
-    >>> documents = ["Too short.", "Return the next item."]
-    >>> prompt_texts(documents, num_prompts=1, num_bytes=10)
-    ('Return the',)
+    Raises:
+        ValueError: fewer than ``num_prompts`` documents are long enough.
+
+    Example:
+        >>> documents = ["Too short.", "Return the next item."]
+        >>> prompt_texts(documents, num_prompts=1, num_bytes=10)
+        ('Return the',)
     """
     long_enough = [text for text in documents if len(text) >= 2 * num_bytes]
     if num_prompts > len(long_enough):

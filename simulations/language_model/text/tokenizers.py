@@ -1,5 +1,7 @@
 """Text as token ids: a vocabulary's layout, and the byte-level tokenizer that needs no training."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,8 +16,15 @@ class Vocabulary:
     model has no output for them, so the law over responses puts no mass on either, and it sums to
     one over the sequences that end in EOS (or are cut at the longest length allowed).
 
-    >>> Vocabulary(5).eos_id, Vocabulary(5).bos_id, Vocabulary(5).pad_id
-    (4, 5, 6)
+    Attributes:
+        num_tokens: V, at least 2.
+
+    Raises:
+        ValueError: there is no token besides EOS.
+
+    Example:
+        >>> Vocabulary(5).eos_id, Vocabulary(5).bos_id, Vocabulary(5).pad_id
+        (4, 5, 6)
     """
 
     num_tokens: int
@@ -56,8 +65,9 @@ BYTES = Vocabulary(num_tokens=257)
 def encode(text: str) -> np.ndarray:
     """UTF-8 bytes of ``text`` as token ids ``[T]``, without BOS or EOS.
 
-    >>> encode("né").tolist()
-    [110, 195, 169]
+    Example:
+        >>> encode("né").tolist()
+        [110, 195, 169]
     """
     return np.frombuffer(text.encode("utf-8"), dtype=np.uint8).astype(np.int32)
 
@@ -67,8 +77,9 @@ def decode(tokens: np.ndarray) -> str:
 
     Bytes that are not UTF-8 (a model may emit them) become U+FFFD.
 
-    >>> decode(np.array([258, 257, 72, 105, 256, 33]))
-    'Hi'
+    Example:
+        >>> decode(np.array([258, 257, 72, 105, 256, 33]))
+        'Hi'
     """
     tokens = np.asarray(tokens)
     ends = np.flatnonzero(tokens == BYTES.eos_id)
@@ -82,8 +93,12 @@ def encode_prompts(texts: Sequence[str]) -> np.ndarray:
 
     Padding on the left lets every response start at the same index, whatever its prompt's length.
 
-    >>> encode_prompts(["ab", "c"]).tolist()
-    [[257, 97, 98], [258, 257, 99]]
+    Raises:
+        ValueError: there is no text.
+
+    Example:
+        >>> encode_prompts(["ab", "c"]).tolist()
+        [[257, 97, 98], [258, 257, 99]]
     """
     if not texts:
         raise ValueError("texts is empty: pass at least one prompt (an empty string is one)")

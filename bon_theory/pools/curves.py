@@ -13,6 +13,7 @@ replaced by its mean, and then the order among them does not matter.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,7 +29,7 @@ class Curve:
     """A quantity at several n, for every prompt.
 
     Attributes:
-        n: ``[G]`` ascending.
+        n: ``[G]``, in the order asked for.
         per_prompt: ``[B, G]``.
         weights: ``[B]``, of the prompts in the mean.
 
@@ -62,11 +63,12 @@ def best_of_n_curve(
         pool: the answers; the best has the highest ``scores``.
         n: whole numbers of candidates, at most the answers that every prompt has; by default all.
         of: what is averaged at the best: ``"scores"`` (default) or ``"true_scores"``, or an array
-            ``[B, N]`` in the pool's order. Ties in the score are shared out evenly.
+            ``[B, N]`` in the pool's order, finite for every answer. Ties in the score are shared
+            out evenly.
 
     Raises:
         ValueError: ``n`` is not whole, below 1 or above the shortest prompt's count; there are no
-            true scores, or ``of`` has another shape.
+            true scores, or ``of`` has another shape or is not finite.
 
     Example:
         >>> import bon_theory as bt
@@ -79,8 +81,10 @@ def best_of_n_curve(
     [Gao] Appendix I for scores without ties; ties derived here (the group's mean, since the order
     within it is uniform).
     """
-    numbers = checked_numbers(pool, n, available=int(pool.counts.min()))
-    values = tie_averaged(pool, _values(pool, of))
+    numbers = checked_numbers(pool, n)
+    values = _values(pool, of)
+    if values is not pool.scores:  # which are equal where they are tied
+        values = tie_averaged(pool, values)
     per_prompt = np.empty((pool.num_prompts, numbers.size))
     for count, rows in pool.of_count():
         per_prompt[rows] = values[rows, :count] @ best_of_n_weights(count, numbers).T
@@ -146,24 +150,46 @@ def tie_averaged(pool: Pool, values: NDArray[np.float64]) -> NDArray[np.float64]
     starts = np.ones((num_prompts, size), bool)
     starts[:, 1:] = pool.scores[:, 1:] != pool.scores[:, :-1]
     group = np.cumsum(starts) - 1  # counts on from prompt to prompt
-    sums = np.bincount(group, np.nan_to_num(values, posinf=0.0).ravel())
-    return (sums / np.bincount(group))[group].reshape(num_prompts, size)
+    # Divided before they are summed: a sum of the largest numbers would overflow.
+    shares = np.where(_is_answer(pool), values, 0.0).ravel() / np.bincount(group)[group]
+    means = np.asarray(np.bincount(group, shares), np.float64)
+    return means[group].reshape(num_prompts, size)
 
 
-def checked_numbers(pool: Pool, n: ArrayLike | None, *, available: int) -> NDArray[np.int64]:
-    """The numbers of candidates asked for, or all up to ``available``."""
-    if n is None:
-        return np.arange(1, available + 1)
-    numbers = np.atleast_1d(np.asarray(n, np.float64))
-    if numbers.ndim != 1 or np.any(numbers != np.round(numbers)) or np.any(numbers < 1):
-        raise ValueError(f"n must be whole numbers of at least 1, got {shown(n)}.")
-    if numbers.max() > available:
-        short = int(np.sum(pool.counts < numbers.max() + (pool.counts.min() - available)))
+def checked_numbers(
+    pool: Pool,
+    n: ArrayLike | None,
+    most: Callable[[NDArray[np.int64]], NDArray[np.int64]] = lambda counts: counts,
+) -> NDArray[np.int64]:
+    """The numbers of candidates asked for, or all up to the ``most`` that every prompt allows."""
+    allowed = most(pool.counts)
+    available = int(allowed.min())
+    numbers = np.arange(1, max(available, 1) + 1) if n is None else _numbers(n)
+    short = int(np.sum(allowed < numbers.max()))
+    if short:
+        got = shown(numbers.max()) if n is None else shown(n)
         raise ValueError(
-            f"n must be at most {available}, what the shortest prompt allows, got {shown(n)}: "
+            f"n must be at most {available}, what the shortest prompt allows, got {got}: "
             f"{short} prompts are too short; leave them out by pool.with_at_least(...)."
         )
     return numbers.astype(np.int64)
+
+
+def _numbers(n: ArrayLike) -> NDArray[np.float64]:
+    """Whole numbers of at least 1, at least one of them."""
+    try:
+        numbers = np.atleast_1d(np.asarray(n, np.float64))
+    except (TypeError, ValueError):
+        numbers = np.empty(0)
+    is_list = numbers.ndim == 1 and numbers.size > 0
+    if not is_list or np.any(numbers != np.round(numbers)) or np.any(numbers < 1):
+        raise ValueError(f"n must be whole numbers of at least 1, got {shown(n)}.")
+    return numbers
+
+
+def _is_answer(pool: Pool) -> NDArray[np.bool_]:
+    """``[B, N]``: what is within a prompt's count."""
+    return np.arange(pool.scores.shape[1]) < pool.counts[:, None]
 
 
 def _values(pool: Pool, of: ArrayLike | None) -> NDArray[np.float64]:
@@ -178,4 +204,7 @@ def _values(pool: Pool, of: ArrayLike | None) -> NDArray[np.float64]:
     values = np.asarray(of, np.float64)
     if values.shape != pool.scores.shape:
         raise ValueError(f"of must have shape {pool.scores.shape}, got {values.shape}.")
+    strays = values[_is_answer(pool) & ~np.isfinite(values)]
+    if strays.size:
+        raise ValueError(f"of must be finite for every answer, got {shown(strays)}: score them.")
     return values

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from bon_theory._arguments import whole_number
 from bon_theory.pools.curves import Curve
 
 __all__ = ["Band", "bootstrap_band", "normal_band"]
@@ -55,7 +56,8 @@ def normal_band(curve: Curve, *, level: float = 0.95, clusters: ArrayLike | None
         clusters: ``[B]``, equal for prompts that were not drawn independently of each other.
 
     Raises:
-        ValueError: fewer than two prompts or clusters; ``level`` outside (0, 1).
+        ValueError: fewer than two prompts, or clusters, of positive weight; ``clusters`` of another
+            length; ``level`` outside (0, 1).
 
     Example:
         >>> import bon_theory as bt
@@ -68,6 +70,11 @@ def normal_band(curve: Curve, *, level: float = 0.95, clusters: ArrayLike | None
     prompt.
     """
     labels = np.arange(curve.weights.size) if clusters is None else np.asarray(clusters)
+    if labels.shape != curve.weights.shape:
+        raise ValueError(
+            f"clusters must be one per prompt, {curve.weights.size}, got shape {labels.shape}."
+        )
+    curve, labels = _weighted(curve), labels[curve.weights > 0]
     _, cluster = np.unique(labels, return_inverse=True)
     size = int(cluster.max()) + 1
     _require(size, level)
@@ -100,8 +107,13 @@ def bootstrap_band(
         simultaneous: whether all of the curve is to be inside at once.
         num_resamples: the error of the ends is about 1/√(num_resamples) of their distance.
 
+    Returns:
+        The band; infinite where so few prompts are resampled that the ends fall on resamples of one
+        prompt alone, which have no spread.
+
     Raises:
-        ValueError: fewer than two prompts; ``level`` outside (0, 1).
+        ValueError: fewer than two prompts of positive weight; ``level`` outside (0, 1);
+            ``num_resamples`` is not a whole number of at least 1.
 
     Example:
         >>> import jax
@@ -113,8 +125,10 @@ def bootstrap_band(
 
     Efron 1979; the band by the largest studentised deviation is Romano and Wolf's (2005).
     """
+    curve = _weighted(curve)
     size = curve.weights.size
     _require(size, level)
+    num_resamples = whole_number("num_resamples", num_resamples)
     draws = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
     times = draws.multinomial(size, np.full(size, 1 / size), num_resamples)  # [R, B]
     centred = curve.per_prompt - curve.mean
@@ -129,13 +143,23 @@ def bootstrap_band(
     ):  # all draws from one prompt: infinitely far
         ratio = np.where(deviation == 0, 0.0, deviation / (spread / total))
     scale = np.sqrt(curve.weights**2 @ centred**2)
+    # No interpolation between order statistics: some may be infinite.
     if simultaneous:
-        width = np.quantile(np.abs(ratio).max(axis=1), level)
-        low, high = curve.mean - width * scale, curve.mean + width * scale
+        above = np.quantile(np.abs(ratio).max(axis=1), level, method="higher")
+        below = -above
     else:
-        below, above = np.quantile(ratio, [(1 - level) / 2, (1 + level) / 2], axis=0)
-        low, high = curve.mean - above * scale, curve.mean - below * scale
+        below = np.quantile(ratio, (1 - level) / 2, axis=0, method="lower")
+        above = np.quantile(ratio, (1 + level) / 2, axis=0, method="higher")
+    some = scale > 0  # where all prompts agree there is nothing to resample
+    low = np.where(some, curve.mean - above * np.where(some, scale, 1), curve.mean)
+    high = np.where(some, curve.mean - below * np.where(some, scale, 1), curve.mean)
     return Band(curve.n, curve.mean, low, high, level, simultaneous)
+
+
+def _weighted(curve: Curve) -> Curve:
+    """The prompts that count: one of weight zero is no evidence of anything."""
+    counts = curve.weights > 0
+    return Curve(curve.n, curve.per_prompt[counts], curve.weights[counts])
 
 
 def _require(size: int, level: float) -> None:

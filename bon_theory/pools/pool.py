@@ -157,8 +157,11 @@ class Pool:
 def _row(name: str, prompt: int, row: ArrayLike) -> NDArray[np.float64]:
     """One prompt's scores as float64."""
     try:
-        values = np.asarray(row).astype(np.float64)
-    except (TypeError, ValueError):
+        given = np.asarray(row)
+        if given.dtype.kind in "cSUMm":  # NumPy converts all of them
+            raise TypeError
+        values = given.astype(np.float64)
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(
             f"{name} of prompt {prompt} must be numbers, got {shown(row)}: convert them to float."
         ) from None
@@ -196,6 +199,7 @@ def _shares(weights: ArrayLike | None, size: int | None = None) -> NDArray[np.fl
     values = np.ones(size or 0) if weights is None else np.asarray(weights, np.float64)
     if size is not None and values.shape != (size,):
         raise ValueError(f"weights must be one per prompt, {size}, got shape {values.shape}.")
-    if not (np.all(values >= 0) and 0 < values.sum() < np.inf):
+    if not (np.all(values >= 0) and 0 < values.max() < np.inf):
         raise ValueError(f"weights must be nonnegative with a positive sum, got {shown(weights)}.")
+    values = values / values.max()  # the sum of the largest numbers would overflow
     return values / values.sum()

@@ -38,7 +38,7 @@ def subset_variance(pool: Pool, *, n: ArrayLike | None = None) -> Curve:
     Derived here: C(i−1, n−1) subsets have the i-th answer as their best, and of the j − 1 answers
     below a higher j-th, those that the first subset left can fill C(j−1−n, n−1) second ones.
     """
-    numbers = checked_numbers(pool, n, available=int(pool.counts.min()) // 2)
+    numbers = checked_numbers(pool, n, lambda counts: counts // 2)
     squares = best_of_n_curve(pool, n=numbers).per_prompt ** 2
     per_prompt = np.empty_like(squares)
     for count, rows in pool.of_count():

@@ -46,7 +46,7 @@ def win_rate_curve(pool: Pool, *, n: ArrayLike | None = None, ties: Ties = "half
     """
     if ties not in ("half", "win", "loss"):
         raise ValueError(f"ties must be 'half', 'win' or 'loss', got {ties!r}.")
-    numbers = checked_numbers(pool, n, available=int(pool.counts.min()) - 1)
+    numbers = checked_numbers(pool, n, lambda counts: counts - 1)
     per_prompt = np.empty((pool.num_prompts, numbers.size))
     for count, rows in pool.of_count():
         scores = pool.scores[rows, :count]

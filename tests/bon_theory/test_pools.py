@@ -128,6 +128,59 @@ def test_prompts_of_unequal_length_are_each_their_own() -> None:
     np.testing.assert_allclose(pool.with_at_least(3).weights, [0.5, 0.5])
 
 
+def test_the_largest_numbers_do_not_overflow() -> None:
+    """Equal scores near the end of float64, and true scores and weights there."""
+    scores = [1.7e308, 1.7e308, 1.7e308, -1.7e308]
+    np.testing.assert_allclose(best(scores), [0.85e308, 1.7e308, 1.7e308, 1.7e308], rtol=1e-14)
+    pool = Pool.from_lists([[1, 1, 1, 0]] * 2, true_scores=[scores] * 2, weights=[1e308, 1e308])
+    found = pools.best_of_n_curve(pool, n=[1, 4], of="true_scores").mean
+    np.testing.assert_allclose(found, [0.85e308, 1.7e308], rtol=1e-14)
+
+
+def test_a_value_that_is_no_number_is_refused_where_there_is_an_answer() -> None:
+    """It would count as 0 in the mean of its ties; beyond a prompt's count there is none."""
+    pool = Pool.from_lists([[1.0, 2.0], [3.0]])
+    values = [[1.0, 2.0], [4.0, math.nan]]
+    assert pools.best_of_n_curve(pool, of=values).mean.tolist() == [2.75]
+    for stray in (math.nan, math.inf, -math.inf):
+        with pytest.raises(ValueError, match=r"of must be finite for every answer, got \["):
+            pools.best_of_n_curve(pool, of=[[1.0, stray], [4.0, 0.0]])
+
+
+@pytest.mark.parametrize(
+    ("estimate", "most", "short"),
+    [
+        (pools.best_of_n_curve, 4, "n=7: 2"),
+        (pools.win_rate_curve, 3, "n=5: 2"),
+        (pools.subset_variance, 2, "n=3: 2"),
+    ],
+)
+def test_prompts_that_are_too_short_are_counted(estimate: Any, most: int, short: str) -> None:
+    pool = Pool.from_lists([[0.0] * size for size in (4, 5, 9)])
+    assert estimate(pool).n.tolist() == list(range(1, most + 1))
+    n, number = short.removeprefix("n=").split(": ")
+    with pytest.raises(ValueError, match=f"n must be at most {most}.*got {n}: {number} prompts"):
+        estimate(pool, n=int(n))
+
+
+@pytest.mark.parametrize("estimate", [pools.win_rate_curve, pools.subset_variance])
+def test_one_answer_is_too_few_to_compare(estimate: Any) -> None:
+    with pytest.raises(ValueError, match=r"n must be at most 0, .* 1 prompts are too short"):
+        estimate(Pool.from_lists([[3.0], [1.0, 2.0]]))
+
+
+@pytest.mark.parametrize("n", [[], "two", [[1]], math.nan, 1.5, 0])
+def test_numbers_of_candidates_are_whole(n: Any) -> None:
+    with pytest.raises(ValueError, match="n must be whole numbers of at least 1, got"):
+        best(TIED, n=n)
+
+
+@pytest.mark.parametrize("row", [[1 + 2j], ["1", "2"], [10**400], np.array(["2020"], "M8[D]")])
+def test_scores_that_are_not_real_numbers_are_refused(row: Any) -> None:
+    with pytest.raises(ValueError, match="scores of prompt 1 must be numbers"):
+        Pool.from_lists([[1.0], row])
+
+
 # --- intervals --------------------------------------------------------------------------
 
 
@@ -236,3 +289,36 @@ def test_scores_of_any_type_are_taken_as_they_come() -> None:
     np.testing.assert_array_equal(best(jax.numpy.asarray([1, 0, 1], jax.numpy.bfloat16)), expected)  # pyright: ignore[reportArgumentType]
     big = best([2**53 + 2, 1])
     assert big[1] == 2.0**53 + 2
+
+
+@pytest.mark.parametrize("simultaneous", [False, True])
+def test_a_bootstrap_of_few_prompts_has_ends(simultaneous: bool) -> None:
+    """Of two prompts half of the resamples are one of them: the band is infinite, never NaN."""
+    key, two = jax.random.key(0), pools.best_of_n_curve(Pool.from_lists([[1, 2], [3, 4]]))
+    band = pools.bootstrap_band(key, two, simultaneous=simultaneous)
+    assert np.all(band.low == -math.inf)
+    assert np.all(band.high == math.inf)
+    equal = pools.best_of_n_curve(Pool.from_lists([[0.3, 0.3]] * 2))
+    band = pools.bootstrap_band(key, equal, simultaneous=simultaneous)
+    assert np.all(band.low == band.high)
+    assert np.all(band.low == equal.mean)
+
+
+def test_a_prompt_of_weight_zero_is_no_evidence() -> None:
+    draws = np.random.default_rng(5).uniform(size=(6, 3))
+    curve = pools.best_of_n_curve(Pool.from_lists(draws))
+    with_another = pools.best_of_n_curve(
+        Pool.from_lists([*draws, [9.0, 9.0, 9.0]], weights=[1] * 6 + [0])
+    )
+    key = jax.random.key(1)
+    for band in (pools.normal_band, lambda c: pools.bootstrap_band(key, c)):
+        expected, found = band(curve), band(with_another)
+        np.testing.assert_allclose(found.low, expected.low, rtol=1e-13)
+        np.testing.assert_allclose(found.high, expected.high, rtol=1e-13)
+    alone = pools.best_of_n_curve(Pool.from_lists(draws[:2], weights=[1, 0]))
+    with pytest.raises(ValueError, match="at least 2 of them, got 1"):
+        pools.normal_band(alone)
+    with pytest.raises(ValueError, match="clusters must be one per prompt, 6, got shape"):
+        pools.normal_band(curve, clusters=[0, 1])
+    with pytest.raises(ValueError, match="num_resamples must be a whole number"):
+        pools.bootstrap_band(key, curve, num_resamples=0)

@@ -98,6 +98,7 @@ def stages(profile: Profile) -> tuple[Stage, ...]:
             payloads.SequenceResults,
             asdict(sequences),
             weight=80.0,
+            settings=SIMULATES,
         ),
         *(_figure_stage(name) for name in figures.ALL),
         Stage(

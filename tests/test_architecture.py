@@ -122,6 +122,16 @@ def test_every_module_of_a_package_has_a_floor(package: str):
     assert modules - {"__init__", "__main__", "__pycache__"} <= set(FLOORS[package])
 
 
+def test_the_page_shows_every_floor():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    tree = page.split("```")[1]
+    for package in PACKAGES:
+        part = tree[tree.index(f"{package}/") :].partition("▼")[0]
+        for floor in FLOORS[package]:
+            if any((ROOT / package).glob(f"{floor}*")):
+                assert re.search(rf"\b{floor}\b", part), f"{package}/{floor}"
+
+
 PRIVATE = re.compile(r"bon_theory\._\w+|bon_theory\.\w+\._\w+")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bon_theory.bounds import REGISTRY
 from docs import make_tables
 from tests.test_packaging import PROMISE
 
@@ -75,6 +76,13 @@ def test_the_python_of_a_page_runs_and_gives_what_it_promises(page: Path):
     names: dict[str, Any] = {}  # one namespace per page, as a reader would type it in
     for block in python_blocks(page):
         assert broken_promises(block, names) == []
+
+
+def test_the_page_of_bounds_counts_them():
+    page = (ROOT / "docs" / "bounds.md").read_text(encoding="utf-8")
+    stated = re.search(r"none of the (\d+) inequalities", page)
+    assert stated
+    assert int(stated[1]) == len(REGISTRY)
 
 
 def test_the_guides_promise_values():

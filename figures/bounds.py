@@ -94,7 +94,7 @@ def draw(data: FigureData) -> Figure:
         table = {name: column[rows] for name, column in coarse.items()}
         _label_rows(ax, table)
         _draw_slack(ax, table, -0.2 if ax is ranks else 0.0, COARSE)
-        ax.set(xlim=(-0.01, 1.01), xlabel="relative slack (0 is tight)")
+        ax.set(xlim=(-0.01, 1.01), xlabel="slack (0 is tight)")
     _draw_slack(ranks, fine, 0.2, FINE)
     handles = [Patch(color=_color(False, k), label=f"{k} outcomes") for k in (COARSE, FINE)]
     handles.append(Patch(color=_color(True, COARSE), label=f"{COARSE} outcomes, soft"))

@@ -34,6 +34,15 @@ from simulations.selection.races import Sampler
 
 _BINS = 16
 _NODES = 321  # per bin: laws over bins to 1e-12
+# Each exact law is computed once, in milliseconds, so compiling must be cheap, not its product.
+_compiled_in_haste = partial(
+    jax.jit,
+    static_argnames="selection",
+    compiler_options={
+        "xla_backend_optimization_level": 0,
+        "xla_llvm_disable_expensive_passes": True,
+    },
+)
 
 Exact = tuple[NDArray[np.float64], Array, Array]
 """Probabilities of the histogram's cells ``[R, C]``, mean rewards and win rates ``[R]``."""
@@ -82,7 +91,7 @@ class Rewards:
         return self.groups(np.asarray(masses)), rewards, win_rates
 
 
-@partial(jax.jit, static_argnames="selection")
+@_compiled_in_haste
 def _exact(reference: bt.Policy, rows: Array, selection: str) -> tuple[Array, Array, Array]:
     """Probabilities ``[R, K]``, mean rewards and win rates ``[R]``, per row of parameters."""
     select: Callable[..., bt.Policy] = getattr(bt, selection)
@@ -147,7 +156,7 @@ class Sequences:
         return sequence.SequenceLaw.markov(chain, self.length, block_length=self.block_length)
 
 
-@partial(jax.jit, static_argnames="selection")
+@_compiled_in_haste
 def _exact_words(
     reference: sequence.SequenceLaw,
     rows: Array,

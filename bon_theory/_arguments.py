@@ -116,7 +116,14 @@ def _array(name: str, value: Numbers) -> jax.Array | np.ndarray:
             f"{name} must be an array of numbers, got {shown(value)}: nested lists must be regular."
         ) from None
     if array.dtype == object and all(isinstance(entry, numbers.Real) for entry in array.flat):
-        return array.astype(np.float64)  # fractions, and integers beyond 64 bits
+        try:
+            return array.astype(np.float64)  # fractions, and integers beyond 64 bits
+        except OverflowError:
+            raise ValueError(
+                f"{name} must be within the range of float64, got {shown(value)}: scale them down."
+            ) from None
+    if array.dtype == np.longdouble:  # JAX has none
+        return array.astype(np.float64)
     if array.dtype.kind in "OSUMm":
         raise ValueError(
             f"{name} must be numbers, got {shown(value)}: convert what is there to float first."

@@ -175,13 +175,13 @@ def dpo_loss(
         policy: :math:`\pi_\theta`, on the reference's outcomes.
         reference: the law of one draw, discrete.
         n: number of candidates, an integer of at least 2; 2 is an ordinary preference pair.
-        beta: :math:`\beta > 0`.
+        beta: :math:`\beta \ge 0`; at 0 the loss is :math:`\log 2`, whatever the policy.
         label_temperature: :math:`\tau \ge 0`; of a pair, :math:`y` is preferred to :math:`y'` with
             probability :math:`\sigma((r(y)-r(y'))/\tau)` (Bradley and Terry). 0 is a deterministic
             ranker, for which a tie is broken by lot.
 
     Raises:
-        ValueError: ``label_temperature`` is negative, or as :func:`ipo_loss`.
+        ValueError: ``beta`` or ``label_temperature`` is negative, or as :func:`ipo_loss`.
 
     Example:
         >>> import bon_theory as bt
@@ -192,7 +192,7 @@ def dpo_loss(
     Rafailov et al. 2023.
     """
     require_discrete(reference, "a loss")
-    strength = positive("beta", beta, reference.dtype)
+    strength = scalar("beta", beta, reference.dtype, at_least=0)
     tau = scalar("label_temperature", label_temperature, reference.dtype, at_least=0)
 
     def loss(
@@ -201,7 +201,8 @@ def dpo_loss(
         gap = reference.rewards[:, None] - reference.rewards[None, :]
         noisy = jax.nn.sigmoid(gap / jnp.where(tau == 0, 1, tau))
         kept = jnp.where(tau == 0, (1 + jnp.sign(gap)) / 2, noisy)
-        margins = strength * _margins(policy, reference)
+        margins = _margins(policy, reference)
+        margins = strength * jnp.where((strength == 0) & jnp.isinf(margins), 0, margins)
         won, lost = -jax.nn.log_sigmoid(margins), -jax.nn.log_sigmoid(-margins)
         return _times(kept, won) + _times(1 - kept, lost)
 

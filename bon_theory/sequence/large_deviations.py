@@ -77,7 +77,8 @@ def cramer_rate(reference: Policy, mean_reward: Numbers) -> jax.Array:
 def necessary_log_n(reference: Policy, mean_reward: Numbers, *, length: Numbers = 1) -> jax.Array:
     r"""The least :math:`\log n` with which any rule among :math:`n` sequences can earn so much.
 
-    The root of :math:`\log n - (n-1)/n = m\,I(x)`; see the module's derivation.
+    The root of :math:`\log n - (n-1)/n = m\,I(x)`, see the module's derivation; 0 up to the mean of
+    the reference, which one draw earns.
 
     Args:
         reference: the law of one symbol, discrete, without batch axes.
@@ -97,7 +98,9 @@ def necessary_log_n(reference: Policy, mean_reward: Numbers, *, length: Numbers 
 
     [V] for the exponential law; the bound is derived here.
     """
-    rate = cramer_rate(reference, mean_reward)
+    x = scalar("mean_reward", mean_reward, single("reference", reference).dtype)
+    mean = expected_reward(reference)
+    rate = jnp.where(x > mean, cramer_rate(reference, jnp.maximum(x, mean)), 0)
     symbols = scalar("length", length, rate.dtype, at_least=1)
     require(
         lambda: np.asarray(symbols) % 1 == 0,

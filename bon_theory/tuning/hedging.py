@@ -209,9 +209,10 @@ def hedge_temperature(
     takes probabilities or gaps between rewards that differ by many powers of ten.
     """
     require_policy("reference", reference)
-    is_limit = is_concrete(n) and np.all(np.isposinf(np.asarray(n, float)))
-    fixed = scalar("n", n, reference.dtype, at_least=1, finite=not is_limit)
-    knob = knobs.TILT_TEMPERATURE if is_limit else knobs.SOFT_TEMPERATURE
+    # A traced n is taken as finite: what serves both is much slower.
+    knob = knobs.temperature_at(n) if is_concrete(n) else knobs.SOFT_TEMPERATURE
+    is_finite = knob is knobs.SOFT_TEMPERATURE
+    fixed = scalar("n", n, reference.dtype, at_least=1, finite=is_finite)
     return _hedge(knob, reference, true_reward, fixed, across_prompts)
 
 
@@ -386,7 +387,7 @@ def _hidden(track: Track, problem: _Problem, x: jax.Array) -> jax.Array:
 def _grid(track: Track, problem: _Problem, last: float | None) -> tuple[jax.Array, int]:
     """Values of x ``[G, *batch]``, and how many of them to look at in one go."""
     if last is None:
-        points = _TILTS if track.knob is knobs.TILT_TEMPERATURE else _TEMPERATURES
+        points = _TEMPERATURES if track.knob is knobs.SOFT_TEMPERATURE else _TILTS
     else:
         points = 2 + math.ceil(math.log1p(last) / _STEP)
     size, outcomes = problem.values.size, problem.values.shape[-1]
@@ -407,7 +408,8 @@ def _look(track: Track, problem: _Problem, *, is_scan: bool) -> _Look:
 def _look_at_law(track: Track, problem: _Problem, is_scan: bool) -> _Look:
     def earned(x: jax.Array) -> tuple[jax.Array, jax.Array]:
         parameter = problem.per_prompt(track.parameter(x))
-        policy, error = track.knob.law(problem.reference, parameter, problem.fixed)
+        fixed = problem.per_prompt(problem.fixed)
+        policy, error = track.knob.law(problem.reference, parameter, fixed)
         error = error if problem.weights is None else jnp.max(error, axis=-1)
         return problem.mean(policy), jnp.broadcast_to(error, x.shape)
 

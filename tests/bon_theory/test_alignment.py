@@ -115,6 +115,17 @@ def test_losses_are_means_over_enumerated_pairs(reference: bt.Policy, n: int):
         )
 
 
+def test_dpo_without_strength_is_log_2_and_rises_from_there() -> None:
+    """Its slope at 0 is minus half the mean margin; a margin may be infinite."""
+    coin = bt.Policy.from_probs([0.5, 0.5], [0.0, 1.0])
+    best, certain = bt.best_of_n(coin, 3), bt.Policy.from_probs([0.0, 1.0], [0.0, 1.0])
+    for policy in (coin, best, certain):
+        assert float(alignment.dpo_loss(policy, coin, beta=0.0)) == pytest.approx(np.log(2))
+    # One pair in two differs, and is kept in order: its margin is log 7.
+    slope = jax.grad(lambda beta: alignment.dpo_loss(best, coin, beta=beta))(0.0)
+    assert float(slope) == pytest.approx(-np.log(7) / 4, rel=1e-12)
+
+
 @pytest.mark.parametrize("n", [2, 4, 8])
 def test_the_tie_free_minimiser_solves_the_integral_equation_by_moments(n: int):
     margin = 0.5 / float(alignment.best_of_n_beta(n))

@@ -305,6 +305,17 @@ def test_a_placeholder_for_an_impossible_outcome_decides_nothing():
         )
 
 
+def test_some_numbers_of_candidates_may_be_infinite() -> None:
+    """The tilt beside soft best-of-n: as each is alone."""
+    reference = bt.Policy.from_probs([0.5, 0.3, 0.2], [0.0, 0.5, 1.0])
+    values = [0.0, 1.0, 0.2]
+    both = bt.hedge_temperature(reference, values, n=[16, math.inf])
+    for i, n in enumerate([16, math.inf]):
+        alone = bt.hedge_temperature(reference, values, n=n)
+        assert float(both.parameter[i]) == pytest.approx(float(alone.parameter), rel=1e-8)
+        assert float(both.true_reward[i]) == pytest.approx(float(alone.true_reward), rel=1e-13)
+
+
 # --- refused ---------------------------------------------------------------------------
 
 hedge_n: Any = bt.hedge_n

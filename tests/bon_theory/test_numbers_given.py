@@ -20,6 +20,7 @@ GIVEN: dict[str, Any] = {
     "float16": np.array(SCORES, np.float16),
     "bfloat16": jnp.array(SCORES, jnp.bfloat16),
     "int8 in JAX": jnp.array([0, 1, 1, 0], jnp.int8),
+    "long double": np.array(SCORES, np.longdouble),
 }
 
 
@@ -68,6 +69,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "words": (lambda: bt.Policy.from_samples(["a", "b"]), "must be numbers, got .'a', 'b'."),  # pyright: ignore
     "a word": (lambda: bt.Policy.from_probs("half", [0.0]), "must be numbers, got 'half'"),  # pyright: ignore
     "a dictionary": (lambda: bt.Policy.from_samples({"a": 1.0}), "must be numbers, got {'a'"),  # pyright: ignore
+    "too large": (lambda: bt.Policy.from_samples([10**400, 1]), "within the range of float64, got"),
     "ragged": (lambda: bt.Policy.from_samples(RAGGED), r"\.\.\.: nested lists must be regular"),
     "a long array as n": (
         lambda: bt.best_of_n(bt.Policy.from_samples([0.0, 1.0]), np.linspace(0.1, 0.9, 900)),

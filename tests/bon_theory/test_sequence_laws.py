@@ -239,6 +239,17 @@ def test_a_gain_costs_at_least_its_rate():
     np.testing.assert_allclose(least + np.expm1(-least), length * rates, rtol=1e-12, atol=1e-14)
 
 
+def test_one_draw_earns_the_mean_and_less() -> None:
+    """No more draws are needed for less, however unlikely it is to earn exactly that badly."""
+    means = jnp.array([-1.0, 0.0, 0.3, 0.5, 0.75])
+    least = sequence.necessary_log_n(COIN, means, length=64)
+    assert least[:4].tolist() == [0.0] * 4
+    assert least[4] > 8
+    slopes = jax.vmap(jax.grad(lambda x: sequence.necessary_log_n(COIN, x, length=64)))(means)
+    assert slopes[:3].tolist() == [0.0] * 3
+    assert bool(jnp.isfinite(slopes).all())
+
+
 def test_long_sequences_tend_to_the_phase_transition():
     temperature, shares = 0.5, jnp.array([0.0, 0.3, 0.7, 1.3])
     kl = float(sequence.limit_kl(COIN, temperature, 0.0))

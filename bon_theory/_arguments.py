@@ -35,6 +35,7 @@ __all__ = [
     "scalar",
     "shown",
     "static_number",
+    "untraced",
     "whole_number",
 ]
 
@@ -42,6 +43,11 @@ __all__ = [
 def is_concrete(*values: Any) -> bool:
     """Whether every leaf of ``values`` can be looked at now (none of them is being traced)."""
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
+
+
+def untraced(array: jax.Array) -> Any:
+    """For NumPy, unless it is being traced."""
+    return np.asarray(array) if is_concrete(array) else array
 
 
 def on_device(array: jax.Array | np.ndarray) -> jax.Array:

@@ -21,7 +21,7 @@ import numpy as np
 from bon_theory._arguments import Numbers, require, require_batches, scalar
 from bon_theory._numerics import kl_term, log1p_quotient, log_expm1_quotient, one_program
 from bon_theory._quadrature import absolute_sum
-from bon_theory._ragged import law_program
+from bon_theory._ragged import completed, law_program
 from bon_theory.policy import Policy, aligned, require_same_outcomes
 
 __all__ = [
@@ -54,7 +54,13 @@ def log_ratio(policy: Policy, reference: Policy) -> jax.Array:
 
     Standard.
     """
-    return _log_ratio(*_log_probs(policy, reference))
+    require_same_outcomes(policy, "reference", reference)
+    return _log_ratio_of(*aligned(policy, reference))
+
+
+@functools.partial(law_program, per_outcome=True)
+def _log_ratio_of(policy: Policy, reference: Policy) -> jax.Array:
+    return _log_ratio(policy.log_probs, reference.log_probs)
 
 
 def kl_divergence(policy: Policy, reference: Policy) -> jax.Array:
@@ -80,7 +86,7 @@ def kl_divergence(policy: Policy, reference: Policy) -> jax.Array:
     return _kl(*_log_probs(policy, reference))
 
 
-@functools.partial(law_program, masses=2)
+@jax.jit
 def _kl(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
     return jnp.sum(kl_term(*_terms(log_p, log_q)), axis=-1)
 
@@ -116,7 +122,7 @@ def renyi_divergence(policy: Policy, reference: Policy, order: Numbers) -> jax.A
     [M] for best-of-n: :math:`[\alpha\log n - \log(\alpha(n-1)+1)]/(\alpha-1)`. The arrangement of
     the sum is derived here; its terms are those of the :math:`\alpha`-divergence of Amari.
     """
-    log_p, log_q = _log_probs(policy, reference)
+    log_p, log_q = _log_probs(policy, reference, beside=order)
     alpha = scalar("order", order, policy.dtype, at_least=0, finite=False)
     require_batches("order", alpha.shape, jnp.broadcast_shapes(log_p.shape, log_q.shape)[:-1])
     ndim = max(log_p.ndim, alpha.ndim + 1)
@@ -127,7 +133,7 @@ def renyi_divergence(policy: Policy, reference: Policy, order: Numbers) -> jax.A
     return _renyi(log_p, log_q, alpha)
 
 
-@functools.partial(law_program, masses=2)
+@jax.jit
 def _renyi(log_p: jax.Array, log_q: jax.Array, alpha: jax.Array) -> jax.Array:
     """Arrays ``[..., K]`` and an order ``[..., 1]`` of the same rank."""
     infinite = alpha == jnp.inf
@@ -228,7 +234,7 @@ def chi_squared_divergence(policy: Policy, reference: Policy) -> jax.Array:
     return _chi_squared(*_log_probs(policy, reference))
 
 
-@functools.partial(law_program, masses=2)
+@jax.jit
 def _chi_squared(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
     return chi_squared_of(_log_ratio(log_p, log_q), log_p, log_q)
 
@@ -296,7 +302,7 @@ def squared_hellinger(policy: Policy, reference: Policy) -> jax.Array:
     return _squared_hellinger(*_log_probs(policy, reference))
 
 
-@functools.partial(law_program, masses=2)
+@jax.jit
 def _squared_hellinger(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
     ell, p, q = _terms(log_p, log_q)
     safe = jnp.where(q > 0, ell, 0)
@@ -324,7 +330,7 @@ def jensen_shannon(policy: Policy, reference: Policy) -> jax.Array:
     return _jensen_shannon(*_log_probs(policy, reference))
 
 
-@functools.partial(law_program, masses=2)
+@jax.jit
 def _jensen_shannon(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
     ell, p, q = _terms(log_p, log_q)
     # log P/M = -log((1 + e^{-ℓ})/2), log Q/M = -log((1 + e^ℓ)/2), accurate near ℓ = 0
@@ -459,14 +465,14 @@ def _over_larger(ratios: jax.Array, values: jax.Array, tangent: jax.Array) -> ja
     return values / larger - tangent * ((ratios - 1) / larger)
 
 
-def _log_probs(policy: Policy, reference: Policy) -> tuple[jax.Array, jax.Array]:
-    """Both ``[..., K]``, of one rank."""
+def _log_probs(policy: Policy, reference: Policy, beside: Any = ()) -> tuple[jax.Array, jax.Array]:
+    """Both ``[..., K]``, of one rank, completed: for what sums over outcomes."""
     require_same_outcomes(policy, "reference", reference)
-    policy, reference = aligned(policy, reference)
+    policy, reference = aligned(*completed(policy, reference, beside=beside))
     return policy.log_probs, reference.log_probs
 
 
-@functools.partial(law_program, masses=2, per_outcome=True)
+@one_program
 def _log_ratio(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
     p_zero, q_zero = log_p == -jnp.inf, log_q == -jnp.inf
     finite = jnp.where(p_zero, 0, log_p) - jnp.where(q_zero, 0, log_q)

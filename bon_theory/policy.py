@@ -27,6 +27,7 @@ from bon_theory._arguments import (
     require_batches,
     reward_array,
     shown,
+    untraced,
 )
 from bon_theory._numerics import log_normalised, namespace, numpy_or_program
 from bon_theory._quadrature import gaps, lattice_sum, log_odds_nodes
@@ -170,7 +171,7 @@ class Policy:
             ),
             probs,
         )
-        return _discrete(log_normalised(_untraced(probs)), rewards)
+        return _discrete(log_normalised(untraced(probs)), rewards)
 
     @staticmethod
     def from_logits(logits: Numbers, rewards: Numbers) -> Policy:
@@ -207,7 +208,7 @@ class Policy:
             lambda: "logits are all -inf, so the support is empty: give at least one finite logit.",
             logits,
         )
-        return _discrete(_log_softmax(_untraced(logits)), rewards)
+        return _discrete(_log_softmax(untraced(logits)), rewards)
 
     @staticmethod
     def from_samples(rewards: Numbers) -> Policy:
@@ -489,11 +490,6 @@ def _log_softmax(logits: jax.Array) -> jax.Array:
         return jax.nn.log_softmax(logits)
     below_top = logits - np.max(logits, axis=-1, keepdims=True)
     return below_top - np.log(np.sum(np.exp(below_top), axis=-1, keepdims=True))
-
-
-def _untraced(array: jax.Array) -> Any:
-    """For NumPy, unless it is being traced."""
-    return np.asarray(array) if is_concrete(array) else array
 
 
 def _gaps(

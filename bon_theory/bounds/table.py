@@ -10,9 +10,10 @@ import jax
 import numpy as np
 
 from bon_theory._arguments import Numbers, is_concrete
+from bon_theory._ragged import completed
 from bon_theory.bounds.inequality import REGISTRY, Bound
 from bon_theory.bounds.problem import Problem
-from bon_theory.policy import Policy
+from bon_theory.policy import Policy, require_policy
 
 __all__ = ["Row", "Table", "table"]
 
@@ -159,6 +160,8 @@ def table(
     entries = REGISTRY.values()
     decided = [entry for entry in entries if parameters.keys() >= {*entry.parameters}]
     ranges = [entry.ranges for entry in decided or entries]
+    require_policy("reference", reference)
+    (reference,) = completed(reference, beside=parameters)
     problem = Problem.of(reference, ranges, **parameters)
     return _quickly_compiled(problem) if is_concrete(problem) else _table(problem)
 

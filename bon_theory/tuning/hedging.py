@@ -51,6 +51,7 @@ from bon_theory._arguments import (
     shown,
     static_number,
 )
+from bon_theory._ragged import completed
 from bon_theory.performance import expected_value
 from bon_theory.policy import Policy, aligned, require_policy
 from bon_theory.race import race_mean
@@ -270,6 +271,7 @@ def _hedge(
 ) -> Hedge:
     """The best parameter of a knob, up to ``last`` if it is given."""
     values = outcome_values("true_reward", true_reward, reference)
+    reference, values = completed(reference, values, beside=(fixed, across_prompts))
     (reference,) = aligned(reference, ndim=values.ndim)
     reference = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, values.shape), reference)
     weights = prompt_weights(across_prompts, reference)

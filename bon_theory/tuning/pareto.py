@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bon_theory._arguments import Numbers, require, require_batches, scalar, shown, whole_number
+from bon_theory._ragged import completed, law_program
 from bon_theory.divergences import log_ratio
 from bon_theory.performance import expected_value
 from bon_theory.policy import Policy, aligned, require_policy
@@ -126,14 +127,23 @@ def frontier(
     options = Options(across_prompts, unattainable)
     temperature = parameter_at(TILT_TEMPERATURE, knobs.kl, scored, "kl", kl, limit, options)
     weights = prompt_weights(across_prompts, scored)
+    policy, value = _bought(reference, scored, temperature, weights)
+    return Frontier(policy, value, temperature)
+
+
+@law_program
+def _bought(
+    reference: Policy, scored: Policy, temperature: jax.Array, weights: jax.Array | None
+) -> tuple[Policy, jax.Array]:
+    """The tilt of what is ``scored`` by the objective, with the reference's rewards; its value."""
     of_prompts = temperature if weights is None else temperature[..., None]
-    none = jnp.isnan(of_prompts)[..., None]
-    tilt = exponential_tilt(scored, jnp.where(none[..., 0], jnp.inf, of_prompts))
-    ratio = jnp.where(none, jnp.nan, log_ratio(tilt, scored))
+    none = jnp.isnan(of_prompts)
+    tilt = exponential_tilt(scored, jnp.where(none, jnp.inf, of_prompts))
+    ratio = jnp.where(none[..., None], jnp.nan, log_ratio(tilt, scored))
     (reference,) = aligned(reference, ndim=ratio.ndim)
     policy = reference.with_log_ratio(ratio)
-    value = jnp.where(none[..., 0], jnp.nan, expected_value(policy, values))
-    return Frontier(policy, average(value, weights), temperature)
+    value = jnp.where(none, jnp.nan, expected_value(policy, scored.rewards))
+    return policy, average(value, weights)
 
 
 def choose_n_and_temperature(
@@ -178,6 +188,8 @@ def choose_n_and_temperature(
     Derived here (docs/bounds.md for the order in the temperature).
     """
     max_n = whole_number("max_n", max_n)
+    require_policy("reference", reference)
+    (reference,) = completed(reference, beside=(kl, across_prompts))
     values = _values(reference, objective)
     weights = prompt_weights(across_prompts, reference)
     own = own_batches(reference, weights)
@@ -255,8 +267,13 @@ def _values(reference: Policy, objective: Objective | Numbers) -> jax.Array:
         if objective == "reward":
             return reference.rewards
         if objective == "win_rate":
-            return (jnp.exp(reference.log_cdf_below) + jnp.exp(reference.log_cdf)) / 2
+            return _mid_ranks(reference)
         raise ValueError(
             f"objective must be 'reward', 'win_rate' or values, got {shown(objective)}: choose one."
         )
     return outcome_values("objective", objective, reference)
+
+
+@functools.partial(law_program, ranks=True, per_outcome=True)
+def _mid_ranks(reference: Policy) -> jax.Array:
+    return (jnp.exp(reference.log_cdf_below) + jnp.exp(reference.log_cdf)) / 2

@@ -11,7 +11,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bon_theory._arguments import Numbers, real_array, require, require_batches, scalar, shown
+from bon_theory._arguments import (
+    Numbers,
+    on_device,
+    real_array,
+    require,
+    require_batches,
+    scalar,
+    shown,
+    untraced,
+)
+from bon_theory._numerics import namespace, numpy_or_program
+from bon_theory._ragged import completed
 from bon_theory.certificate import quadrature_error
 from bon_theory.performance import expected_value
 from bon_theory.policy import Policy, aligned
@@ -74,6 +85,7 @@ def parameter_at(
         ValueError: there is none, the nodes of a continuous reference are too coarse to tell, or
             floating point does not hold it, and this is not to be NaN.
     """
+    (reference,) = completed(reference, beside=(target, fixed, options.across_prompts))
     weights = prompt_weights(options.across_prompts, reference)
     wanted = scalar(name, target, reference.dtype, finite=False)
     batches = own_batches(reference, weights)
@@ -249,4 +261,10 @@ def outcome_values(name: str, values: Numbers, reference: Policy) -> jax.Array:
     require_batches(name, array.shape[:-1], reference.batch_shape)
     (reference,) = aligned(reference, ndim=array.ndim)
     array = array.reshape((1,) * (reference.log_probs.ndim - array.ndim) + array.shape)
-    return jnp.where(reference.log_probs > -jnp.inf, array, 0)
+    return on_device(_of_possible(untraced(array), untraced(reference.log_probs)))
+
+
+@numpy_or_program
+def _of_possible(values: jax.Array, log_probs: jax.Array) -> jax.Array:
+    xp = namespace(values)
+    return xp.where(log_probs > -xp.inf, values, 0)

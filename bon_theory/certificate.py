@@ -100,16 +100,20 @@ def quadrature_error(function: Callable[..., Any], *laws: Policy | Numbers) -> A
     for other in policies:
         require_same_outcomes(first, "laws", other)
     laws = tuple(law if isinstance(law, Policy) else real_array("laws", law) for law in laws)
-    value = function(*laws)
     if not first.continuous:
-        return jax.tree.map(jnp.zeros_like, value)
-    coarse = jax.vmap(function)(*map(_sublattices, laws))
-    return jax.tree.map(_extrapolated, value, coarse, function(*_disturbed(laws)))
+        return jax.tree.map(jnp.zeros_like, function(*laws))
+
+    def stacked(all_nodes: jax.Array, disturbed: jax.Array, coarse: jax.Array) -> jax.Array:
+        return jnp.concatenate([all_nodes[None], disturbed[None], coarse])
+
+    # Of one shape, for the function, which may be a race, to be compiled once.
+    rules = jax.tree.map(stacked, laws, _disturbed(laws), tuple(map(_sublattices, laws)))
+    return jax.tree.map(_extrapolated, jax.vmap(function)(*rules))
 
 
-def _extrapolated(value: jax.Array, coarse: jax.Array, disturbed: jax.Array) -> jax.Array:
+def _extrapolated(values: jax.Array) -> jax.Array:
     """e₁ from the sublattices, what the tails and the rewards' rounding do, and summation's."""
-    value = jnp.asarray(value)
+    value, disturbed, coarse = values[0], values[1], values[2:]
     differences = _distance(coarse, value[None])
     e2, e4, e8 = (jnp.max(each, axis=0) for each in jnp.split(differences, _LEVEL_ENDS))
     fall = jnp.minimum(e4 / jnp.where(e8 > 0, e8, 1), 1)
@@ -129,21 +133,23 @@ def _distance(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def _sublattices(law: Policy | jax.Array) -> Any:
-    """The rules on nodes ``j, j + m, …`` for all ``j < m`` and ``m``, along a new leading axis."""
-    size = (law.num_outcomes if isinstance(law, Policy) else law.shape[-1]) - 1
-    longest = size // _LEVELS[0] + 1
+    """The rules on nodes ``j, j + m, …`` for all ``j < m`` and ``m``, along a new leading axis.
+
+    Each is followed by copies of the last node without mass, up to the number of all nodes.
+    """
+    count = law.num_outcomes if isinstance(law, Policy) else law.shape[-1]
     starts = np.concatenate([np.arange(m) for m in _LEVELS])[:, None]
     strides = np.repeat(_LEVELS, _LEVELS)[:, None]
-    nodes = starts + strides * np.arange(longest)
+    nodes = starts + strides * np.arange(count)
 
     def taken(array: jax.Array) -> jax.Array:
-        return jnp.moveaxis(array[..., np.minimum(nodes, size)], -2, 0)
+        return jnp.moveaxis(array[..., np.minimum(nodes, count - 1)], -2, 0)
 
     thinned = jax.tree.map(taken, law)
     if not isinstance(law, Policy):
         return thinned
     strides = strides.reshape(-1, *[1] * law.log_probs.ndim)
-    past = (nodes > size).reshape(len(nodes), *[1] * (law.log_probs.ndim - 1), longest)
+    past = (nodes >= count).reshape(len(nodes), *[1] * (law.log_probs.ndim - 1), count)
     log_weights = thinned.log_probs + jnp.log(jnp.asarray(strides, law.dtype))
     return dataclasses.replace(thinned, log_probs=jnp.where(past, -jnp.inf, log_weights))
 

@@ -20,6 +20,7 @@ from fractions import Fraction
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.special
 
 from bon_theory._numerics import one_program
 
@@ -123,11 +124,8 @@ def _beyond(terms: jax.Array, masses: jax.Array, scale: jax.Array) -> jax.Array:
 @functools.cache
 def _sine_integral_weights(size: int) -> np.ndarray:
     r""":math:`\tfrac12 + \mathrm{Si}(\pi m)/\pi` for :math:`m = -(K-1), …, K-1`."""
-    nodes, weights = np.polynomial.legendre.leggauss(24)
-    arch = np.pi * (np.arange(size - 1)[:, None] + 0.5 + 0.5 * nodes)
-    si = np.concatenate([[0.0], np.cumsum((np.sinc(arch / np.pi) * weights).sum(1) * np.pi / 2)])
-    half = si / np.pi
-    return 0.5 + np.concatenate([-half[:0:-1], half])
+    sine_integral, _ = scipy.special.sici(np.pi * np.arange(1 - size, size))
+    return 0.5 + sine_integral / np.pi
 
 
 def running_sum(mass: jax.Array) -> jax.Array:

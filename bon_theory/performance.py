@@ -16,6 +16,9 @@ from bon_theory.policy import Policy, aligned, require_policy, require_same_outc
 
 __all__ = ["expected_reward", "expected_value", "win_rate"]
 
+Ties = Literal["half", "win", "loss"]
+"""What two draws of equal reward count for the one whose win rate it is."""
+
 
 def expected_reward(policy: Policy) -> jax.Array:
     r""":math:`E_P\,r = \sum_y P(y)\, r(y)`, one number per batch element.
@@ -80,9 +83,7 @@ def expected_value(policy: Policy, values: Numbers) -> jax.Array:
     return _mean(dataclasses.replace(policy, rewards=values.astype(policy.dtype)))
 
 
-def win_rate(
-    policy: Policy, opponent: Policy, *, ties: Literal["half", "win", "loss"] = "half"
-) -> jax.Array:
+def win_rate(policy: Policy, opponent: Policy, *, ties: Ties = "half") -> jax.Array:
     r"""Probability that a draw from ``policy`` has a higher reward than one from ``opponent``.
 
     .. math:: W = \sum_y P(y)\,\bigl[(1-c)\,F_Q(r(y)-) + c\,F_Q(r(y))\bigr],

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 import bon_theory as bt
 from bon_theory import alignment
-from figures.output import FigureData, FigureFiles, command_line, float64, write
+from figures.output import Columns, FigureData, FigureFiles, command_line, float64, write
 from figures.style import (
     BOUND,
     COLORS,
@@ -30,7 +30,6 @@ from figures.style import (
 
 __all__ = ["data", "draw", "main"]
 
-Table = dict[str, np.ndarray]
 
 SWEPT = (4, 8, 32)  # n of the sweeps over the SFT weight
 N, LEVELS = 8, 64  # of the flows
@@ -80,13 +79,13 @@ def data(*, points: int = 25) -> FigureData:
     return FigureData(caption, tables, {"n": N, "levels": LEVELS, "dpo_beta": DPO_BETA})
 
 
-def _places(policy: bt.Policy, reference: bt.Policy) -> Table:
+def _places(policy: bt.Policy, reference: bt.Policy) -> Columns:
     """Columns kl and win_rate, a row per policy of the batch."""
     kl, win_rate = bt.kl_divergence(policy, reference), bt.win_rate(policy, reference)
     return {"kl": np.asarray(kl), "win_rate": np.asarray(win_rate)}
 
 
-def _flows(points: int) -> dict[str, Table]:
+def _flows(points: int) -> dict[str, Columns]:
     """Gradient flow of each loss on equally likely levels, at ``points`` times."""
     reference = bt.Policy.from_samples(jnp.arange(float(LEVELS)))
     losses: dict[str, Callable[[bt.Policy], jax.Array]] = {

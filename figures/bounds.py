@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from bon_theory.bounds import REGISTRY, Inequality
-from figures.output import FigureData, FigureFiles, Table, command_line, float64, write
+from figures.output import Columns, FigureData, FigureFiles, command_line, float64, write
 from figures.style import COLORS, DOUBLE_COLUMN, new_figure, panel_titles, shades, styled
 from simulations.experiments import bounds_sweep
 
@@ -52,7 +52,7 @@ def data(*, points: int = 16_384) -> FigureData:
     return FigureData(caption, {"coarse": coarse, "fine": fine}, parameters)
 
 
-def _tightness(config: bounds_sweep.BoundsSweepConfig) -> Table:
+def _tightness(config: bounds_sweep.BoundsSweepConfig) -> Columns:
     outcomes = list(bounds_sweep.run(config, jax.random.key(SEED)).outcomes.values())
     entries = [outcome.inequality for outcome in outcomes]
     slack = np.array([outcome.relative_slack for outcome in outcomes])
@@ -103,7 +103,7 @@ def draw(data: FigureData) -> Figure:
     return figure
 
 
-def _label_rows(ax: Axes, table: Table) -> None:
+def _label_rows(ax: Axes, table: Columns) -> None:
     """A bound is named by its quantity where it is the only one, else below the quantity's name."""
     rows, headed = _rows(table), _headed(table)
     signs = np.where(table["side"] == "upper", "≤", "≥")
@@ -126,21 +126,21 @@ def _label_rows(ax: Axes, table: Table) -> None:
     ax.grid(axis="y", visible=False)
 
 
-def _headed(table: Table) -> NDArray[np.bool_]:
+def _headed(table: Columns) -> NDArray[np.bool_]:
     """The rows that begin a group of bounds of one quantity."""
     quantity = table["quantity"]
     same = np.r_[False, quantity[1:] == quantity[:-1], False]
     return ~same[:-1] & same[1:]
 
 
-def _rows(table: Table) -> NDArray[np.float64]:
+def _rows(table: Columns) -> NDArray[np.float64]:
     """Heights of the rows: apart where the quantity changes, with room for its name."""
     quantity = table["quantity"]
     changes = np.r_[False, quantity[1:] != quantity[:-1]]
     return np.arange(float(len(quantity))) + np.cumsum(0.5 * changes + HEADING * _headed(table))
 
 
-def _words(table: Table) -> list[str]:
+def _words(table: Columns) -> list[str]:
     """What a bound is made of: its name less what the names of its group begin with."""
     names = [str(name).split("_") for name in table["name"]]
     words = []
@@ -155,7 +155,7 @@ def _words(table: Table) -> list[str]:
     return words
 
 
-def _draw_slack(ax: Axes, table: Table, offset: float, num_outcomes: int) -> None:
+def _draw_slack(ax: Axes, table: Columns, offset: float, num_outcomes: int) -> None:
     slack = np.stack([table[_column(q)] for q in bounds_sweep.QUANTILES])
     thickness = 0.6 if offset == 0 else 0.34
     for row, soft, quantiles in zip(_rows(table), table["soft"], slack.T, strict=True):

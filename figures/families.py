@@ -14,13 +14,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import bon_theory as bt
-from figures.output import FigureData, FigureFiles, command_line, float64, write
+from figures.output import Columns, FigureData, FigureFiles, command_line, float64, write
 from figures.style import COLORS, DOUBLE_COLUMN, label, new_figure, panel_titles, styled
 
 __all__ = ["data", "draw", "main"]
 
 Selection = Callable[[bt.Policy, jax.Array], bt.Policy]
-Table = dict[str, np.ndarray]
 
 SOFT_N = 32  # candidates of the soft best-of-n curve
 
@@ -67,7 +66,7 @@ def _soft(reference: bt.Policy, temperature: jax.Array) -> bt.Policy:
     return bt.soft_best_of_n(reference, SOFT_N, temperature)
 
 
-def _walk(select: Selection, reference: bt.Policy, parameters: np.ndarray) -> Table:
+def _walk(select: Selection, reference: bt.Policy, parameters: np.ndarray) -> Columns:
     """One row per parameter."""
 
     @jax.jit
@@ -81,7 +80,7 @@ def _walk(select: Selection, reference: bt.Policy, parameters: np.ndarray) -> Ta
     return _table(reference, parameters, *walk(jnp.asarray(parameters)))
 
 
-def _top_fractions(fractions: np.ndarray) -> Table:
+def _top_fractions(fractions: np.ndarray) -> Columns:
     """One row per fraction q, each with quadrature nodes that know of the jump at rank 1 - q."""
     place = jax.jit(
         lambda policy, reference: (
@@ -99,7 +98,7 @@ def _top_fractions(fractions: np.ndarray) -> Table:
 
 def _table(
     reference: bt.Policy, parameters: np.ndarray, kl: jax.Array, win_rate: jax.Array
-) -> Table:
+) -> Columns:
     optimal = bt.frontier(reference, kl, objective="win_rate").value
     return {
         "parameter": parameters,

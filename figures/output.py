@@ -24,7 +24,7 @@ from simulations.tools.precision import float64
 
 __all__ = ["FigureData", "FigureFiles", "command_line", "float64", "write"]
 
-Table = Mapping[str, NDArray[Any]]
+Columns = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class FigureData:
     """
 
     caption: str
-    tables: Mapping[str, Table]
+    tables: Mapping[str, Columns]
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -52,7 +52,7 @@ class FigureData:
                 if values.dtype.kind == "f" and not np.all(np.isfinite(values)):
                     raise ValueError(f"column {column!r} of table {name!r} is not finite")
 
-    def __getitem__(self, table: str) -> Table:
+    def __getitem__(self, table: str) -> Columns:
         """The table of that name."""
         return self.tables[table]
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 import bon_theory as bt
 from bon_theory import sequence
-from figures.output import FigureData, FigureFiles, Table, command_line, float64, write
+from figures.output import Columns, FigureData, FigureFiles, command_line, float64, write
 from figures.style import (
     BOUND,
     COLORS,
@@ -76,7 +76,7 @@ def data(*, points: int = 65) -> FigureData:
     )
 
 
-def _draws(coin: bt.Policy) -> Table:
+def _draws(coin: bt.Policy) -> Columns:
     """Candidates for the budget; KL adds over blocks, so that each has its share of it."""
     rows = [
         (block, length, block or length)
@@ -93,7 +93,7 @@ def _draws(coin: bt.Policy) -> Table:
     return {"block": blocks, "length": lengths, "n": np.array(n, float)}
 
 
-def _any_rule(coin: bt.Policy, lengths: np.ndarray) -> Table:
+def _any_rule(coin: bt.Policy, lengths: np.ndarray) -> Columns:
     """The least n of any rule with a share of the optimum's gain; I(x) is per symbol."""
     lengths = np.unique(np.round(lengths))
     mean, best = (float(sequence.limit_reward(coin, TEMPERATURE, rho)) for rho in (0.0, 10.0))
@@ -102,14 +102,14 @@ def _any_rule(coin: bt.Policy, lengths: np.ndarray) -> Table:
     return {"length": lengths, "n": np.exp(np.asarray(log_n))}
 
 
-def _transition(coin: bt.Policy, exponents: np.ndarray) -> Table:
+def _transition(coin: bt.Policy, exponents: np.ndarray) -> Columns:
     tables = [_per_symbol(coin, m, np.exp(exponents * m)) for m in LONG_LENGTHS]
     limit = np.asarray(sequence.limit_kl(coin, TEMPERATURE, exponents))
     tables = [table | {"exponent": exponents, "limit": limit} for table in tables]
     return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
 
 
-def _cost(coin: bt.Policy) -> Table:
+def _cost(coin: bt.Policy) -> Columns:
     tables = [_per_symbol(coin, b, np.array([*PRICES])) for b in COST_LENGTHS]
     return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
 
@@ -140,7 +140,7 @@ def _curve(reference: bt.Policy, n: jax.Array) -> dict[str, jax.Array]:
     return jax.lax.map(point, n)
 
 
-def _tilts(coin: bt.Policy, temperatures: np.ndarray) -> Table:
+def _tilts(coin: bt.Policy, temperatures: np.ndarray) -> Columns:
     temperatures = np.append(temperatures, TEMPERATURE)
     tilts = bt.exponential_tilt(coin, temperatures)
     kl, reward = bt.kl_divergence(tilts, coin), bt.expected_reward(tilts)

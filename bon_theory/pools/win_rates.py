@@ -2,17 +2,14 @@ r"""How often best-of-n beats one more answer of the same model, from all subset
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bon_theory.performance import Ties
 from bon_theory.pools.curves import Curve, best_of_n_weights, checked_numbers
 from bon_theory.pools.pool import Pool
 
 __all__ = ["win_rate_curve"]
-
-Ties = Literal["half", "win", "loss"]
 
 
 def win_rate_curve(pool: Pool, *, n: ArrayLike | None = None, ties: Ties = "half") -> Curve:

@@ -19,12 +19,13 @@ because a prompt whose answers are all right or all wrong says nothing about the
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import numpy as np
 
 from bon_theory._arguments import Numbers, is_concrete, scalar, shown
+from bon_theory.performance import Ties
 from bon_theory.policy import Policy, require_policy
 from bon_theory.tuning import knobs
 from bon_theory.tuning.knobs import Quantity
@@ -38,8 +39,6 @@ __all__ = [
     "temperature_for_reward",
     "temperature_for_win_rate",
 ]
-
-Ties = Literal["half", "win", "loss"]
 
 
 def n_for_kl(

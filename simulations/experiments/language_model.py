@@ -26,7 +26,7 @@ from simulations.experiments.reward_pools import (
 from simulations.language_model import train
 from simulations.language_model.generate import generate
 from simulations.language_model.rewards import KnownWords, Reward, TrigramLikelihood
-from simulations.language_model.text.corpus import Corpus, load_corpus, prompt_texts
+from simulations.language_model.text.corpus import load_corpus, prompt_texts
 from simulations.language_model.text.tokenizers import decode, encode_prompts
 from simulations.language_model.train import Progress
 from simulations.language_model.transformer import num_parameters
@@ -185,7 +185,7 @@ class LanguageModelResults:
 
 def run_identity(config: LanguageModelConfig, key: jax.Array) -> checkpoint.Identity:
     """What decides the outcome of ``run`` on this Python: configuration, key, corpus."""
-    return _identity(config, key, load_corpus())
+    return train.identity_of(config, key, load_corpus())
 
 
 def run(
@@ -206,7 +206,7 @@ def run(
     """
     corpus = load_corpus()
     training_key, sampling_key, words_key, trigram_key = jax.random.split(key, 4)
-    trained_on = train.training_identity(config.training, training_key, corpus)
+    trained_on = train.identity_of(config.training, training_key, corpus)
     trained = train.train(
         config.training,
         training_key,
@@ -232,7 +232,7 @@ def run(
     words = KnownWords.fit(corpus.train)
     trigrams = TrigramLikelihood.fit(corpus.scoring)
     return LanguageModelResults(
-        identity=dict(_identity(config, key, corpus)),
+        identity=dict(train.identity_of(config, key, corpus)),
         corpus_bytes=corpus.num_bytes,
         num_parameters=num_parameters(model),
         losses=trained.losses,
@@ -271,14 +271,6 @@ def _score(
     best = rewards[:, :64].argmax(axis=1)
     best_texts = np.array([row[i] for row, i in zip(texts, best, strict=True)])
     return Scored(rewards, best_texts, comparison)
-
-
-def _identity(config: LanguageModelConfig, key: jax.Array, corpus: Corpus) -> checkpoint.Identity:
-    return {
-        "config": asdict(config),
-        "corpus_sha256": corpus.sha256,
-        "key": jax.random.key_data(key).tolist(),
-    }
 
 
 def _at_stage(progress: Progress | None, stage: str) -> Callable[[int, int], None] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -99,7 +100,7 @@ def train(
         ValueError: the checkpoint belongs to another configuration, corpus or key, or the text is
             shorter than a window.
     """
-    identity = training_identity(config, key, corpus)
+    identity = identity_of(config, key, corpus)
     start_key, window_key = jax.random.split(key)
     model, optimizer = _start(config, start_key)
     losses = np.zeros(config.num_steps, np.float32)
@@ -121,10 +122,8 @@ def train(
     return Trained(model, losses)
 
 
-def training_identity(
-    config: TrainingConfig, key: jax.Array, corpus: Corpus
-) -> checkpoints.Identity:
-    """Everything that decides the outcome of :func:`train`, for the file that holds it."""
+def identity_of(config: Any, key: jax.Array, corpus: Corpus) -> checkpoints.Identity:
+    """Everything that decides what comes of a ``config``, a dataclass, on a corpus."""
     return {
         "config": asdict(config),
         "corpus_sha256": corpus.sha256,

@@ -67,7 +67,9 @@ def quadrature_error(function: Callable[..., Any], *laws: Policy | Numbers) -> A
     The function is evaluated anew on every second, fourth and eighth node, :math:`I_{mh,j}`, and
     once, :math:`I_h'`, without the outermost nodes and with rewards moved by their rounding. An
     estimate, not a bound: above a tenth of the error for jumps, kinks, poles beside the real axis
-    and heavy tails; of what is smooth it is an overestimate.
+    and heavy tails; of what is smooth it is an overestimate. What a selection draws from beyond the
+    last node, as best-of-n does where :math:`n` nears :math:`e^{80} \approx 10^{34}`, it does not
+    see: that is mass lost, and :func:`certificate` says so.
 
     Args:
         function: of the ``laws``, to an array or a pytree of arrays, by ``vmap``-able code. Let it

@@ -90,7 +90,7 @@ class Policy:
         kind = "continuous" if self.continuous else "discrete"
         parts = [kind, f"{shape[-1]} {'nodes' if self.continuous else 'outcomes'}"]
         parts += [f"batch {shape[:-1]}"] if shape[:-1] else []
-        if isinstance(self.rewards, jax.Array) and is_concrete(self.rewards):
+        if isinstance(self.rewards, jax.Array) and is_concrete(self.rewards) and self.rewards.size:
             rewards = np.asarray(self.rewards)
             parts.append(f"rewards {rewards.min():.4g} to {rewards.max():.4g}")
         return [*parts, str(self.log_probs.dtype)]
@@ -263,7 +263,8 @@ class Policy:
             breaks: ranks in (0, 1), ascending, at which a later selection has a jump or kink, such
                 as ``1 - fraction`` for :func:`top_fraction` (static). Jumps of the quantile
                 function itself, gaps in the support, are found and need not be given, unless its
-                values are traced.
+                values are traced, or several jumps are so close to each other, or one so small,
+                that it is less than half of the rise between two nodes.
 
         Raises:
             ValueError: ``breaks`` are not ascending in (0, 1), ``num_nodes < 321``, or the quantile

@@ -40,6 +40,13 @@ def test_a_true_reward_may_be_integers() -> None:
     )
 
 
+def test_a_batch_may_be_of_no_laws() -> None:
+    nothing = bt.Policy.from_probs(np.zeros((0, 3)), np.zeros((0, 3)))
+    assert "batch (0,)" in repr(nothing)
+    assert bt.best_of_n(nothing, 2).probs.shape == (0, 3)
+    assert bt.kl_divergence(bt.best_of_n(nothing, 2), nothing).shape == (0,)
+
+
 # Best-of-2 of p = (.5, .3, .2) where the rewards descend, and where the second is the lowest.
 LARGE: dict[str, tuple[Any, list[float]]] = {
     "beyond 32 bits": (np.array([2**32, 1, 0]), [0.75, 0.21, 0.04]),

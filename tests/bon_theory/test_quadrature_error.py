@@ -222,6 +222,29 @@ def test_several_gaps_and_given_breaks_are_merged() -> None:
     assert float(bt.expected_reward(reference)) == pytest.approx(4.0, rel=1e-13)
 
 
+@pytest.mark.parametrize("jumps", [(0.501, 0.502), (0.501, 0.503, 0.506)])
+def test_jumps_between_the_same_nodes_escape_but_not_the_estimate(jumps: tuple[float, ...]) -> None:
+    """None of equal jumps is half of the rise; breaks that are given make the mean exact."""
+
+    def quantile(u: jax.Array) -> jax.Array:
+        return u + sum(jnp.where(u >= jump, 1.0, 0.0) for jump in jumps)
+
+    exact = 0.5 + sum(1 - jump for jump in jumps)
+    reference = bt.Policy.from_quantile(quantile)
+    error = abs(float(bt.expected_reward(reference)) - exact)
+    assert error > 1e-3
+    assert float(bt.quadrature_error(bt.expected_reward, reference)) > 0.1 * error
+    broken = bt.Policy.from_quantile(quantile, breaks=jumps)
+    assert float(bt.expected_reward(broken)) == pytest.approx(exact, rel=1e-13)
+
+
+def test_what_is_drawn_beyond_the_last_node_is_mass_lost() -> None:
+    """Best-of-1e36 looks at ranks beyond 1 - e^-80: its reward is wrong, and it says so."""
+    reference = bt.Policy.exponential_reward()
+    assert float(bt.certificate(bt.best_of_n(reference, 1e36))) > 0.99
+    assert float(bt.certificate(bt.best_of_n(reference, 1e20))) < 1e-13
+
+
 @pytest.mark.parametrize("law", ["uniform", "far from 0", "Gaussian", "Pareto 1.5", "near jump"])
 def test_no_gap_is_seen_where_there_is_none(law: str) -> None:
     assert LAWS[law].policy().num_outcomes == 1281

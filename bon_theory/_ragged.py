@@ -73,7 +73,7 @@ def law_program(
         result = program(*map(prepared, arguments), **settings)
 
         def finished(x: Any) -> Any:
-            x = x.with_ranks() if isinstance(x, Policy) else x
+            x = _ranked(x) if isinstance(x, Policy) else x
             if padding and (per_outcome or isinstance(x, Policy)):
                 x = jax.tree.map(lambda leaf: _cut(leaf, _size(laws[0])), x)
             return x
@@ -81,6 +81,15 @@ def law_program(
         return jax.tree.map(finished, result, is_leaf=lambda x: isinstance(x, Policy))
 
     return call
+
+
+def _ranked(law: Policy) -> Policy:
+    """With the distribution function of the reward, but for a derivative outside ``jit``.
+
+    There it would be differentiated for nothing: whoever asks for it later gets it then.
+    """
+    has_derivative = isinstance(law.log_probs, jax.core.Tracer) and not _is_staged(law)
+    return law if has_derivative else law.with_ranks()
 
 
 def _missing(laws: Sequence[Policy | jax.Array], beside: Any) -> int:

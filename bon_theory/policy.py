@@ -51,7 +51,8 @@ class Policy:
         rewards: :math:`r(y)`, shape ``[..., K]``, in any order; equal rewards are ties.
         ranks: ``(log_cdf_below, log_cdf)``: the constructors sort once, a rank selection bends what
             they found, and every law that the library returns has them, so that all laws on the
-            same outcomes are pytrees of one structure. ``None`` inside programs that ask for none.
+            same outcomes are pytrees of one structure. ``None`` where they would be computed for
+            nothing: inside programs that ask for none, and while differentiating outside ``jit``.
         continuous: whether outcomes are quadrature nodes (static; not a leaf).
 
     Leading axes are batch axes. A selection maps a policy to a policy on the same outcomes, so two

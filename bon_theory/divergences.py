@@ -349,8 +349,9 @@ def f_divergence(
 
     Summed with :math:`f(t) - f'(1)(t-1)`, which has the same divergence and no negative value. An
     outcome that one law lacks takes the limit of :math:`f(t)` at 0 or of :math:`f(t)/t` at
-    infinity, and so does one whose ratio is beyond the range of floating point. A limit is read off
-    at ratios as extreme as the generator bears; what still grows there is taken as infinite.
+    infinity. So does one whose ratio is beyond the range of floating point, unless the generator
+    is affine in :math:`\log t` there, as logarithms are: then that line goes on. Both are read off
+    at ratios as extreme as the generator bears; what still grows there has an infinite limit.
 
     A generator with kinks (:math:`|t - 1|`) is integrated to second order only on a continuous law;
     use :func:`total_variation`.
@@ -363,8 +364,9 @@ def f_divergence(
 
     Raises:
         ValueError: the policies are not on the same outcomes, the generator is NaN at a ratio, or a
-            ratio is beyond the range of floating point where the generator has no limit (NaN while
-            traced): use :func:`kl_divergence` or :func:`renyi_divergence`, which know no ratios.
+            ratio is beyond the range of floating point where the generator has neither a limit nor
+            such a line (NaN while traced): use :func:`kl_divergence` or :func:`renyi_divergence`,
+            which know no ratios.
 
     Example:
         >>> import bon_theory as bt
@@ -400,11 +402,15 @@ class _Ends(NamedTuple):
         ratios: the most extreme ones at which it is evaluated.
         limits: of f at 0 and of f(t)/t at infinity: infinite where it still grows, NaN where it
             changes too slowly to tell.
+        values: of f, or of f(t)/t, at ``ratios``.
+        slopes: by which they go on per unit of log t: NaN where they are not affine in it.
         tangent: f'(1).
     """
 
     ratios: jax.Array
     limits: jax.Array
+    values: jax.Array
+    slopes: jax.Array
     tangent: jax.Array
 
 
@@ -432,7 +438,14 @@ def _ends(ratios: jax.Array, values: jax.Array, sizes: jax.Array, tangent: jax.A
     settled = jnp.abs(value - before) <= (8 * jnp.finfo(ratios.dtype).eps) ** 0.8 * scale
     grows = value - before > 1e-3 * scale
     limits = jnp.where(settled, value, jnp.where(grows | (value == jnp.inf), jnp.inf, jnp.nan))
-    return _Ends(ratios[sides, 0, borne], limits, tangent)
+    # The line through the two, where it meets the value at the root of the most extreme ratio.
+    end, root = ratios[sides, 0, borne], jnp.minimum(borne + 1, ratios.shape[-1] - 1)
+    steps = jnp.log(ratios[sides, 1, borne]) - jnp.log(end)  # of two logarithms: none overflows
+    slopes = (before - value) / steps
+    on_line = value + slopes * (jnp.log(ratios[sides, 0, root]) - jnp.log(end))
+    misfit = jnp.abs(scaled[sides, 0, root] - on_line)
+    is_affine = (root > borne) & (misfit <= 64 * jnp.finfo(ratios.dtype).eps * scale)
+    return _Ends(end, limits, value, jnp.where(is_affine, slopes, jnp.nan), tangent)
 
 
 @one_program
@@ -451,8 +464,11 @@ def _generated(
     weight = jnp.exp(jnp.where(ell > 0, log_p, log_q))
     inside = jnp.maximum(_over_larger(ratios, values, ends.tangent), 0)
     limit = jnp.where(ell > 0, ends.limits[1], ends.limits[0])
-    # Of a ratio beyond floating point only a finite limit says anything.
-    limit = jnp.where(jnp.isfinite(limit) | jnp.isinf(ell), limit, jnp.nan)
+    # Beyond floating point a finite limit says what the generator is, or else its line.
+    side = (ell > 0).astype(int)
+    beyond = jnp.where(jnp.isinf(ell), 0, ell - jnp.log(ends.ratios)[side])
+    line = ends.values[side] + ends.slopes[side] * beyond
+    limit = jnp.where(jnp.isfinite(limit) | jnp.isinf(ell), limit, line)
     value = jnp.where((ratios == 1) & (jnp.abs(ell) > 1), limit, inside)
     # Not multiplied where infinite: the weight may underflow, and its slope would be NaN.
     infinite = value == jnp.inf

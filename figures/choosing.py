@@ -53,7 +53,7 @@ class RewardsAtKl(NamedTuple):
 
 
 @float64
-def data(*, points: int = 41) -> FigureData:
+def data(*, points: int = 25) -> FigureData:
     """Temperatures along budgets, advantages along equal KL, and where they change sign."""
     reference = bt.Policy.uniform_reward(num_nodes=NODES)
     hard_n = np.asarray(bt.n_for_kl(reference, np.asarray(BUDGETS)))
@@ -109,7 +109,7 @@ def _crossing(reference: bt.Policy, hard: float) -> float:
         return _share(reference, hard, np.exp(log_n))
 
     bracket = np.log([hard * (0.6 + hard / 10), hard**2])
-    return np.exp(optimize.root_scalar(share, bracket=tuple(bracket), xtol=1e-12).root)
+    return np.exp(optimize.root_scalar(share, bracket=tuple(bracket), xtol=1e-6).root)
 
 
 @styled

@@ -31,7 +31,7 @@ _WEIGHTS = {
     "claims/soft_best_of_n": 30.0,
     "claims/inference_time_reward_hacking": 20.0,
     "claims/bonbon_alignment": 12.0,
-    "figures/choosing": 20.0,
+    "figures/choosing": 60.0,
     "figures/sequences": 20.0,
     "figures/bounds": 15.0,
     "figures/bonbon": 10.0,

@@ -211,15 +211,34 @@ def test_a_divergence_by_generator_of_all_but_equal_laws_is_accurate_and_positiv
     assert float(bt.f_divergence(p, p, kl_generator)) == 0
 
 
-def test_a_ratio_that_no_float_holds_is_refused_where_the_generator_has_no_limit() -> None:
-    for logit in (-600.0, -690.0):
-        value = bt.f_divergence(COIN, rare(logit), kl_generator)
-        assert float(value) == pytest.approx(-logit / 2 - LOG2, rel=1e-12)
+@pytest.mark.parametrize("tilt", [0.0, 1.0, -7.0])
+@pytest.mark.parametrize("logit", [-600.0, -690.0, -720.0, -3000.0, -1e6])
+def test_a_generator_that_ends_in_a_line_of_the_log_ratio_follows_it(
+    logit: float, tilt: float
+) -> None:
+    """t log t forwards and -log t backwards, whatever their multiple of t - 1; and both at once."""
+    kl = -logit / 2 - LOG2
+    forwards = bt.f_divergence(COIN, rare(logit), lambda t: t * jnp.log(t) + tilt * (t - 1))
+    backwards = bt.f_divergence(rare(logit), COIN, lambda t: -jnp.log(t) + tilt * (t - 1))
+    assert float(forwards) == pytest.approx(kl, rel=1e-12)
+    assert float(backwards) == pytest.approx(kl, rel=1e-12)
+    jeffreys = jax.jit(lambda p, q: bt.f_divergence(p, q, lambda t: (t - 1) * jnp.log(t)))
+    assert float(jeffreys(COIN, rare(logit))) == pytest.approx(-logit / 2, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "generator",
+    [
+        lambda t: (t - 1) ** 2,
+        lambda t: t * jnp.log(t) ** 2,
+        lambda t: t * jnp.log(jnp.log(t + jnp.e)),
+    ],
+)
+def test_a_ratio_that_no_float_holds_is_refused_where_no_line_goes_on(generator: Any) -> None:
     with pytest.raises(ValueError, match=r"generator must .* got NaN at a log ratio of 2999\.31"):
-        bt.f_divergence(COIN, rare(-3000.0), kl_generator)
-    traced = jax.jit(lambda p, q: bt.f_divergence(p, q, kl_generator))
+        bt.f_divergence(COIN, rare(-3000.0), generator)
+    traced = jax.jit(lambda p, q: bt.f_divergence(p, q, generator))
     assert jnp.isnan(traced(COIN, rare(-3000.0)))
-    assert float(bt.kl_divergence(COIN, rare(-3000.0))) == pytest.approx(1500 - LOG2, rel=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,10 @@ CLAIMS: tuple[Claim, ...] = (
     _claim(
         id="hacking/one-peak-soft",
         where="inevitability of reward hacking",
-        statement="The same of soft best-of-2 in 1/λ.",
+        statement=(
+            "Soft best-of-2, which is not ordered by likelihood ratio in 1/λ: the mean of a true "
+            "reward with one peak is monotone or has one peak."
+        ),
         compute=lambda: _turns()[3],
         expected=1.0,
         kind="inequality",

@@ -93,7 +93,7 @@ CLAIMS: tuple[Claim, ...] = (
         where="HedgeTune carried over to soft best-of-n",
         statement=(
             "The derivative in 1/λ is the covariance of true reward and proxy under the selected "
-            "law P_{n,λ} itself, as for a tilt."
+            "law P(n, λ) itself, as for a tilt."
         ),
         compute=lambda: [_derivative(jnp.asarray(float(n)), jnp.asarray(1 / t)) for n, t in _CASES],
         expected=tuple(_marginal_covariance(n, t) for n, t in _CASES),
@@ -101,7 +101,7 @@ CLAIMS: tuple[Claim, ...] = (
         labels=_LABELS,
         outside_scope=(
             "A surrogate in circulation; not known to be the paper's. It is right for the tilt, "
-            "which P_{n,λ} is at no finite n."
+            "which P(n, λ) is at no finite n."
         ),
         consequence=(
             "Its zero is another temperature (at n = 4 about 1 instead of .17), which here loses "

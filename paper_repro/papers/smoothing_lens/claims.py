@@ -32,9 +32,9 @@ CLAIMS: tuple[Claim, ...] = (
         where="Lemma 4.1",
         provenance=ABSTRACT,
         paper=_PAPER,
-        statement="KL(P_{n,λ}‖π) ≤ log(n/(1 + (n−1)e^{−R/λ})) for rewards of range R.",
+        statement="KL(P(n, λ)‖π) ≤ log(n/(1 + (n−1)e^{−R/λ})) for rewards of range R.",
         sharper=(
-            "KL(P_{n,λ}‖π) ≤ log n − (n−1)/n as well, smaller once R/λ exceeds about log n − 1: "
+            "KL(P(n, λ)‖π) ≤ log n − (n−1)/n as well, smaller once R/λ exceeds about log n − 1: "
             "soft selection spends no more than best-of-n."
         ),
         figure="bounds",
@@ -47,7 +47,7 @@ CLAIMS: tuple[Claim, ...] = (
         provenance=DERIVED,
         paper=_PAPER,
         statement=(
-            "It bounds D_∞(P_{n,λ}‖π) as well, and is approached when the better of two outcomes "
+            "It bounds D_∞(P(n, λ)‖π) as well, and is approached when the better of two outcomes "
             "becomes rare; R/λ = 4, n = 8."
         ),
         compute=lambda: [float(_rare_top_divergence(top, 8.0)) for top in _RARE],

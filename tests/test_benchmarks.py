@@ -131,6 +131,7 @@ def test_the_factor_over_peers_is_over_the_best_of_three():
     assert monte_carlo.times_the_best(row) == 6
 
 
+@pytest.mark.slow
 def test_the_accelerator_benchmark_runs_without_one(capsys: pytest.CaptureFixture[str]):
     """One command, at tiny sizes: all five parts, with the counts of the processor."""
     with jax.enable_x64(False):

@@ -14,6 +14,8 @@ from simulations.experiments.alignment_training import (
     run,
 )
 
+pytestmark = pytest.mark.slow  # compiles for half a minute
+
 QUICK = AlignmentTrainingConfig(batch_size=256, num_steps=1500, num_replicas=16)
 
 

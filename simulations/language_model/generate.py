@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from simulations.language_model.transformer import Cache, Transformer, token_log_probs
+from simulations.language_model.cache import Branches, Prefix
+from simulations.language_model.transformer import Transformer, token_log_probs
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def generate(
         temperature=temperature,
         batch_size=batch_size,
     )
-    start = _prefill(model, jnp.asarray(prompts), num_slots=prompts.shape[1] + max_new_tokens)
+    start = _prefill(model, jnp.asarray(prompts))
 
     num_rows = prompts.shape[0] * num_candidates
     batch_size = min(batch_size, num_rows)
@@ -127,19 +128,17 @@ def response_log_probs(
     return jnp.sum(jnp.where(counted, log_probs, 0.0), axis=1)
 
 
-@nnx.jit(static_argnames="num_slots")
-def _prefill(model: Transformer, prompts: jax.Array, *, num_slots: int) -> tuple[jax.Array, Cache]:
-    """Logits ``[B, V]`` of the first response token, and the cache of each prompt."""
-    cache = Cache.empty(model.config, prompts.shape[0], num_slots)
-    logits, cache = model.extend(prompts, cache)
-    return logits[:, -1], cache
+@nnx.jit
+def _prefill(model: Transformer, prompts: jax.Array) -> tuple[jax.Array, Prefix]:
+    """Logits ``[B, V]`` of the first response token, and what is remembered of each prompt."""
+    return model.prefill(prompts)
 
 
 @nnx.jit(static_argnames="num_tokens")
 def _sample(
     key: jax.Array,
     model: Transformer,
-    start: tuple[jax.Array, Cache],
+    start: tuple[jax.Array, Prefix],
     prompt: jax.Array,
     candidate: jax.Array,
     temperature: jax.Array,
@@ -151,23 +150,23 @@ def _sample(
     """
     vocabulary = model.config.vocabulary
     uniforms = jax.vmap(partial(_row_uniforms, key, num_tokens))(prompt, candidate)
-    logits, cache = start
+    logits, prefix = start[0], start[1].take(prompt)
     graph, state = nnx.split(model)
 
     def draw(carry: tuple, uniform: jax.Array) -> tuple[tuple, jax.Array]:
-        logits, cache, ended, log_probs = carry
+        logits, branches, ended, log_probs = carry
         logits = logits / temperature
         token = _inverse_cdf(uniform, jax.nn.softmax(logits, axis=-1))
         log_probs += jnp.where(ended, 0.0, token_log_probs(logits, token))
         token = jnp.where(ended, vocabulary.pad_id, token)
         ended |= token == vocabulary.eos_id
-        logits, cache = nnx.merge(graph, state).extend(token[:, None], cache)
-        return (logits[:, 0], cache, ended, log_probs), token
+        logits, branches = nnx.merge(graph, state).step(token[:, None], prefix, branches)
+        return (logits[:, 0], branches, ended, log_probs), token
 
     num_rows = prompt.shape[0]
     carry = (
         logits[prompt],
-        cache.take(prompt),
+        Branches.empty(prefix, num_branches=1, num_slots=num_tokens),
         jnp.zeros(num_rows, bool),
         jnp.zeros(num_rows, jnp.float32),
     )
@@ -203,10 +202,10 @@ def _checked_prompts(prompts: np.ndarray | jax.Array, model: Transformer) -> np.
             "as `encode_prompts` makes them"
         )
     vocabulary = model.config.vocabulary
-    if prompts.min() < 0 or prompts.max() >= vocabulary.num_inputs:
+    if prompts.min() < 0 or prompts.max() > vocabulary.pad_id:
         raise ValueError(
             f"prompts has token ids from {prompts.min()} to {prompts.max()}, but the model takes "
-            f"0 to {vocabulary.num_inputs - 1}: encode them with the model's vocabulary"
+            f"0 to {vocabulary.pad_id}: encode them with the model's vocabulary"
         )
     if (prompts[:, -1] == vocabulary.pad_id).any():
         raise ValueError("prompts has rows that end in PAD: pad on the left instead")

@@ -1,151 +1,221 @@
-"""A decoder-only transformer in Flax NNX, whose every forward pass can read and fill a cache.
+"""A decoder-only transformer in Flax NNX: one configuration for GPT-2, GPT-NeoX, Llama and Qwen2.
 
-Letters: B batch, T tokens of this pass, S slots of keys (S = T without a cache), V tokens that can
-be emitted, D width, H heads, C = D/H width of a head. Everything is float32, whatever the caller's
-x64 switch: a language model's law is what its float32 arithmetic says it is.
+Letters: B prompts or rows, N continuations of each, T tokens of this pass, S slots of a cache,
+V tokens that can be emitted, D width, H query heads, K key and value heads, G = H/K queries that
+share a key, C width of a head, L layers.
 
-Linear layers see two-dimensional inputs and attention sees (B, H, T, C): on a CPU the naive
-(B, T, D) form takes 1.5–2 times as long.
+Parameters and activations have the configuration's dtype, whatever the caller's x64 switch: a
+language model's law is what its own arithmetic says it is. Norms, softmax and logits are float32.
+
+All layers are one stacked layer, run by ``lax.scan``: compilation does not grow with depth. A layer
+knows nothing of caches: it is handed ``attend``, which turns the queries, keys and values of the
+tokens of this pass into what they attend to, and remembers what is to be remembered.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from simulations.language_model.cache import Branches, Prefix
 from simulations.language_model.text.tokenizers import BYTES, Vocabulary
+
+Attend = Callable[[jax.Array, jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
+"""(queries ``[R, K, G, C]``, keys and values ``[R, K, C]``, memory) → ``[R, K, G, C]``, memory."""
+
+Rotation = Callable[[jax.Array], jax.Array]
+"""Queries or keys ``[R, heads, C]``, turned by the positions of the R tokens."""
 
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """Shape of the model; the default has 131,648 parameters.
+    """Architecture; the default is a small Llama of 131,520 parameters that reads bytes.
 
     Attributes:
         vocabulary: what it reads and emits.
-        width: D, a multiple of twice the number of heads.
-        num_layers: attention and perceptron count as one.
+        width: D.
+        num_layers: L; attention and perceptron count as one.
         num_heads: H.
+        num_key_heads: K, a divisor of H; H unless given.
+        head_width: C; D/H unless given.
+        hidden_width: of the perceptron; 4 D unless given.
+        norm: ``"rms"`` or ``"layer"``, which subtracts the mean and has a bias.
+        norm_epsilon: added to the variance.
+        activation: ``"silu"``, ``"gelu"`` or ``"gelu_tanh"``, its approximation by tanh.
+        gated: whether the perceptron is activation(gate) · up, as in SwiGLU.
+        attention_bias: whether queries, keys and values have biases.
+        output_bias: whether the attention's output has a bias.
+        perceptron_bias: whether the perceptron's layers have biases.
+        parallel: whether attention and perceptron read the same input, as in GPT-NeoX.
+        tied_head: whether logits are inner products with the embedding of the tokens.
+        rotary_fraction: of each head that is rotated by its position; 0 for learned positions.
+        rotary_base: of the rotation's frequencies.
+        context: the longest sequence; it sizes the table of learned positions.
+        dtype: ``"float32"`` or ``"bfloat16"``.
+        rematerialise: whether the backward pass computes a layer's activations once more instead
+            of keeping them: a seventh of the memory at a twentieth more time.
 
     Raises:
-        ValueError: the heads cannot share the width evenly.
+        ValueError: heads that cannot be shared out, or an odd number of rotated coordinates.
+
+    Example:
+        >>> TransformerConfig(width=64, num_heads=4, num_key_heads=2).head_size
+        16
     """
 
     vocabulary: Vocabulary = BYTES
     width: int = 64
     num_layers: int = 2
     num_heads: int = 2
+    num_key_heads: int | None = None
+    head_width: int | None = None
+    hidden_width: int | None = None
+    norm: Literal["rms", "layer"] = "rms"
+    norm_epsilon: float = 1e-6
+    activation: Literal["silu", "gelu", "gelu_tanh"] = "gelu_tanh"
+    gated: bool = False
+    attention_bias: bool = False
+    output_bias: bool = False
+    perceptron_bias: bool = False
+    parallel: bool = False
+    tied_head: bool = False
+    rotary_fraction: float = 1.0
+    rotary_base: float = 10_000.0
+    context: int = 2048
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    rematerialise: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Refuse a width that the heads cannot share."""
-        if self.width % (2 * self.num_heads):
+        """Refuse heads that cannot be shared out."""
+        if self.head_width is None and self.width % self.num_heads:
             raise ValueError(
-                f"width is {self.width} and num_heads is {self.num_heads}: rotary positions need "
-                "an even width per head, so make width a multiple of 2 * num_heads"
+                f"width is {self.width} and num_heads is {self.num_heads}: make width a multiple "
+                "of num_heads, or pass head_width"
+            )
+        if self.num_heads % self.key_heads:
+            raise ValueError(
+                f"num_heads is {self.num_heads} and num_key_heads is {self.num_key_heads}: each "
+                "key head serves equally many query heads, so make num_heads a multiple"
+            )
+        if self.rotated % 2:
+            raise ValueError(
+                f"width {self.width}, num_heads {self.num_heads} and rotary_fraction "
+                f"{self.rotary_fraction} rotate {self.rotated} coordinates of each head: rotation "
+                "turns pairs, so make that number even"
             )
 
+    @property
+    def key_heads(self) -> int:
+        """K."""
+        return self.num_key_heads or self.num_heads
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Cache:
-    """Keys and values of the tokens seen so far.
+    @property
+    def head_size(self) -> int:
+        """C."""
+        return self.head_width or self.width // self.num_heads
 
-    Attributes:
-        keys: ``[B, H, S, C]`` per layer.
-        values: likewise.
-        occupied: ``[B, S]``, which slots hold a token; False is empty, or padding.
-        length: how many slots are used, the same for every row because prompts are padded on the
-            left.
-    """
+    @property
+    def hidden_size(self) -> int:
+        """Width of the perceptron."""
+        return self.hidden_width or 4 * self.width
 
-    keys: tuple[jax.Array, ...]
-    values: tuple[jax.Array, ...]
-    occupied: jax.Array
-    length: jax.Array
-
-    @classmethod
-    def empty(cls, config: TransformerConfig, batch_size: int, num_slots: int) -> Cache:
-        """A cache of ``num_slots`` free slots for ``batch_size`` rows."""
-        head_width = config.width // config.num_heads
-        shape = (batch_size, config.num_heads, num_slots, head_width)
-        layers = tuple(jnp.zeros(shape, jnp.float32) for _ in range(config.num_layers))
-        occupied = jnp.zeros((batch_size, num_slots), bool)
-        return cls(layers, layers, occupied, jnp.zeros((), jnp.int32))
-
-    def take(self, rows: jax.Array) -> Cache:
-        """The cache of the given rows, repeated as often as they are named."""
-        keys = tuple(layer[rows] for layer in self.keys)
-        values = tuple(layer[rows] for layer in self.values)
-        return Cache(keys, values, self.occupied[rows], self.length)
+    @property
+    def rotated(self) -> int:
+        """How many coordinates of each head are rotated."""
+        return int(self.head_size * self.rotary_fraction)
 
 
 class Attention(nnx.Module):
-    """Causal multi-head attention with rotary positions."""
+    """Multi-head attention with grouped keys; who attends to whom is ``attend``'s business."""
 
     def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs) -> None:
-        self.num_heads = config.num_heads
-        self.project = _linear(config.width, 3 * config.width, rngs=rngs)
-        self.output = _linear(config.width, config.width, rngs=rngs)
+        self.heads = (config.key_heads, config.num_heads // config.key_heads, config.head_size)
+        queries = config.num_heads * config.head_size
+        keys = config.key_heads * config.head_size
+        self.project = _linear(
+            config, config.width, queries + 2 * keys, config.attention_bias, rngs
+        )
+        self.output = _linear(config, queries, config.width, config.output_bias, rngs)
 
     def __call__(
-        self,
-        x: jax.Array,
-        rotation: tuple[jax.Array, jax.Array],
-        mask: jax.Array,
-        slots: tuple[jax.Array, jax.Array, jax.Array] | None,
-    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        """Attended ``x [B·T, D]``, keys and values; ``slots``: (keys, values, next slot)."""
-        batch_size, _, num_tokens, _ = mask.shape
-        split = self.project(x).reshape(batch_size, num_tokens, 3, self.num_heads, -1)
-        query, key, value = split.transpose(2, 0, 3, 1, 4)
-        query, key = _rotate(query, rotation), _rotate(key, rotation)
+        self, x: jax.Array, rotation: Rotation, attend: Attend, memory: Any
+    ) -> tuple[jax.Array, Any]:
+        """Attended ``x [R, D]`` and the memory after it; R rows are the tokens of this pass."""
+        key_heads, group, size = self.heads
+        query, key, value = jnp.split(
+            self.project(x), [key_heads * group * size, key_heads * (group + 1) * size], axis=-1
+        )
+        query = rotation(query.reshape(-1, key_heads * group, size))
+        key = rotation(key.reshape(-1, key_heads, size))
+        attended, memory = attend(
+            query.reshape(-1, *self.heads), key, value.reshape(-1, key_heads, size), memory
+        )
+        return self.output(attended.reshape(x.shape[0], -1)), memory
 
-        if slots is not None:
-            keys, values, start = slots
-            key = jax.lax.dynamic_update_slice_in_dim(keys, key, start, axis=2)
-            value = jax.lax.dynamic_update_slice_in_dim(values, value, start, axis=2)
 
-        scores = jnp.einsum("bhtc,bhsc->bhts", query, key) * (query.shape[-1] ** -0.5)
-        # Finite, not -inf: a padded query sees no slot at all, and its softmax must not be NaN.
-        weights = jax.nn.softmax(jnp.where(mask, scores, -1e30), axis=-1)
-        attended = jnp.einsum("bhts,bhsc->bhtc", weights, value)
-        return self.output(attended.transpose(0, 2, 1, 3).reshape(x.shape)), (key, value)
+class Perceptron(nnx.Module):
+    """contract(activation(expand x)), or contract(activation(gate x) · up x)."""
+
+    def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs) -> None:
+        self.gated = config.gated
+        self.activation = config.activation
+        inputs = config.hidden_size * (2 if config.gated else 1)
+        self.expand = _linear(config, config.width, inputs, config.perceptron_bias, rngs)
+        self.contract = _linear(
+            config, config.hidden_size, config.width, config.perceptron_bias, rngs
+        )
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """``[R, D]`` to ``[R, D]``."""
+        activate = {
+            "silu": jax.nn.silu,
+            "gelu": partial(jax.nn.gelu, approximate=False),
+            "gelu_tanh": partial(jax.nn.gelu, approximate=True),
+        }[self.activation]
+        hidden = self.expand(x)
+        if self.gated:
+            gate, up = jnp.split(hidden, 2, axis=-1)
+            return self.contract(activate(gate) * up)
+        return self.contract(activate(hidden))
 
 
 class Layer(nnx.Module):
-    """Attention, then a two-layer perceptron: each normalises its input and adds its output."""
+    """Attention and perceptron, each of a normalised input, each added to the stream."""
 
     def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs) -> None:
-        self.attention_norm = _norm(config.width, rngs=rngs)
+        self.parallel = config.parallel
+        self.attention_norm = _norm(config, rngs)
         self.attention = Attention(config, rngs=rngs)
-        self.perceptron_norm = _norm(config.width, rngs=rngs)
-        self.expand = _linear(config.width, 4 * config.width, rngs=rngs)
-        self.contract = _linear(4 * config.width, config.width, rngs=rngs)
+        self.perceptron_norm = _norm(config, rngs)
+        self.perceptron = Perceptron(config, rngs=rngs)
 
     def __call__(
-        self,
-        x: jax.Array,
-        rotation: tuple[jax.Array, jax.Array],
-        mask: jax.Array,
-        slots: tuple[jax.Array, jax.Array, jax.Array] | None,
-    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        """The stream ``x [B·T, D]`` after this block, and the layer's keys and values."""
-        attended, stored = self.attention(self.attention_norm(x), rotation, mask, slots)
+        self, x: jax.Array, rotation: Rotation, attend: Attend, memory: Any
+    ) -> tuple[jax.Array, Any]:
+        """The stream ``x [R, D]`` after this layer, and the memory after it."""
+        attended, memory = self.attention(self.attention_norm(x), rotation, attend, memory)
+        if self.parallel:
+            return x + attended + self.perceptron(self.perceptron_norm(x)), memory
         x = x + attended
-        return x + self.contract(jax.nn.gelu(self.expand(self.perceptron_norm(x)))), stored
+        return x + self.perceptron(self.perceptron_norm(x)), memory
 
 
 class Transformer(nnx.Module):
     """The law of the next token given the tokens so far.
 
-    ``model(tokens [B, T])`` gives logits ``[B, T, V]``, and ``model.extend(tokens, cache)`` gives
-    the same numbers for tokens that continue those in the cache. PAD tokens, to the left of a
+    ``model(tokens [B, T])`` gives logits ``[B, T, V]``. ``model.prefill(prompts)`` gives the same
+    for the token after each prompt together with what the model remembers of it, and
+    ``model.step`` continues N ways from there, a token at a time. PAD tokens, to the left of a
     prompt or the right of a response, change nothing for the tokens proper.
 
     Args:
-        config: shape of the model.
+        config: architecture.
         rngs: of the first parameters.
 
     Example:
@@ -156,57 +226,109 @@ class Transformer(nnx.Module):
 
     def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs) -> None:
         self.config = config
-        self.embedding = nnx.Embed(
-            config.vocabulary.num_inputs,
-            config.width,
-            embedding_init=nnx.initializers.normal(0.02),
-            dtype=jnp.float32,
-            param_dtype=jnp.float32,
-            rngs=rngs,
-        )
-        self.blocks = nnx.List([Layer(config, rngs=rngs) for _ in range(config.num_layers)])
-        self.norm = _norm(config.width, rngs=rngs)
-        self.head = _linear(config.width, config.vocabulary.num_tokens, rngs=rngs)
+        self.embedding = _embedding(config, config.vocabulary.num_inputs, rngs)
+        if not config.rotated:
+            self.positions = _embedding(config, config.context, rngs)
+
+        @nnx.split_rngs(splits=config.num_layers)
+        @nnx.vmap
+        def stacked(rngs: nnx.Rngs) -> Layer:
+            return Layer(config, rngs=rngs)
+
+        self.layers = stacked(rngs)
+        self.norm = _norm(config, rngs)
+        if not config.tied_head:
+            spread = config.width**-0.5  # so that logits have the size of features
+            self.head = _embedding(config, config.vocabulary.num_tokens, rngs, spread)
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """Logits ``[B, T, V]`` of the token after each of ``tokens [B, T]``."""
-        occupied = tokens != self.config.vocabulary.pad_id
-        causal = jnp.tril(jnp.ones((tokens.shape[1],) * 2, bool))
-        mask = occupied[:, None, None, :] & causal[None, None, :, :]
-        return self._forward(tokens, _positions(occupied), mask, None)[0]
+        return self.logits(self.features(tokens))
 
-    def extend(self, tokens: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
-        """Logits ``[B, T, V]`` of ``tokens [B, T]`` after those in ``cache``, and the longer cache.
+    def features(self, tokens: jax.Array) -> jax.Array:
+        """What the logits are made of, ``[B, T, D]``, for ``tokens [B, T]``."""
+        return self._whole(tokens, remember=False)[0]
+
+    def logits(self, features: jax.Array) -> jax.Array:
+        """Logits ``[..., V]`` in float32 from ``features [..., D]``."""
+        rows = self.embedding if self.config.tied_head else self.head
+        table = rows.embedding[...][: self.config.vocabulary.num_tokens]
+        return jnp.einsum("...d,vd->...v", features, table, preferred_element_type=jnp.float32)
+
+    def prefill(
+        self, prompts: jax.Array, *, num_slots: int | None = None
+    ) -> tuple[jax.Array, Prefix]:
+        """Logits ``[B, V]`` of the token after each of ``prompts [B, P]``, and their prefix.
 
         Args:
-            tokens: what comes next, with PAD where a row has nothing.
-            cache: with T free slots, which is not checked: a full one would be overwritten.
+            prompts: token ids, PAD to the left.
+            num_slots: of the prefix, at least P; more leave room for what is appended to it.
         """
-        num_tokens, num_slots = tokens.shape[1], cache.occupied.shape[1]
-        new = tokens != self.config.vocabulary.pad_id
-        occupied = jax.lax.dynamic_update_slice_in_dim(cache.occupied, new, cache.length, axis=1)
-        before = jnp.sum(cache.occupied, axis=1, keepdims=True, dtype=jnp.int32)
-        query = cache.length + jnp.arange(num_tokens, dtype=jnp.int32)
-        causal = jnp.arange(num_slots, dtype=jnp.int32)[None, :] <= query[:, None]
-        mask = occupied[:, None, None, :] & causal[None, None, :, :]
+        features, (keys, values) = self._whole(prompts, remember=True)
+        prefix = Prefix.of(keys, values, self._occupied(prompts), num_slots or prompts.shape[1])
+        return self.logits(features[:, -1]), prefix
 
-        logits, stored = self._forward(tokens, before + _positions(new), mask, cache)
-        keys, values = zip(*stored, strict=True)
-        return logits, Cache(keys, values, occupied, cache.length + num_tokens)
+    def step(
+        self, tokens: jax.Array, prefix: Prefix, branches: Branches
+    ) -> tuple[jax.Array, Branches]:
+        """Logits ``[B, N, V]`` after ``tokens [B, N]``, one more for each branch of a prefix.
 
-    def _forward(
-        self, tokens: jax.Array, positions: jax.Array, mask: jax.Array, cache: Cache | None
-    ) -> tuple[jax.Array, list[tuple[jax.Array, jax.Array]]]:
-        rotation = _rotation(positions, self.config.width // self.config.num_heads)
-        x = self.embedding(tokens.reshape(-1))
-        stored = []
-        for layer, block in enumerate(self.blocks):
-            slots = None
-            if cache is not None:
-                slots = (cache.keys[layer], cache.values[layer], cache.length)
-            x, keys_and_values = block(x, rotation, mask, slots)
-            stored.append(keys_and_values)
-        return self.head(self.norm(x)).reshape(*tokens.shape, -1), stored
+        Args:
+            tokens: the next token of each branch, PAD where a branch has ended.
+            prefix: of the B prompts.
+            branches: with a free slot, which is not checked.
+        """
+        new = self._occupied(tokens)
+        positions = prefix.num_tokens[:, None] + branches.num_tokens
+        occupied = jax.lax.dynamic_update_slice_in_dim(
+            branches.occupied, new[..., None], branches.length, axis=2
+        )
+        x, rotation = self._embed(tokens, positions)
+        graph, state = nnx.split(self.layers)
+
+        def layer(carry: tuple, inputs: tuple) -> tuple[tuple, None]:
+            x, keys, values = carry
+            state, index, prefix_keys, prefix_values = inputs
+            own = Branches(keys, values, occupied, branches.length)
+            shared = Prefix(prefix_keys, prefix_values, prefix.occupied, prefix.length)
+            attend = partial(_attend_to_prefix_and_own, shared, index)
+            x, (keys, values) = nnx.merge(graph, state)(x, rotation, attend, own)
+            return (x, keys, values), None
+
+        # The whole of the branches' memory is carried and written in place, a slot per layer:
+        # handed from layer to layer as scan's inputs and outputs it would be copied each step.
+        inputs = (state, jnp.arange(self.config.num_layers), prefix.keys, prefix.values)
+        (x, keys, values), _ = jax.lax.scan(layer, (x, branches.keys, branches.values), inputs)
+        logits = self.logits(self.norm(x)).reshape(*tokens.shape, -1)
+        return logits, Branches(keys, values, occupied, branches.length + 1)
+
+    def _whole(self, tokens: jax.Array, *, remember: bool) -> tuple[jax.Array, Any]:
+        """Features ``[B, T, D]`` and, if asked for, keys and values ``[L, B, K, T, C]``."""
+        occupied = self._occupied(tokens)
+        x, rotation = self._embed(tokens, jnp.cumsum(occupied, axis=1, dtype=jnp.int32) - 1)
+        graph, state = nnx.split(self.layers)
+
+        def layer(x: jax.Array, state: nnx.State) -> tuple[jax.Array, Any]:
+            x, stored = nnx.merge(graph, state)(x, rotation, _attend_causally, occupied)
+            return x, stored if remember else None
+
+        layer = jax.checkpoint(layer) if self.config.rematerialise else layer
+        x, stored = jax.lax.scan(layer, x, state)
+        return self.norm(x).reshape(*tokens.shape, -1), stored
+
+    def _embed(self, tokens: jax.Array, positions: jax.Array) -> tuple[jax.Array, Rotation]:
+        """The stream ``[R, D]`` before the first layer, and how its heads are rotated."""
+        config = self.config
+        positions = jnp.maximum(positions, 0).reshape(-1)  # padding before a prompt is at −1
+        # PAD has no row: what is read for it reaches nothing but its own, unused, output.
+        inputs = jnp.minimum(tokens, config.vocabulary.num_inputs - 1).reshape(-1)
+        x = self.embedding(inputs)
+        if not config.rotated:
+            return x + self.positions(positions), lambda x: x
+        return x, _rotation(positions, config.rotated, config.rotary_base)
+
+    def _occupied(self, tokens: jax.Array) -> jax.Array:
+        return tokens < self.config.vocabulary.num_inputs
 
 
 def next_token_loss(model: Transformer, tokens: jax.Array) -> jax.Array:
@@ -214,7 +336,8 @@ def next_token_loss(model: Transformer, tokens: jax.Array) -> jax.Array:
 
     Args:
         model: the language model.
-        tokens: ``[B, T+1]``; PAD and BOS are not predicted, so neither enters the mean.
+        tokens: ``[B, T+1]``; PAD, and a BOS that is an input only, are not predicted, so neither
+            enters the mean.
     """
     targets = tokens[:, 1:]
     counted = targets < model.config.vocabulary.num_tokens
@@ -225,8 +348,8 @@ def next_token_loss(model: Transformer, tokens: jax.Array) -> jax.Array:
 
 def token_log_probs(logits: jax.Array, tokens: jax.Array) -> jax.Array:
     """log softmax(logits)[token]: logits ``[..., V]`` and tokens ``[...]`` give ``[...]``."""
-    log_probs = jax.nn.log_softmax(logits, axis=-1)
-    return jnp.take_along_axis(log_probs, tokens[..., None], axis=-1)[..., 0]
+    chosen = jnp.take_along_axis(logits, tokens[..., None], axis=-1)[..., 0]
+    return chosen - jax.nn.logsumexp(logits, axis=-1)
 
 
 def num_parameters(model: nnx.Module) -> int:
@@ -234,35 +357,110 @@ def num_parameters(model: nnx.Module) -> int:
 
     Example:
         >>> num_parameters(Transformer(TransformerConfig(), rngs=nnx.Rngs(0)))
-        131648
+        131584
     """
     return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
 
 
-def _linear(inputs: int, outputs: int, *, rngs: nnx.Rngs) -> nnx.Linear:
-    return nnx.Linear(
-        inputs, outputs, use_bias=False, dtype=jnp.float32, param_dtype=jnp.float32, rngs=rngs
+def _attend_causally(
+    query: jax.Array, key: jax.Array, value: jax.Array, occupied: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    """Each token attends to itself and to the tokens before it in its row of ``occupied [B, T]``.
+
+    Remembers keys and values ``[B, K, T, C]``.
+    """
+    rows = occupied.shape
+    query = query.reshape(*rows, *query.shape[1:]).transpose(0, 2, 3, 1, 4)  # [B, K, G, T, C]
+    key = key.reshape(*rows, *key.shape[1:]).swapaxes(1, 2)  # [B, K, T, C]
+    value = value.reshape(*rows, *value.shape[1:]).swapaxes(1, 2)
+
+    causal = jnp.tril(jnp.ones((rows[1], rows[1]), bool))
+    mask = (occupied[:, None, :] & causal[None])[:, None, None]
+    scores = _scores(jnp.einsum("bkgtc,bksc->bkgts", query, key), mask, query.shape[-1])
+    weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
+    attended = jnp.einsum("bkgts,bksc->btkgc", weights, value)
+    return attended.reshape(-1, *attended.shape[2:]), (key, value)
+
+
+def _attend_to_prefix_and_own(
+    prefix: Prefix,
+    layer: jax.Array,
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    branches: Branches,
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    """The one new token of each branch attends to its prefix and to its branch so far.
+
+    ``prefix`` has the keys ``[B, K, S, C]`` of this layer alone, ``branches`` those of all layers,
+    among which the new ones are written. Remembers the latter.
+    """
+    num_rows, num_branches, _ = branches.occupied.shape
+
+    def write(memory: jax.Array, new: jax.Array) -> jax.Array:
+        new = new.reshape(1, num_rows, num_branches, new.shape[1], 1, new.shape[2])
+        zero = jnp.int32(0)
+        start = (jnp.int32(layer), zero, zero, zero, branches.length, zero)
+        return jax.lax.dynamic_update_slice(memory, new, start)
+
+    all_keys, all_values = write(branches.keys, key), write(branches.values, value)
+    own_keys = jax.lax.dynamic_index_in_dim(all_keys, layer, keepdims=False)
+    own_values = jax.lax.dynamic_index_in_dim(all_values, layer, keepdims=False)
+
+    query = query.reshape(num_rows, num_branches, *query.shape[1:])  # [B, N, K, G, C]
+    shared = jnp.einsum("bnkgc,bksc->bnkgs", query, prefix.keys)
+    own = jnp.einsum("bnkgc,bnktc->bnkgt", query, own_keys)
+    shared = _scores(shared, prefix.occupied[:, None, None, None], query.shape[-1])
+    own = _scores(own, branches.occupied[:, :, None, None], query.shape[-1])
+    weights = jax.nn.softmax(jnp.concatenate([shared, own], axis=-1), axis=-1)
+    shared, own = jnp.split(weights.astype(value.dtype), [shared.shape[-1]], axis=-1)
+
+    attended = jnp.einsum("bnkgs,bksc->bnkgc", shared, prefix.values)
+    attended += jnp.einsum("bnkgt,bnktc->bnkgc", own, own_values)
+    return attended.reshape(-1, *attended.shape[2:]), (all_keys, all_values)
+
+
+def _scores(products: jax.Array, mask: jax.Array, size: int) -> jax.Array:
+    # Finite, not -inf: a padded query sees no token at all, and its softmax must not be NaN.
+    return jnp.where(mask, products.astype(jnp.float32) * size**-0.5, -1e30)
+
+
+def _rotation(positions: jax.Array, rotated: int, base: float) -> Rotation:
+    """Turns pairs (i, i + R/2) of the first R coordinates of ``[R, heads, C]`` by position · θ_i.
+
+    θ_i = base^{−2i/R}.
+    """
+    frequencies = base ** (-jnp.arange(0, rotated, 2, dtype=jnp.float32) / rotated)
+    angles = positions.astype(jnp.float32)[:, None, None] * frequencies[None, None, :]
+    cosine, sine = jnp.cos(angles), jnp.sin(angles)
+
+    def rotate(x: jax.Array) -> jax.Array:
+        first, second, rest = jnp.split(x, [rotated // 2, rotated], axis=-1)
+        turned = [first * cosine - second * sine, second * cosine + first * sine]
+        return jnp.concatenate([*(part.astype(x.dtype) for part in turned), rest], axis=-1)
+
+    return rotate
+
+
+def _linear(
+    config: TransformerConfig, inputs: int, outputs: int, bias: bool, rngs: nnx.Rngs
+) -> nnx.Linear:
+    dtype = jnp.dtype(config.dtype)
+    return nnx.Linear(inputs, outputs, use_bias=bias, dtype=dtype, param_dtype=dtype, rngs=rngs)
+
+
+def _embedding(
+    config: TransformerConfig, rows: int, rngs: nnx.Rngs, spread: float = 0.02
+) -> nnx.Embed:
+    dtype, normal = jnp.dtype(config.dtype), nnx.initializers.normal(spread)
+    return nnx.Embed(
+        rows, config.width, embedding_init=normal, dtype=dtype, param_dtype=dtype, rngs=rngs
     )
 
 
-def _norm(width: int, *, rngs: nnx.Rngs) -> nnx.RMSNorm:
-    return nnx.RMSNorm(width, dtype=jnp.float32, param_dtype=jnp.float32, rngs=rngs)
-
-
-def _positions(occupied: jax.Array) -> jax.Array:
-    """Index ``[B, T]`` of each token among the tokens proper of its row."""
-    return jnp.cumsum(occupied, axis=1, dtype=jnp.int32) - 1
-
-
-def _rotation(positions: jax.Array, head_width: int) -> tuple[jax.Array, jax.Array]:
-    """Cosine and sine ``[B, 1, T, C/2]`` of the rotary angles position · 10000^{−2i/C}."""
-    exponents = jnp.arange(0, head_width, 2, dtype=jnp.float32) / head_width
-    angles = jnp.einsum("bt,c->btc", positions.astype(jnp.float32), 10_000.0**-exponents)[:, None]
-    return jnp.cos(angles), jnp.sin(angles)
-
-
-def _rotate(x: jax.Array, rotation: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """Rotate each pair (x_i, x_{i+C/2}) of ``x [B, H, T, C]`` by its position's angle."""
-    cosine, sine = rotation
-    first, second = jnp.split(x, 2, axis=-1)
-    return jnp.concatenate([first * cosine - second * sine, second * cosine + first * sine], -1)
+def _norm(config: TransformerConfig, rngs: nnx.Rngs) -> nnx.RMSNorm | nnx.LayerNorm:
+    norm = {"rms": nnx.RMSNorm, "layer": nnx.LayerNorm}[config.norm]
+    dtype = jnp.dtype(config.dtype)
+    return norm(
+        config.width, epsilon=config.norm_epsilon, dtype=dtype, param_dtype=dtype, rngs=rngs
+    )

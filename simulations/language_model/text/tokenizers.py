@@ -10,55 +10,63 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """``num_tokens`` (V) tokens that a model can emit, the last of them the end of a sequence.
+    """The tokens that a model reads and emits.
 
-    Ids 0 … V−1 are the model's outputs and EOS = V−1. BOS = V and PAD = V+1 are inputs only: a
-    model has no output for them, so the law over responses puts no mass on either, and it sums to
-    one over the sequences that end in EOS (or are cut at the longest length allowed).
+    Ids 0 … V−1 are the model's outputs. BOS may be one of them, or V, an input only, on which the
+    law over responses puts no mass. PAD is the first id that is neither; a model knows it by that
+    and has no row for it.
 
     Attributes:
         num_tokens: V, at least 2.
+        eos_id: the end of a sequence, one of the outputs.
+        bos_id: what a sequence starts with, at most V.
 
     Raises:
-        ValueError: there is no token besides EOS.
-
-    Example:
-        >>> Vocabulary(5).eos_id, Vocabulary(5).bos_id, Vocabulary(5).pad_id
-        (4, 5, 6)
+        ValueError: no token besides EOS, or ids out of range.
     """
 
     num_tokens: int
+    eos_id: int
+    bos_id: int
 
     def __post_init__(self) -> None:
-        """Refuse a vocabulary without a token besides EOS."""
+        """Refuse a vocabulary without a token besides EOS, and ids out of range."""
         if self.num_tokens < 2:
             raise ValueError(
                 f"num_tokens is {self.num_tokens}: a vocabulary needs at least one token besides "
                 "the end of a sequence, so pass 2 or more"
             )
+        for name, value, most in (
+            ("eos_id", self.eos_id, self.num_tokens - 1),
+            ("bos_id", self.bos_id, self.num_tokens),
+        ):
+            if not 0 <= value <= most:
+                raise ValueError(
+                    f"{name} is {value}: with num_tokens {self.num_tokens} it must be 0 to {most}"
+                )
 
-    @property
-    def eos_id(self) -> int:
-        """The end of a sequence, the last token that a model can emit."""
-        return self.num_tokens - 1
+    @classmethod
+    def plain(cls, num_tokens: int) -> Vocabulary:
+        """V tokens, the last of them EOS, and a BOS that is never emitted.
 
-    @property
-    def bos_id(self) -> int:
-        """The start of a sequence, an input only."""
-        return self.num_tokens
-
-    @property
-    def pad_id(self) -> int:
-        """Filling left of a prompt and right of a response, an input only."""
-        return self.num_tokens + 1
+        Example:
+            >>> Vocabulary.plain(5)
+            Vocabulary(num_tokens=5, eos_id=4, bos_id=5)
+        """
+        return cls(num_tokens, eos_id=num_tokens - 1, bos_id=num_tokens)
 
     @property
     def num_inputs(self) -> int:
-        """V+2: the emitted tokens, BOS and PAD."""
-        return self.num_tokens + 2
+        """How many tokens a model reads: V, and one more if BOS is an input only."""
+        return max(self.num_tokens, self.bos_id + 1)
+
+    @property
+    def pad_id(self) -> int:
+        """Filling left of a prompt and right of a response."""
+        return self.num_inputs
 
 
-BYTES = Vocabulary(num_tokens=257)
+BYTES = Vocabulary.plain(num_tokens=257)
 """The 256 bytes and EOS."""
 
 

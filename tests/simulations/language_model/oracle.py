@@ -10,17 +10,17 @@ def logits(weights: dict[str, np.ndarray], tokens: list[int], *, layers: int, he
     x = weights["embedding/embedding"][tokens]
     for layer in range(layers):
         part = {
-            name.removeprefix(f"blocks/{layer}/"): value
+            name.removeprefix("layers/"): value[layer]
             for name, value in weights.items()
-            if name.startswith(f"blocks/{layer}/")
+            if name.startswith("layers/")
         }
         normalised = _norm(x, part["attention_norm/scale"])
         x = x + _attention(
             normalised, part["attention/project/kernel"], part["attention/output/kernel"], heads
         )
-        hidden = _norm(x, part["perceptron_norm/scale"]) @ part["expand/kernel"]
-        x = x + _gelu(hidden) @ part["contract/kernel"]
-    return _norm(x, weights["norm/scale"]) @ weights["head/kernel"]
+        hidden = _norm(x, part["perceptron_norm/scale"]) @ part["perceptron/expand/kernel"]
+        x = x + _gelu(hidden) @ part["perceptron/contract/kernel"]
+    return _norm(x, weights["norm/scale"]) @ weights["head/embedding"].T
 
 
 def _attention(x, project, output, heads):

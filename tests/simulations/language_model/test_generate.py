@@ -14,7 +14,7 @@ from simulations.language_model.text.tokenizers import Vocabulary
 from simulations.language_model.transformer import Transformer, TransformerConfig
 from simulations.statistics.checks import check_histogram
 
-VOCABULARY = Vocabulary(5)
+VOCABULARY = Vocabulary.plain(5)
 EOS, BOS, PAD = VOCABULARY.eos_id, VOCABULARY.bos_id, VOCABULARY.pad_id
 PROMPTS = np.array([[BOS, 0, 3], [PAD, BOS, 2]], np.int32)
 NUM_TOKENS = 3

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from simulations.language_model.cache import Branches, Prefix
 from simulations.language_model.text.tokenizers import Vocabulary
 from simulations.language_model.transformer import (
-    Cache,
     Transformer,
     TransformerConfig,
     next_token_loss,
@@ -16,7 +16,7 @@ from simulations.language_model.transformer import (
 )
 from tests.simulations.language_model import oracle
 
-CONFIG = TransformerConfig(vocabulary=Vocabulary(11), width=12, num_layers=2, num_heads=3)
+CONFIG = TransformerConfig(vocabulary=Vocabulary.plain(11), width=12, num_layers=2, num_heads=3)
 # float32 sums of a dozen terms in two layers; logits reach 17, with 2e-6 in the last place.
 TOLERANCE = 3e-5
 
@@ -36,8 +36,15 @@ def logits_of(model: Transformer, tokens: jax.Array) -> jax.Array:
 
 
 @nnx.jit
-def extend(model: Transformer, tokens: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
-    return model.extend(tokens, cache)
+def prefill(model: Transformer, tokens: jax.Array) -> tuple[jax.Array, Prefix]:
+    return model.prefill(tokens, num_slots=9)
+
+
+@nnx.jit
+def step(
+    model: Transformer, tokens: jax.Array, prefix: Prefix, branches: Branches
+) -> tuple[jax.Array, Branches]:
+    return model.step(tokens, prefix, branches)
 
 
 def row(*tokens: int) -> jax.Array:
@@ -61,19 +68,38 @@ def test_everything_is_float32_even_under_x64(model: Transformer) -> None:
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(nnx.state(model)))
 
 
-@pytest.mark.parametrize("pieces", [(7,), (1, 6), (3, 1, 1, 2)])
-def test_the_cache_changes_nothing(model: Transformer, pieces: tuple[int, ...]) -> None:
-    tokens = jnp.concatenate([row(*TOKENS), row(12, 12, *TOKENS[:5])])
-    cache = Cache.empty(CONFIG, batch_size=2, num_slots=9)
-    parts = []
-    for piece in jnp.split(tokens, np.cumsum(pieces)[:-1], axis=1):
-        logits, cache = extend(model, piece, cache)
+@pytest.mark.parametrize("num_read", [1, 4, 6])
+def test_the_cache_changes_nothing(model: Transformer, num_read: int) -> None:
+    """Whole, and read up to a token and then continued token by token in two ways at once."""
+    tokens = jnp.concatenate([row(*TOKENS), row(12, *TOKENS[:6])])  # the second one is padded
+    other = jnp.where(tokens < 12, (tokens + 3) % 11, 12)
+    logits, prefix = prefill(model, tokens[:, :num_read])
+    branches = Branches.empty(prefix, num_branches=2, num_slots=7)
+    parts = [jnp.stack([logits, logits], axis=1)]
+    for t in range(num_read, 7):
+        logits, branches = step(model, jnp.stack([tokens, other], 1)[..., t], prefix, branches)
         parts.append(logits)
-    whole = logits_of(model, tokens)
-    together = jnp.concatenate(parts, axis=1)
-    np.testing.assert_allclose(together[0], whole[0], atol=TOLERANCE)
-    np.testing.assert_allclose(together[1, 2:], whole[1, 2:], atol=TOLERANCE)
-    assert cache.length == 7
+    whole = [
+        logits_of(model, jnp.concatenate([tokens[:, :num_read], rest[:, num_read:]], axis=1))
+        for rest in (tokens, other)
+    ]
+    seen = slice(None) if num_read > 1 else slice(0, 1)  # one row has read nothing but padding
+    expected = jnp.stack(whole, axis=1)[seen, :, num_read - 1 :]
+    np.testing.assert_allclose(jnp.stack(parts, axis=2)[seen], expected, atol=TOLERANCE)
+
+
+def test_a_chosen_branch_becomes_part_of_the_prefix(model: Transformer) -> None:
+    tokens = jnp.concatenate([row(*TOKENS), row(12, *TOKENS[:6])])
+    _, prefix = prefill(model, tokens[:, :3])
+    branches = Branches.empty(prefix, num_branches=2, num_slots=2)
+    for t in (3, 4):  # branch 1 holds the tokens proper in row 0, branch 0 in row 1
+        both = jnp.stack([tokens[:, t], 9 - tokens[:, t] % 9], axis=1)
+        _, branches = step(model, both.at[0].set(both[0, ::-1]), prefix, branches)
+    prefix = prefix.append(branches, jnp.array([1, 0]))
+    branches = Branches.empty(prefix, num_branches=1, num_slots=1)
+    logits, _ = step(model, tokens[:, 5:6], prefix, branches)
+    expected = logits_of(model, tokens[:, :6])[:, -1]
+    np.testing.assert_allclose(logits[:, 0], expected, atol=TOLERANCE)
 
 
 def test_logits_do_not_see_the_future(model: Transformer) -> None:
@@ -115,7 +141,7 @@ def test_loss_has_finite_gradients_with_padding(model: Transformer) -> None:
 def test_number_of_parameters() -> None:
     tokens, width, layers = 11, 12, 2
     per_layer = 2 * width + 3 * width**2 + width**2 + 2 * 4 * width**2
-    expected = (tokens + 2) * width + layers * per_layer + width + width * tokens
+    expected = (tokens + 1) * width + layers * per_layer + width + width * tokens
     assert num_parameters(Transformer(CONFIG, rngs=nnx.Rngs(0))) == expected
 
 

@@ -53,10 +53,10 @@ def test_the_splits_have_the_shares_that_are_stated() -> None:
 
 
 def test_special_ids_are_distinct_inputs() -> None:
-    vocabulary = Vocabulary(7)
+    vocabulary = Vocabulary.plain(7)
     special = (vocabulary.eos_id, vocabulary.bos_id, vocabulary.pad_id)
     assert special == (6, 7, 8)
-    assert vocabulary.num_inputs == 9
+    assert vocabulary.num_inputs == 8  # PAD is read, but has no row
 
 
 def test_corpus_is_the_same_each_time_and_its_hash_sees_one_letter() -> None:
@@ -110,7 +110,7 @@ def test_prompts_are_whole_first_words() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: Vocabulary(1), "num_tokens is 1"),
+        (lambda: Vocabulary.plain(1), "num_tokens is 1"),
         (lambda: encode_prompts([]), "texts is empty"),
         (lambda: token_stream([]), "documents is empty"),
         (lambda: prompt_texts(["Short."], num_prompts=1, num_bytes=4), "num_prompts is 1"),

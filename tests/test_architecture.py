@@ -52,6 +52,8 @@ PACKAGES = list(FLOORS)
 # What a floor may import beside the standard library; the longest name that applies decides.
 EXACT = {"jax", "numpy", "scipy"}  # JAX requires the other two
 PLOTS = {"matplotlib"}
+MODELS = {"flax", "optax", "orbax", "gguf", "jinja2", "polars", "safetensors", "tokenizers"}
+MODELS |= {"vaderSentiment"}
 THIRD_PARTY = {
     "bon_theory": EXACT,
     "bon_theory.report": EXACT | {"jinja2"},
@@ -60,9 +62,9 @@ THIRD_PARTY = {
     "simulations.__main__": {"jax", "rich"},
     "simulations.tools": {"jax", "numpy", "rich"},
     "simulations.statistics": {"numpy", "scipy"},
-    "simulations.language_model": EXACT | {"flax", "optax"},
-    "simulations.alignment": EXACT | {"flax", "optax"},
-    "simulations.experiments": EXACT | {"flax", "optax"},
+    "simulations.language_model": EXACT | MODELS,
+    "simulations.alignment": EXACT | MODELS,
+    "simulations.experiments": EXACT | MODELS,
     "figures": EXACT | PLOTS,
     "paper_repro": {"jax", "rich"},
     "paper_repro.papers": EXACT,

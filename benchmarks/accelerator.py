@@ -153,10 +153,11 @@ def language_model(num_rows: int, num_tokens: int, num_steps: int) -> dict[str, 
     from simulations.language_model import train
     from simulations.language_model.generate import generate
     from simulations.language_model.text.corpus import load_corpus
-    from simulations.language_model.text.tokenizers import encode_prompts
+    from simulations.language_model.text.tokenizers import ByteTokenizer, encode_prompts
     from simulations.language_model.transformer import Transformer, TransformerConfig
 
-    model, prompts = Transformer(TransformerConfig(), rngs=nnx.Rngs(0)), encode_prompts(["The "])
+    model = Transformer(TransformerConfig(), rngs=nnx.Rngs(0))
+    prompts = encode_prompts(["The "], ByteTokenizer())
 
     def sample() -> None:
         generate(

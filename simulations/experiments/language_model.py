@@ -27,7 +27,7 @@ from simulations.language_model import train
 from simulations.language_model.generate import generate
 from simulations.language_model.rewards import KnownWords, Reward, TrigramLikelihood
 from simulations.language_model.text.corpus import load_corpus, prompt_texts
-from simulations.language_model.text.tokenizers import decode, encode_prompts
+from simulations.language_model.text.tokenizers import ByteTokenizer, encode_prompts
 from simulations.language_model.train import Progress
 from simulations.language_model.transformer import num_parameters
 from simulations.statistics.checks import Check, Family, Report
@@ -204,7 +204,7 @@ def run(
             corpus and key, so that runs never meet.
         progress: called as ``progress(stage, done, total)``.
     """
-    corpus = load_corpus()
+    corpus, tokenizer = load_corpus(), ByteTokenizer()
     training_key, sampling_key, words_key, trigram_key = jax.random.split(key, 4)
     trained_on = train.identity_of(config.training, training_key, corpus)
     trained = train.train(
@@ -222,12 +222,12 @@ def run(
     candidates = generate(
         sampling_key,
         model,
-        encode_prompts(prompts),
+        encode_prompts(prompts, tokenizer),
         num_candidates=config.prediction_pool + config.measurement_pool,
         max_new_tokens=config.max_new_tokens,
         progress=_at_stage(progress, "sampling"),
     )
-    texts = [[decode(tokens) for tokens in row] for row in candidates.tokens]
+    texts = [[tokenizer.decode(tokens) for tokens in row] for row in candidates.tokens]
 
     words = KnownWords.fit(corpus.train)
     trigrams = TrigramLikelihood.fit(corpus.scoring)

@@ -16,6 +16,7 @@ from flax import nnx
 from simulations.engine import checkpoint as checkpoints
 from simulations.language_model import transformer
 from simulations.language_model.text.corpus import Corpus, token_stream
+from simulations.language_model.text.tokenizers import ByteTokenizer
 from simulations.language_model.transformer import Transformer, next_token_loss
 
 Progress = Callable[[str, int, int], None]
@@ -144,7 +145,7 @@ def mean_loss(model: Transformer, documents: Sequence[str], *, window: int) -> f
     Raises:
         ValueError: there is no document.
     """
-    stream = token_stream(documents)
+    stream = token_stream(documents, ByteTokenizer())
     num_windows = -(-(stream.size - 1) // window)
     # Windows overlap by one token: the last of one is the context of the next one's first target.
     padded = np.full(num_windows * window + 1, model.config.vocabulary.pad_id, np.int32)
@@ -193,7 +194,7 @@ _loss = nnx.jit(next_token_loss)
 
 
 def _checked_stream(documents: Sequence[str], config: TrainingConfig) -> np.ndarray:
-    stream = token_stream(documents)
+    stream = token_stream(documents, ByteTokenizer())
     if stream.size <= config.window:
         raise ValueError(
             f"the training text has {stream.size} tokens, which is not more than the window of "

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulations.language_model.text.tokenizers import BYTES, encode
+from simulations.language_model.text.tokenizers import Tokenizer
 
 SHORTEST, LONGEST = 40, 400
 LETTER_SHARE = 0.8
@@ -95,17 +95,19 @@ def _is_english(sentence: str) -> bool:
     )
 
 
-def token_stream(documents: Sequence[str]) -> np.ndarray:
+def token_stream(documents: Sequence[str], tokenizer: Tokenizer) -> np.ndarray:
     """All documents as one sequence ``[T]``, each between BOS and EOS.
 
     Raises:
         ValueError: there is no document.
 
     Example:
-        >>> token_stream(["a", "b"]).tolist()
+        >>> from simulations.language_model.text.tokenizers import ByteTokenizer
+        >>> token_stream(["a", "b"], ByteTokenizer()).tolist()
         [257, 97, 256, 257, 98, 256]
     """
-    pieces = [np.concatenate([[BYTES.bos_id], encode(text), [BYTES.eos_id]]) for text in documents]
+    start, end = [tokenizer.vocabulary.bos_id], [tokenizer.vocabulary.eos_id]
+    pieces = [np.concatenate([start, tokenizer.encode(text), end]) for text in documents]
     if not pieces:
         raise ValueError("documents is empty: pass at least one text")
     return np.concatenate(pieces).astype(np.int32)

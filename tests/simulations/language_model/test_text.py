@@ -1,5 +1,7 @@
 """Tokens and the corpus: nothing is lost, and nothing held out is trained on."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,33 +16,98 @@ from simulations.language_model.text.corpus import (
 )
 from simulations.language_model.text.tokenizers import (
     BYTES,
+    ByteTokenizer,
+    SubwordTokenizer,
+    Tokenizer,
     Vocabulary,
-    decode,
-    encode,
     encode_prompts,
+    read_tokenizer_json,
 )
 
+SUBWORDS = SubwordTokenizer.train(load_corpus().train[:300], num_tokens=400)
+BOTH = pytest.mark.parametrize("tokenizer", [ByteTokenizer(), SUBWORDS], ids=["bytes", "subwords"])
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=20) | st.just(SubwordTokenizer.END)
 
-@given(st.text(max_size=20))
-def test_decode_inverts_encode(text: str) -> None:
-    assert decode(encode(text)) == text
+
+@BOTH
+@given(TEXTS)
+def test_decode_inverts_encode(tokenizer: Tokenizer, text: str) -> None:
+    tokens = tokenizer.encode(text)
+    assert tokens.dtype == np.int32
+    assert (tokens < tokenizer.vocabulary.eos_id).all()  # no text can end itself
+    assert tokenizer.decode(tokens) == text
 
 
-@given(st.lists(st.text(max_size=8), min_size=1, max_size=4))
-def test_prompts_end_together_and_decode_to_their_texts(texts: list[str]) -> None:
-    prompts = encode_prompts(texts)
-    assert [decode(prompt) for prompt in prompts] == texts
-    assert (np.sum(prompts == BYTES.bos_id, axis=1) == 1).all()
-    padding = prompts == BYTES.pad_id
+@BOTH
+@given(st.lists(TEXTS, min_size=1, max_size=4))
+def test_prompts_end_together_and_decode_to_their_texts(
+    tokenizer: Tokenizer, texts: list[str]
+) -> None:
+    prompts, vocabulary = encode_prompts(texts, tokenizer), tokenizer.vocabulary
+    assert [tokenizer.decode(prompt) for prompt in prompts] == texts
+    assert (np.sum(prompts == vocabulary.bos_id, axis=1) == 1).all()
+    padding = prompts == vocabulary.pad_id
     assert (np.diff(padding.astype(int), axis=1) <= 0).all()
 
 
-def test_decode_stops_at_the_first_eos() -> None:
-    assert decode(np.array([104, 105, BYTES.eos_id, 33, BYTES.pad_id])) == "hi"
+@BOTH
+def test_decode_stops_at_the_first_eos(tokenizer: Tokenizer) -> None:
+    word, eos, pad = (
+        tokenizer.encode("hi"),
+        tokenizer.vocabulary.eos_id,
+        tokenizer.vocabulary.pad_id,
+    )
+    assert tokenizer.decode(np.array([*word, eos, *word, eos, pad])) == "hi"
 
 
-def test_decode_stops_at_the_first_of_two_eos() -> None:
-    assert decode(np.array([72, BYTES.eos_id, 33, BYTES.eos_id])) == "H"
+def test_a_bos_that_is_eos_as_well_ends_nothing_at_the_start() -> None:
+    """GPT-2 begins and ends its texts with one and the same token."""
+    end = SUBWORDS.vocabulary.eos_id
+    vocabulary = Vocabulary(SUBWORDS.vocabulary.num_tokens, eos_id=end, bos_id=end)
+    tokenizer = SubwordTokenizer(SUBWORDS.tokenizer, vocabulary)
+    prompts = encode_prompts(["to be", "or not to be"], tokenizer)
+    assert [tokenizer.decode(prompt) for prompt in prompts] == ["to be", "or not to be"]
+    assert tokenizer.decode(np.array([end])) == ""
+
+
+def test_a_tokenizer_without_bos_puts_none_before_a_prompt() -> None:
+    tokenizer = SubwordTokenizer(SUBWORDS.tokenizer, SUBWORDS.vocabulary, starts_with_bos=False)
+    np.testing.assert_array_equal(
+        encode_prompts(["to be"], tokenizer)[0], tokenizer.encode("to be")
+    )
+    with pytest.raises(ValueError, match=r"texts\[1\] has no token"):
+        encode_prompts(["a", ""], tokenizer)
+
+
+def test_subwords_join_the_most_frequent_pair_first() -> None:
+    """By hand: "a" "b" is met 6 times, then "ab" "c" 4 times, "c" "d" never twice."""
+    tokenizer = SubwordTokenizer.train(["abc"] * 4 + ["ab"] * 2 + ["cd"], num_tokens=1000)
+    assert tokenizer.vocabulary == Vocabulary.plain(259)
+    ids = [tokenizer.encode(text).tolist() for text in ("ab", "abc", "cd")]
+    assert ids == [[256], [257], [*tokenizer.encode("c"), *tokenizer.encode("d")]]
+
+
+def test_training_twice_gives_the_same_tokenizer_and_a_file_brings_it_back(tmp_path: Path) -> None:
+    again = SubwordTokenizer.train(load_corpus().train[:300], num_tokens=400)
+    assert again.tokenizer.to_str() == SUBWORDS.tokenizer.to_str()
+    SUBWORDS.save(tmp_path / "tokenizer.json")
+    loaded = SubwordTokenizer.load(tmp_path / "tokenizer.json")
+    assert loaded.sha256 == SUBWORDS.sha256
+    assert loaded.decode(loaded.encode(SubwordTokenizer.END)) == SubwordTokenizer.END
+    other = SubwordTokenizer.train(load_corpus().train[:300], num_tokens=401)
+    assert other.sha256 != SUBWORDS.sha256 != ByteTokenizer().sha256
+
+
+def test_a_file_that_is_no_tokenizer_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    path.write_text('{"model": ')
+    with pytest.raises(ValueError, match=r"tokenizer\.json is not a tokenizer\.json"):
+        read_tokenizer_json(path)
+    path.write_text(SUBWORDS.tokenizer.to_str().replace(SubwordTokenizer.END, "<eos>"))
+    with pytest.raises(ValueError, match="not a tokenizer trained here"):
+        SubwordTokenizer.load(path)
+    with pytest.raises(ValueError, match="ids up to 399, but the vocabulary ends at 300"):
+        SubwordTokenizer(SUBWORDS.tokenizer, Vocabulary.plain(300))
 
 
 def test_the_splits_have_the_shares_that_are_stated() -> None:
@@ -94,9 +161,10 @@ def test_sentences_are_prose_on_one_line() -> None:
 
 def test_stream_holds_every_document_between_its_marks() -> None:
     documents = ["one", "twö", ""]
-    stream = token_stream(documents)
+    tokenizer = ByteTokenizer()
+    stream = token_stream(documents, tokenizer)
     pieces = np.split(stream, np.flatnonzero(stream == BYTES.bos_id)[1:])
-    assert [decode(piece) for piece in pieces] == documents
+    assert [tokenizer.decode(piece) for piece in pieces] == documents
     assert all(piece[-1] == BYTES.eos_id for piece in pieces)
 
 
@@ -111,8 +179,9 @@ def test_prompts_are_whole_first_words() -> None:
     ("call", "message"),
     [
         (lambda: Vocabulary.plain(1), "num_tokens is 1"),
-        (lambda: encode_prompts([]), "texts is empty"),
-        (lambda: token_stream([]), "documents is empty"),
+        (lambda: encode_prompts([], ByteTokenizer()), "texts is empty"),
+        (lambda: token_stream([], ByteTokenizer()), "documents is empty"),
+        (lambda: SubwordTokenizer.train(["a"], num_tokens=256), "num_tokens is 256"),
         (lambda: prompt_texts(["Short."], num_prompts=1, num_bytes=4), "num_prompts is 1"),
     ],
 )

@@ -12,6 +12,7 @@ from flax import nnx
 
 from simulations.engine import checkpoint
 from simulations.language_model.text.corpus import Corpus, load_corpus, token_stream
+from simulations.language_model.text.tokenizers import ByteTokenizer
 from simulations.language_model.train import (
     Trained,
     TrainingConfig,
@@ -163,7 +164,7 @@ def test_a_warm_up_as_long_as_the_training_is_refused() -> None:
 def test_mean_loss_weighs_every_token_once(corpus: Corpus, uninterrupted: Trained) -> None:
     """Windows of 17 over three documents: by hand from the logits, window by window."""
     model, documents = uninterrupted.model, corpus.validation[:3]
-    stream = token_stream(documents)
+    stream = token_stream(documents, ByteTokenizer())
     # Whole windows, so that every forward pass has one shape; the last is filled with PAD.
     filled = np.append(stream, [model.config.vocabulary.pad_id] * (-(stream.size - 1) % 17))
     losses = []

@@ -1,18 +1,29 @@
-"""Responses drawn from a language model, with the log-probability of each whole response."""
+"""Responses drawn from a language model, with the log-probability of every token."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
+from jax.sharding import Mesh
+from numpy.typing import NDArray
 
-from simulations.language_model.cache import Branches, Prefix
-from simulations.language_model.transformer import Transformer, token_log_probs
+from simulations.draws.words import key_words
+from simulations.engine import checkpoint as files
+from simulations.language_model import decode, sharding
+from simulations.language_model.sampler import TokenLaw
+from simulations.language_model.transformer import Transformer, num_parameters, token_log_probs
+from simulations.tools.arguments import whole_number
+
+_CHUNK = 16  # tokens after which rows that have ended are taken out
+_WORTH_COMPILING = 1e12  # operations of a call from which on a program for fewer rows pays
 
 
 @dataclass(frozen=True)
@@ -23,12 +34,26 @@ class Responses:
         tokens: ``[B, N, T]``, up to EOS, which is the last token kept, or up to the length limit;
             then PAD.
         lengths: ``[B, N]``, EOS counted.
-        log_probs: ``[B, N]``, of the whole response under the law it was drawn from, in nats.
+        token_log_probs: ``[B, N, T]``, of each token under the law it was drawn from, in nats;
+            0 at PAD.
+        token_model_log_probs: ``[B, N, T]``, likewise under the model, whose law it is at
+            temperature 1 with no token cut.
     """
 
-    tokens: np.ndarray
-    lengths: np.ndarray
-    log_probs: np.ndarray
+    tokens: NDArray[np.int32]
+    lengths: NDArray[np.int32]
+    token_log_probs: NDArray[np.float32]
+    token_model_log_probs: NDArray[np.float32]
+
+    @property
+    def log_probs(self) -> NDArray[np.float64]:
+        """Of whole responses under the law they were drawn from, ``[B, N]``."""
+        return self.token_log_probs.sum(axis=-1, dtype=np.float64)
+
+    @property
+    def model_log_probs(self) -> NDArray[np.float64]:
+        """Of whole responses under the model, ``[B, N]``."""
+        return self.token_model_log_probs.sum(axis=-1, dtype=np.float64)
 
 
 def generate(
@@ -39,17 +64,29 @@ def generate(
     num_candidates: int,
     max_new_tokens: int,
     temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
     batch_size: int = 512,
+    chunk_size: int | None = None,
+    mesh: Mesh | None = None,
+    checkpoint: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Responses:
     """Draw ``num_candidates`` i.i.d. responses to each of ``prompts [B, P]``; consumes ``key``.
 
-    A response y has probability Π_t softmax(logits_t / temperature)[y_t], EOS included; one that is
-    cut at ``max_new_tokens`` has that of its tokens, so that all probabilities sum to one.
+    A response y has probability Π_t softmax(logits_t / temperature)[y_t], EOS included, cut and
+    renormalised by ``top_k`` and ``top_p`` (see
+    :class:`~simulations.language_model.sampler.TokenLaw`); one that is cut at ``max_new_tokens``
+    has that of its tokens, so that all probabilities sum to one.
 
-    Candidate j of prompt i depends on (key, i, j) alone: asking for more candidates adds to the
-    former ones, and ``batch_size``, the rows sampled at once, changes nothing but the time (up to
-    the rounding of a matrix product, which may turn a draw that falls within 1e-7 of a boundary).
+    Candidate j of prompt i depends on (key, i, j) alone: more candidates, more tokens or further
+    prompts add to what was drawn, and ``batch_size``, ``chunk_size`` and ``mesh`` change nothing
+    but the time (up to the rounding of a matrix product, which may turn a draw that falls within
+    1e-6 of a boundary).
+
+    A prompt is read once for all the candidates of a batch. A batch stops when all its responses
+    have ended; every ``chunk_size`` tokens those that have ended are taken out of it, once they are
+    half.
 
     Args:
         key: a typed key.
@@ -57,48 +94,63 @@ def generate(
         prompts: token ids, PAD to the left, as ``text.tokenizers.encode_prompts`` makes them.
         num_candidates: N ≥ 1.
         max_new_tokens: T ≥ 1, the longest response, EOS included.
-        temperature: divides the logits; positive.
+        temperature: divides the logits; 0 takes the likeliest token always.
+        top_k: keeps the k likeliest tokens, and what ties with the last.
+        top_p: keeps the fewest likeliest tokens of at least this probability, in (0, 1].
         batch_size: rows sampled at once, ≥ 1.
+        chunk_size: tokens between looking for responses that have ended, ≥ 1. Each halving of the
+            rows compiles a program; by default it is 16 for work of at least 1e12 operations, two
+            for each parameter, row and token, and no rows are taken out of less.
+        mesh: devices that share the work, see :mod:`simulations.language_model.sharding`.
+        checkpoint: a directory, in which each batch is kept as it is done; the same call again goes
+            on from what is there, with the same result.
         progress: called as ``progress(done, total)``, in rows, after each batch.
 
     Raises:
-        ValueError: prompts that are not ``[B, P]``, empty, or padded on the right; a number below
-            its least value.
-    """
-    prompts = _checked_prompts(prompts, model)
-    _check_positive(
-        num_candidates=num_candidates,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        batch_size=batch_size,
-    )
-    start = _prefill(model, jnp.asarray(prompts))
+        ValueError: prompts that are not ``[B, P]``, empty, padded on the right, of another
+            vocabulary, or too long for the model's context with a response; a number out of range;
+            a mesh without axes that are known; a damaged checkpoint.
+        OSError: a checkpoint that cannot be written.
 
-    num_rows = prompts.shape[0] * num_candidates
-    batch_size = min(batch_size, num_rows)
-    batches = []
-    for first in range(0, num_rows, batch_size):
-        # The last batch repeats its last row, so that one compiled program serves all.
-        rows = np.minimum(np.arange(first, first + batch_size), num_rows - 1)
-        prompt, candidate = np.divmod(rows.astype(np.int32), np.int32(num_candidates))
-        drawn = _sample(
-            key,
-            model,
-            start,
-            jnp.asarray(prompt),
-            jnp.asarray(candidate),
-            jnp.float32(temperature),
-            max_new_tokens,
-        )
-        batches.append(jax.device_get(drawn))
-        if progress is not None:
-            progress(min(first + batch_size, num_rows), num_rows)
+    Example:
+        >>> from flax import nnx
+        >>> from simulations.language_model.text.tokenizers import Vocabulary
+        >>> from simulations.language_model.transformer import TransformerConfig
+        >>> config = TransformerConfig(Vocabulary.plain(5), width=8, num_layers=1)
+        >>> model = Transformer(config, rngs=nnx.Rngs(0))
+        >>> prompts = np.array([[config.vocabulary.bos_id]])
+        >>> drawn = generate(
+        ...     jax.random.key(0), model, prompts, num_candidates=3, max_new_tokens=4
+        ... )
+        >>> drawn.tokens.shape, drawn.log_probs.shape
+        ((1, 3, 4), (1, 3))
+    """
+    law = TokenLaw(temperature, top_k, top_p)
+    prompts = checked_prompts(prompts, model, law, max_new_tokens)
+    num_candidates = _whole("num_candidates", num_candidates)
+    batch_size = _whole("batch_size", batch_size)
+    if chunk_size is None:
+        rows = prompts.shape[0] * num_candidates
+        work = 2.0 * num_parameters(model) * rows * max_new_tokens
+        chunk_size = _CHUNK if work >= _WORTH_COMPILING else max_new_tokens
+    chunk_size = _whole("chunk_size", chunk_size)
+    sampler = _Sampler(key_words(key), model, law, prompts, max_new_tokens, chunk_size, mesh)
 
     shape = (prompts.shape[0], num_candidates)
-    tokens, lengths, log_probs = (
-        np.concatenate(parts)[:num_rows] for parts in zip(*batches, strict=True)
-    )
-    return Responses(tokens.reshape(*shape, -1), lengths.reshape(shape), log_probs.reshape(shape))
+    tokens = np.full((*shape, max_new_tokens), model.config.vocabulary.pad_id, np.int32)
+    log_probs, model_log_probs = np.zeros((2, *tokens.shape), np.float32)
+    done = 0
+    for batch in _batches(*shape, batch_size, sharding.num_devices(mesh, sharding.ROWS)):
+        drawn = sampler(batch) if checkpoint is None else _kept(checkpoint, sampler, batch)
+        real = batch.candidate < num_candidates
+        where = np.broadcast_to(batch.prompt[:, None], real.shape)[real], batch.candidate[real]
+        for whole, part in zip((tokens, log_probs, model_log_probs), drawn, strict=True):
+            whole[where] = part[real]
+        done += int(real.sum())
+        if progress is not None:
+            progress(done, shape[0] * shape[1])
+    lengths = (tokens < model.config.vocabulary.num_tokens).sum(axis=-1).astype(np.int32)
+    return Responses(tokens, lengths, log_probs, model_log_probs)
 
 
 def response_log_probs(
@@ -128,80 +180,21 @@ def response_log_probs(
     return jnp.sum(jnp.where(counted, log_probs, 0.0), axis=1)
 
 
-@nnx.jit
-def _prefill(model: Transformer, prompts: jax.Array) -> tuple[jax.Array, Prefix]:
-    """Logits ``[B, V]`` of the first response token, and what is remembered of each prompt."""
-    return model.prefill(prompts)
+def checked_prompts(
+    prompts: np.ndarray | jax.Array, model: Transformer, law: TokenLaw, max_new_tokens: int
+) -> NDArray[np.int32]:
+    """``prompts [B, P]`` that the model can continue by so many tokens of the law.
 
-
-@nnx.jit(static_argnames="num_tokens")
-def _sample(
-    key: jax.Array,
-    model: Transformer,
-    start: tuple[jax.Array, Prefix],
-    prompt: jax.Array,
-    candidate: jax.Array,
-    temperature: jax.Array,
-    num_tokens: int,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Tokens ``[R, T]``, lengths ``[R]`` and log-probabilities ``[R]`` of R rows.
-
-    Row r is candidate ``candidate[r]`` of prompt ``prompt[r]``.
+    Raises:
+        ValueError: anything else, see :func:`generate`.
     """
-    vocabulary = model.config.vocabulary
-    uniforms = jax.vmap(partial(_row_uniforms, key, num_tokens))(prompt, candidate)
-    logits, prefix = start[0], start[1].take(prompt)
-    graph, state = nnx.split(model)
-
-    def draw(carry: tuple, uniform: jax.Array) -> tuple[tuple, jax.Array]:
-        logits, branches, ended, log_probs = carry
-        logits = logits / temperature
-        token = _inverse_cdf(uniform, jax.nn.softmax(logits, axis=-1))
-        log_probs += jnp.where(ended, 0.0, token_log_probs(logits, token))
-        token = jnp.where(ended, vocabulary.pad_id, token)
-        ended |= token == vocabulary.eos_id
-        logits, branches = nnx.merge(graph, state).step(token[:, None], prefix, branches)
-        return (logits[:, 0], branches, ended, log_probs), token
-
-    num_rows = prompt.shape[0]
-    carry = (
-        logits[prompt],
-        Branches.empty(prefix, num_branches=1, num_slots=num_tokens),
-        jnp.zeros(num_rows, bool),
-        jnp.zeros(num_rows, jnp.float32),
-    )
-    (_, _, _, log_probs), tokens = jax.lax.scan(draw, carry, uniforms.T)
-    lengths = jnp.sum(tokens < vocabulary.num_tokens, axis=0, dtype=jnp.int32)
-    return tokens.T, lengths, log_probs
-
-
-def _row_uniforms(
-    key: jax.Array, num_tokens: int, prompt: jax.Array, candidate: jax.Array
-) -> jax.Array:
-    """The random numbers ``[T]`` of one candidate, of its own key."""
-    row_key = jax.random.fold_in(jax.random.fold_in(key, prompt), candidate)
-    return jax.random.uniform(row_key, (num_tokens,), jnp.float32)
-
-
-def _inverse_cdf(uniform: jax.Array, probs: jax.Array) -> jax.Array:
-    """The token ``[R]`` at which the running sum of ``probs [R, V]`` passes ``uniform [R]``.
-
-    Five times as fast on a CPU as Gumbel noise for each token. The uniform is scaled by the sum as
-    it was rounded, so the token exists and has positive probability.
-    """
-    cdf = jnp.cumsum(probs, axis=-1)
-    passed = cdf <= (uniform * cdf[:, -1])[:, None]
-    return jnp.sum(passed, axis=-1, dtype=jnp.int32)
-
-
-def _checked_prompts(prompts: np.ndarray | jax.Array, model: Transformer) -> np.ndarray:
-    prompts = np.asarray(prompts)
+    prompts, vocabulary = np.asarray(prompts), model.config.vocabulary
+    _whole("max_new_tokens", max_new_tokens)
     if prompts.ndim != 2 or prompts.size == 0 or not np.issubdtype(prompts.dtype, np.integer):
         raise ValueError(
             f"prompts has shape {prompts.shape} and dtype {prompts.dtype}: pass token ids [B, P], "
             "as `encode_prompts` makes them"
         )
-    vocabulary = model.config.vocabulary
     if prompts.min() < 0 or prompts.max() > vocabulary.pad_id:
         raise ValueError(
             f"prompts has token ids from {prompts.min()} to {prompts.max()}, but the model takes "
@@ -209,12 +202,152 @@ def _checked_prompts(prompts: np.ndarray | jax.Array, model: Transformer) -> np.
         )
     if (prompts[:, -1] == vocabulary.pad_id).any():
         raise ValueError("prompts has rows that end in PAD: pad on the left instead")
+    longest = int(np.sum(prompts != vocabulary.pad_id, axis=1).max())
+    if longest + max_new_tokens > model.config.context:
+        raise ValueError(
+            f"max_new_tokens is {max_new_tokens} after a prompt of {longest} tokens, but the model "
+            f"has a context of {model.config.context}: shorten one of them"
+        )
+    if law.top_k is not None and law.top_k > vocabulary.num_tokens:
+        raise ValueError(
+            f"top_k is {law.top_k}, but the model has {vocabulary.num_tokens} tokens: leave it out "
+            "to keep all"
+        )
     return prompts.astype(np.int32)
 
 
-def _check_positive(*, temperature: float, **numbers: int) -> None:
-    for name, number in numbers.items():
-        if number < 1:
-            raise ValueError(f"{name} is {number}: it must be 1 or more")
-    if not temperature > 0:
-        raise ValueError(f"temperature is {temperature}: it must be positive")
+@dataclass(frozen=True)
+class _Batch:
+    """Rows that are sampled at once.
+
+    Attributes:
+        number: of the batch.
+        prompt: ``[G]``.
+        candidate: ``[G, M]``; beyond the last that was asked for where there is nothing to do.
+    """
+
+    number: int
+    prompt: NDArray[np.int32]
+    candidate: NDArray[np.int32]
+
+
+def _batches(
+    num_prompts: int, num_candidates: int, num_rows: int, num_devices: int
+) -> Iterator[_Batch]:
+    """Batches of one shape, of about ``num_rows``, that hold every candidate of every prompt.
+
+    The candidates of a prompt are cut into parts of equal size, a multiple of ``num_devices``, and
+    a batch has as many parts as fit.
+    """
+    parts = -(-num_candidates // num_rows)
+    size = -(-num_candidates // parts)
+    size = -(-size // num_devices) * num_devices
+    at_once = min(max(1, num_rows // size), num_prompts * parts)
+    for number, first in enumerate(range(0, num_prompts * parts, at_once)):
+        group = np.arange(first, first + at_once)
+        prompt, part = np.divmod(np.minimum(group, num_prompts * parts - 1), parts)
+        candidate = part[:, None] * size + np.arange(size)
+        candidate[group >= num_prompts * parts] = num_candidates  # fills the last batch up
+        yield _Batch(number, prompt.astype(np.int32), candidate.astype(np.int32))
+
+
+class _Sampler:
+    """Draws batches; what was read of a prompt serves the next batch of the same prompts."""
+
+    def __init__(
+        self,
+        key: jax.Array,
+        model: Transformer,
+        law: TokenLaw,
+        prompts: NDArray[np.int32],
+        num_tokens: int,
+        chunk: int,
+        mesh: Mesh | None,
+    ) -> None:
+        self.key, self.law, self.prompts, self.mesh = key, law, prompts, mesh
+        self.config, self.num_tokens, self.chunk = model.config, num_tokens, chunk
+        self.frozen = decode.Frozen.of(model if mesh is None else sharding.place(model, mesh))
+        self.unit = sharding.num_devices(mesh, sharding.ROWS)
+        self.read: tuple[bytes, decode.Start] | None = None
+
+    def __call__(self, batch: _Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Tokens, their log-probabilities, and those under the model, ``[G, M, T]`` each."""
+        start = self.start(batch.prompt)
+        frozen, law, mesh, size = self.frozen, self.law, self.mesh, self.num_tokens
+        rows = self.key, batch.prompt, batch.candidate
+        drawn = decode.begin(frozen, law, *rows, start, num_tokens=size, mesh=mesh)
+        whole = _on_host(drawn)
+        place = np.broadcast_to(np.arange(batch.candidate.shape[1]), batch.candidate.shape)
+        for stop in range(self.chunk, size + self.chunk, self.chunk):
+            drawn = decode.go_on(frozen, law, start, drawn, np.int32(min(stop, size)))
+            running = ~np.asarray(drawn.ended)
+            width = self.width(running)
+            finished = stop >= size or not running.any()
+            if finished or width < place.shape[1]:
+                for array, part in zip(whole, _on_host(drawn), strict=True):
+                    np.put_along_axis(array, place[..., None], part, axis=1)
+            if finished:
+                break
+            if width < place.shape[1]:
+                first = np.argsort(~running, axis=1, kind="stable")[:, :width].astype(np.int32)
+                drawn = decode.keep(drawn, first, mesh=mesh)
+                place = np.take_along_axis(place, first, axis=1)
+        return whole
+
+    def start(self, prompt: NDArray[np.int32]) -> decode.Start:
+        """Where the responses to these prompts branch off."""
+        if self.read is None or self.read[0] != prompt.tobytes():
+            self.read = prompt.tobytes(), decode.read(self.frozen, self.prompts[prompt])
+        return self.read[1]
+
+    def width(self, running: NDArray[np.bool_]) -> int:
+        """As many candidates as have room for those that run, by halves of what there are."""
+        most, width = int(np.sum(running, axis=1).max()), running.shape[1]
+        while width % (2 * self.unit) == 0 and most <= width // 2:
+            width //= 2
+        return width
+
+    @cached_property
+    def identity(self) -> files.Identity:
+        """What decides the responses; of the model the SHA-256 of its parameters."""
+        digest = hashlib.sha256()
+        for leaf in jax.tree.leaves(self.frozen.parameters):
+            digest.update(np.ascontiguousarray(leaf).tobytes())
+        described = {
+            "key": np.asarray(self.key),
+            "model": self.config,
+            "law": self.law,
+            "prompts": self.prompts,
+            "max_new_tokens": self.num_tokens,
+            "chunk_size": self.chunk,
+        }
+        return {"parameters": digest.hexdigest()} | {
+            name: files.describe(value) for name, value in described.items()
+        }
+
+
+def _on_host(drawn: decode.Drawn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    under_law = drawn.token_log_probs
+    under_model = drawn.token_model_log_probs
+    under_model = under_law if under_model is None else under_model
+    return np.array(drawn.tokens), np.array(under_law), np.array(under_model)
+
+
+def _kept(
+    directory: Path, sampler: _Sampler, batch: _Batch
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The batch as it is on disk, or drawn and put there."""
+    rows = {"prompt": batch.prompt, "candidate": batch.candidate}
+    identity = dict(sampler.identity) | {k: files.describe(v) for k, v in rows.items()}
+    path = directory / files.file_name(f"responses-{batch.number:05d}", identity)
+    names = "tokens", "log_probs", "model_log_probs"
+    if path.exists():
+        _, arrays = files.load(path, identity)
+        return arrays[names[0]], arrays[names[1]], arrays[names[2]]
+    drawn = sampler(batch)
+    files.save(path, identity, dict(zip(names, drawn, strict=True)))
+    return drawn
+
+
+def _whole(name: str, value: Any) -> int:
+    return whole_number(name, value, at_most=2**31 - 1, remedy="pass how many, 1 or more")

@@ -1,6 +1,11 @@
 """Sampling: the law, its log-probabilities, and independence of how the work is cut up."""
 
+import dataclasses
 import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -8,8 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from scipy import special
 
-from simulations.language_model.generate import _inverse_cdf, generate, response_log_probs
+from simulations.language_model.generate import Responses, generate, response_log_probs
+from simulations.language_model.sampler import _inverse_cdf
 from simulations.language_model.text.tokenizers import Vocabulary
 from simulations.language_model.transformer import Transformer, TransformerConfig
 from simulations.statistics.checks import check_histogram
@@ -140,7 +147,137 @@ def test_a_prompt_whose_response_is_cut_to_one_token(model: Transformer) -> None
 def test_progress_counts_rows(model: Transformer) -> None:
     calls: list[tuple[int, int]] = []
     draw(model, 11, batch_size=5, progress=lambda done, total: calls.append((done, total)))
-    assert calls == [(5, 14), (10, 14), (14, 14)]
+    assert calls == [(4, 14), (7, 14), (11, 14), (14, 14)]
+
+
+def test_more_tokens_continue_the_former_ones(model: Transformer) -> None:
+    short, long = draw(model, 13, max_new_tokens=2), draw(model, 13, max_new_tokens=5)
+    np.testing.assert_array_equal(long.tokens[..., :2], short.tokens)
+
+
+def test_the_likeliest_token_is_taken_at_temperature_zero(model: Transformer) -> None:
+    drawn = draw(model, 14, temperature=0.0)
+    assert (drawn.tokens == drawn.tokens[:, :1]).all()
+    assert (drawn.log_probs == 0).all()
+    likeliest = next_logits(model, drawn).argmax(axis=-1)
+    np.testing.assert_array_equal(np.where(drawn.tokens == PAD, PAD, likeliest), drawn.tokens)
+
+
+def next_logits(model: Transformer, drawn: Responses) -> np.ndarray:
+    """What each token was drawn from, ``[B, N, T, V]``, by one pass over all responses."""
+    prompts = np.broadcast_to(PROMPTS[:, None], (*drawn.lengths.shape, PROMPTS.shape[1]))
+    sequences = np.concatenate([prompts, drawn.tokens], axis=-1).reshape(14, -1)
+    logits = np.asarray(nnx.jit(lambda model, tokens: model(tokens))(model, sequences), np.float64)
+    return logits[:, PROMPTS.shape[1] - 1 : -1].reshape(*drawn.tokens.shape, -1)
+
+
+@pytest.mark.parametrize("cut", [{"temperature": 0.7}, {"top_k": 3}, {"top_k": 4, "top_p": 0.8}])
+def test_both_log_probs_are_those_of_their_laws(model: Transformer, cut: dict) -> None:
+    """The law from all logits by NumPy, in float64, token by token."""
+    drawn = draw(model, 15, **cut)
+    logits = next_logits(model, drawn)
+    for place in zip(*np.nonzero(drawn.tokens != PAD), strict=True):
+        token, row = drawn.tokens[place], logits[place]
+        under_model = row[token] - special.logsumexp(row)
+        assert np.isclose(drawn.token_model_log_probs[place], under_model, atol=1e-5)
+        under_law = np.log(cut_law(row, **cut)[token])
+        assert np.isclose(drawn.token_log_probs[place], under_law, atol=1e-5)
+    assert (drawn.token_log_probs[drawn.tokens == PAD] == 0).all()
+    assert (drawn.token_log_probs != drawn.token_model_log_probs).any()
+
+
+def cut_law(logits: np.ndarray, temperature=1.0, top_k=5, top_p=1.0) -> np.ndarray:
+    """By sorting."""
+    order = np.argsort(-logits)[:top_k]
+    probs = special.softmax(logits[order] / temperature)
+    kept = np.concatenate([[0.0], np.cumsum(probs)[:-1]]) < top_p
+    law = np.zeros_like(logits)
+    law[order[kept]] = probs[kept] / probs[kept].sum()
+    return law
+
+
+@pytest.mark.parametrize("chunk_size", [1, 2])
+def test_taking_ended_responses_out_changes_nothing(model: Transformer, chunk_size: int) -> None:
+    """Of 16 candidates most end within five tokens; which ones stay is looked up in between."""
+    options: dict[str, Any] = {"num_candidates": 16, "max_new_tokens": 9, "temperature": 9.0}
+    whole = draw(model, 16, **options)
+    assert (whole.lengths < 6).mean() > 0.5
+    pieces = draw(model, 16, chunk_size=chunk_size, **options)
+    np.testing.assert_array_equal(pieces.tokens, whole.tokens)
+    np.testing.assert_allclose(pieces.token_log_probs, whole.token_log_probs, atol=1e-5)
+    np.testing.assert_allclose(pieces.token_model_log_probs, whole.token_model_log_probs, atol=1e-5)
+
+
+def test_an_interrupted_call_goes_on_and_nothing_is_drawn_twice(
+    model: Transformer, tmp_path: Path
+) -> None:
+    def stop(done: int, total: int) -> None:
+        if done > total // 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        draw(model, 17, batch_size=5, checkpoint=tmp_path, progress=stop)
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert len(kept) == 3
+    resumed = draw(model, 17, batch_size=5, checkpoint=tmp_path)
+    assert kept.items() <= {p: p.stat().st_mtime_ns for p in tmp_path.iterdir()}.items()
+    whole = draw(model, 17, batch_size=5)
+    for field in dataclasses.fields(whole):
+        np.testing.assert_array_equal(getattr(resumed, field.name), getattr(whole, field.name))
+
+
+def test_another_call_does_not_go_on_from_a_checkpoint(model: Transformer, tmp_path: Path) -> None:
+    other = Transformer(model.config, rngs=nnx.Rngs(2))
+    draw(model, 18, checkpoint=tmp_path)
+    for seed, drawer, options in [(19, model, {}), (18, other, {}), (18, model, {"top_p": 0.5})]:
+        kept = draw(drawer, seed, checkpoint=tmp_path, **options)
+        np.testing.assert_array_equal(kept.tokens, draw(drawer, seed, **options).tokens)
+
+
+def test_a_damaged_checkpoint_is_named(model: Transformer, tmp_path: Path) -> None:
+    draw(model, 20, checkpoint=tmp_path)
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(ValueError, match=f"{file.name} must be a checkpoint"):
+        draw(model, 20, checkpoint=tmp_path)
+
+
+ON_DEVICES = """
+import jax, numpy as np
+from flax import nnx
+from simulations.language_model.generate import generate
+from simulations.language_model.text.tokenizers import Vocabulary
+from simulations.language_model.transformer import Transformer, TransformerConfig
+
+config = TransformerConfig(Vocabulary.plain(7), width=16, num_layers=1, num_heads=4)
+model = Transformer(config, rngs=nnx.Rngs(1))
+prompts = np.array([[7, 0, 3], [8, 7, 2]])
+def draw(mesh):
+    axes = {"axis_types": (jax.sharding.AxisType.Auto,) * len(mesh[0])}
+    mesh = jax.make_mesh(*mesh, **axes) if mesh[0] != (1,) else None
+    return generate(jax.random.key(0), model, prompts, num_candidates=13, max_new_tokens=5,
+                    chunk_size=2, mesh=mesh)
+assert jax.device_count() == 8
+one = draw(((1,), ("rows",)))
+for mesh in (((8,), ("rows",)), ((2, 4), ("rows", "weights"))):
+    many = draw(mesh)
+    np.testing.assert_array_equal(many.tokens, one.tokens)
+    np.testing.assert_allclose(many.log_probs, one.log_probs, atol=1e-5)
+"""
+
+
+def test_eight_devices_draw_what_one_draws() -> None:
+    """Candidates over eight; over two, with the weights of each over four."""
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+    subprocess.run(
+        [sys.executable, "-c", ON_DEVICES], env=os.environ | {"XLA_FLAGS": flags}, check=True
+    )
+
+
+def test_a_mesh_without_a_known_axis_is_refused(model: Transformer) -> None:
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    with pytest.raises(ValueError, match=r"mesh has the axes \('data',\): name one 'rows'"):
+        draw(model, 21, mesh=mesh)
 
 
 def test_log_probs_have_gradients(model: Transformer) -> None:
@@ -155,18 +292,24 @@ def test_log_probs_have_gradients(model: Transformer) -> None:
 
 def test_inverse_cdf_at_the_ends_and_past_impossible_tokens() -> None:
     probs = jnp.asarray([[0.0, 0.25, 0.0, 0.75, 0.0]] * 4, jnp.float32)
-    uniform = jnp.asarray([0.0, 0.25 - 2**-25, 0.25, 1 - 2**-24], jnp.float32)
-    np.testing.assert_array_equal(_inverse_cdf(uniform, probs), [1, 1, 3, 3])
+    words = jnp.asarray([0, 2**30 - 1, 2**30, 2**32 - 1], jnp.uint32)
+    np.testing.assert_array_equal(_inverse_cdf(words, probs), [1, 1, 3, 3])
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_candidates": 0}, "num_candidates is 0"),
-        ({"max_new_tokens": 0}, "max_new_tokens is 0"),
-        ({"temperature": 0.0}, "temperature is 0.0"),
+        ({"num_candidates": 0}, "num_candidates must be .* got 0"),
+        ({"max_new_tokens": 0}, "max_new_tokens must be .* got 0"),
+        ({"max_new_tokens": 2046}, "max_new_tokens is 2046 after a prompt of 3 tokens"),
+        ({"temperature": -1.0}, "temperature is -1.0"),
         ({"temperature": float("nan")}, "temperature is nan"),
-        ({"batch_size": 0}, "batch_size is 0"),
+        ({"top_k": 0}, "top_k is 0"),
+        ({"top_k": 6}, "top_k is 6, but the model has 5 tokens"),
+        ({"top_p": 0.0}, "top_p is 0.0"),
+        ({"top_p": 1.1}, "top_p is 1.1"),
+        ({"batch_size": 0}, "batch_size must be .* got 0"),
+        ({"chunk_size": 0}, "chunk_size must be .* got 0"),
         ({"prompts": PROMPTS[0]}, r"prompts has shape \(3,\)"),
         ({"prompts": PROMPTS[:, :0]}, r"prompts has shape \(2, 0\)"),
         ({"prompts": PROMPTS.astype(np.float32)}, "dtype float32"),

@@ -41,8 +41,9 @@ def exponential_race_log_ratio(
     gaps = jnp.diff(log_weights[order])
     log_lost = jnp.maximum(log1mexp(-gaps), NOTHING)
     # H rises by B_k (1/w_k - 1/w_{k+1}) between outcomes; its complement is what lies above.
-    log_b_over_w = _decaying_log_sum(jnp.insert(gaps, 0, 0), log_probs)
-    lower = jnp.insert(cumulative_log_sum(log_b_over_w[:-1] + log_lost), 0, -jnp.inf)
+    log_b_over_w = _decaying_log_sum(jnp.pad(gaps, (1, 0)), log_probs)
+    below = cumulative_log_sum(log_b_over_w[:-1] + log_lost)
+    lower = jnp.pad(below, (1, 0), constant_values=-jnp.inf)
     above = jnp.append(cumulative_log_sum(log_probs, reverse=True)[1:], -jnp.inf)
     complement = jnp.minimum(jnp.logaddexp(above, log_b_over_w), 0)
     log_h = jnp.where(lower <= complement, lower, log1mexp(complement))

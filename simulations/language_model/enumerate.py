@@ -72,7 +72,7 @@ class SequenceLaw:
             prefixes = grown[:, :-1].reshape(-1, t + 1)
         return np.concatenate(rows)
 
-    def policy(self, rewards: ArrayLike) -> bt.Policy:
+    def policy(self, rewards: Floats) -> bt.Policy:
         """Whole sequences as outcomes with ``rewards [M]``."""
         return bt.Policy.from_logits(self.log_probs, rewards)
 
@@ -193,7 +193,7 @@ def soft_values(law: SequenceLaw, rewards: ArrayLike, temperature: float) -> Tre
     """
 
     def value(log_probs: Floats, values: Floats) -> Floats:
-        return temperature * logsumexp(log_probs + values / temperature, axis=1)
+        return temperature * np.asarray(logsumexp(log_probs + values / temperature, axis=1))
 
     return _backward(law, rewards, value)
 
@@ -266,7 +266,7 @@ def _condition(joint: Floats, reference: Floats) -> tuple[Floats, Floats]:
 
     Where there is no mass nothing is ever asked of the row, and it is the ``reference``'s.
     """
-    mass = logsumexp(joint, axis=1)
+    mass = np.asarray(logsumexp(joint, axis=1))
     reached = (mass > -np.inf)[:, None]
     return mass, np.where(reached, joint - np.where(reached, mass[:, None], 0.0), reference)
 

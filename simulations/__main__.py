@@ -1,6 +1,7 @@
 """``python -m simulations check``: every selection law against its process, as a table.
 
 Exit status 1 if a law is rejected, or if an error that was planted goes unnoticed.
+``python -m simulations language-model`` is in :mod:`simulations.language_model.command`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import dataclasses
 import io
 import itertools
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -30,8 +32,14 @@ from simulations.tools.progress import progress_bar
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the matrix, print the table, save it; see ``python -m simulations check --help``."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["language-model"]:
+        from simulations.language_model import command  # what only it needs takes seconds to import
+
+        return command.main(arguments[1:])
     parser = argparse.ArgumentParser(prog="python -m simulations", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("language-model", help="a model that converses answers; see its --help")
     check = commands.add_parser("check", help="every selection law against its process")
     check.add_argument("--quick", action="store_true", help="one-sided errors, no single atoms")
     check.add_argument("--only", default="", help="cases whose name contains this text")

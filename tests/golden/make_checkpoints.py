@@ -1,7 +1,7 @@
 """Write tests/golden/checkpoints/: tiny checkpoints, and the logits that transformers gives.
 
 Every parameter is random, biases and norms too, and settings are far from their defaults, so that
-each of them shows in the logits. Needs torch, transformers and accelerate (`make test-oracle`
+each of them shows in the logits. Needs torch, transformers and accelerate (```make test-oracle```
 installs them): python -m tests.golden.make_checkpoints
 """
 

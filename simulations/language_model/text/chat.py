@@ -72,7 +72,7 @@ def _raise(message: str) -> Any:
     raise jinja2.TemplateError(message)
 
 
-# As `transformers` sets up its own, on which checkpoints' templates rely.
+# As transformers sets up its own, on which checkpoints' templates rely.
 _SANDBOX = jinja2.sandbox.ImmutableSandboxedEnvironment(
     trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
 )

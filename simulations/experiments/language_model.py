@@ -25,7 +25,7 @@ from simulations.experiments.reward_pools import (
 )
 from simulations.language_model import train
 from simulations.language_model.generate import generate
-from simulations.language_model.rewards import KnownWords, Reward, TrigramLikelihood
+from simulations.language_model.rewards.text import KnownWords, Reward, TrigramLikelihood, score
 from simulations.language_model.text.corpus import load_corpus, prompt_texts
 from simulations.language_model.text.tokenizers import ByteTokenizer, encode_prompts
 from simulations.language_model.train import Progress
@@ -258,7 +258,7 @@ def _score(
     progress: Progress | None,
 ) -> Scored:
     """Rewards of all candidates, and selection by them predicted and measured."""
-    rewards = np.stack([reward(row) for row in texts])
+    rewards = np.stack([score(reward, row) for row in texts])
     comparison = compare_pools(
         key,
         rewards[:, : config.prediction_pool],

@@ -153,17 +153,17 @@ def generate(
     return Responses(tokens, lengths, log_probs, model_log_probs)
 
 
-def response_log_probs(
+def response_token_log_probs(
     model: Transformer,
     prompts: np.ndarray | jax.Array,
     responses: np.ndarray | jax.Array,
     *,
     temperature: float = 1.0,
 ) -> jax.Array:
-    """log-probability ``[B]`` of whole ``responses [B, T]`` after ``prompts [B, P]``, in one pass.
+    """log-probability of each token of ``responses [B, T]`` after ``prompts [B, P]``, in one pass.
 
-    The sum over response tokens, EOS included, of log softmax(logits / temperature): prompt and PAD
-    are masked. It equals ``Responses.log_probs`` of the same tokens, and it is differentiable.
+    log softmax(logits / temperature) of the response's tokens, EOS included, and 0 at PAD. It
+    equals ``Responses.token_log_probs`` of the same tokens, and it is differentiable.
 
     Args:
         model: the language model.
@@ -173,11 +173,27 @@ def response_log_probs(
     """
     responses = jnp.asarray(responses, jnp.int32)
     tokens = jnp.concatenate([jnp.asarray(prompts, jnp.int32), responses], axis=1)
-    # The logits that predict the response begin at the prompt's last token.
-    logits = model(tokens[:, :-1])[:, -responses.shape[1] :]
+    # What predicts the response begins at the prompt's last token.
+    logits = model.logits(model.features(tokens[:, :-1])[:, -responses.shape[1] :])
     counted = responses < model.config.vocabulary.num_tokens
     log_probs = token_log_probs(logits / temperature, jnp.where(counted, responses, 0))
-    return jnp.sum(jnp.where(counted, log_probs, 0.0), axis=1)
+    return jnp.where(counted, log_probs, 0.0)
+
+
+def response_log_probs(
+    model: Transformer,
+    prompts: np.ndarray | jax.Array,
+    responses: np.ndarray | jax.Array,
+    *,
+    temperature: float = 1.0,
+) -> jax.Array:
+    """log-probability ``[B]`` of whole ``responses``: the sum of :func:`response_token_log_probs`.
+
+    Takes the same arguments.
+    """
+    return jnp.sum(
+        response_token_log_probs(model, prompts, responses, temperature=temperature), axis=1
+    )
 
 
 def checked_prompts(

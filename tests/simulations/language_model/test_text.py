@@ -1,5 +1,6 @@
 """Tokens and the corpus: nothing is lost, and nothing held out is trained on."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,12 @@ from hypothesis import strategies as st
 from simulations.language_model.text.corpus import (
     LONGEST,
     SHORTEST,
+    Corpus,
     load_corpus,
     prompt_texts,
+    python_texts,
+    sentences,
+    split_of,
     token_stream,
 )
 from simulations.language_model.text.tokenizers import (
@@ -112,11 +117,10 @@ def test_a_file_that_is_no_tokenizer_is_refused(tmp_path: Path) -> None:
 
 def test_the_splits_have_the_shares_that_are_stated() -> None:
     """3/4, 1/16 and 3/16 of the sentences, within four standard deviations of a fair hash."""
-    corpus = load_corpus()
-    splits = {3 / 4: corpus.train, 1 / 16: corpus.validation, 3 / 16: corpus.scoring}
-    total = sum(map(len, splits.values()))
-    for share, split in splits.items():
-        assert abs(len(split) - share * total) < 4 * np.sqrt(total * share * (1 - share))
+    splits = [split_of(sentence) for sentence in sentences(python_texts())]
+    for split, share in {"train": 3 / 4, "validation": 1 / 16, "scoring": 3 / 16}.items():
+        spread = np.sqrt(len(splits) * share * (1 - share))
+        assert abs(splits.count(split) - share * len(splits)) < 4 * spread
 
 
 def test_special_ids_are_distinct_inputs() -> None:
@@ -131,7 +135,7 @@ def test_corpus_is_the_same_each_time_and_its_hash_sees_one_letter() -> None:
     assert first == second
     changed = first.train[:-1] + (first.train[-1] + "!",)
     assert type(first)(changed, first.validation, first.scoring).sha256 != first.sha256
-    assert first.num_bytes > 150_000
+    assert 1_200_000 < first.num_bytes < 1_500_000
 
 
 def test_splits_share_no_sentence() -> None:
@@ -142,14 +146,32 @@ def test_splits_share_no_sentence() -> None:
     assert sum(map(len, splits)) == len(corpus.train + corpus.validation + corpus.scoring)
 
 
-def test_the_split_of_a_sentence_does_not_depend_on_the_rest() -> None:
+def test_the_split_of_a_sentence_does_not_depend_on_the_rest_nor_on_its_layout() -> None:
     """So that a sentence held out in one Python version is held out in all of them."""
     corpus = load_corpus()
-    sentences = list(corpus.train[:40] + corpus.validation[:20] + corpus.scoring[:20])
-    alone = load_corpus({"other": "\n\n".join(reversed(sentences))})
-    assert set(alone.train) == set(corpus.train[:40])
-    assert set(alone.validation) == set(corpus.validation[:20])
-    assert set(alone.scoring) == set(corpus.scoring[:20])
+    for name in ("train", "validation", "scoring"):
+        for sentence in getattr(corpus, name)[:40]:
+            assert split_of(sentence) == split_of(sentence.upper().replace(" ", "\n")) == name
+    held_out = load_corpus(reversed(corpus.validation[:20]))
+    assert set(held_out.validation) == set(corpus.validation[:20])
+
+
+def test_nothing_held_out_has_six_words_in_a_row_that_training_has() -> None:
+    text = "Four tall grey birds stood beside the quiet river and did not move at all."
+    train, held_out = text, "They say that four tall grey birds stood beside a house, as they do."
+    assert (split_of(train), split_of(held_out)) == ("train", "scoring")
+    assert Corpus.of([train, held_out]) == Corpus((train,), (), ())
+    five = held_out.replace("beside", "by")
+    corpus = Corpus.of([train, five])
+    assert sum(map(len, (corpus.train, corpus.validation, corpus.scoring))) == 2
+
+    corpus = load_corpus()
+    words = [re.findall("[a-z]+", text.lower()) for text in corpus.train]
+    trained_on = " | ".join(" ".join(text) for text in words)
+    for text in corpus.validation[::7]:
+        held_out = re.findall("[a-z]+", text.lower())
+        for start in range(len(held_out) - 5):
+            assert f" {' '.join(held_out[start : start + 6])} " not in trained_on
 
 
 def test_sentences_are_prose_on_one_line() -> None:
@@ -181,6 +203,7 @@ def test_prompts_are_whole_first_words() -> None:
         (lambda: Vocabulary.plain(1), "num_tokens is 1"),
         (lambda: encode_prompts([], ByteTokenizer()), "texts is empty"),
         (lambda: token_stream([], ByteTokenizer()), "documents is empty"),
+        (lambda: Corpus.of([]), "documents is empty"),
         (lambda: SubwordTokenizer.train(["a"], num_tokens=256), "num_tokens is 256"),
         (lambda: prompt_texts(["Short."], num_prompts=1, num_bytes=4), "num_prompts is 1"),
     ],

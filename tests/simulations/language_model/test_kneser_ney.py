@@ -1,0 +1,104 @@
+"""The n-gram yardstick is the textbook's, and a law."""
+
+from collections.abc import Hashable, Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from simulations.language_model.text.corpus import bits_per_byte, load_corpus, token_stream
+from simulations.language_model.text.kneser_ney import KneserNey
+from simulations.language_model.text.tokenizers import ByteTokenizer, Vocabulary
+from tests.oracles import kneser_ney as oracle
+
+VOCABULARY = Vocabulary.plain(6)
+DOCUMENTS = st.lists(st.lists(st.integers(0, 4), max_size=12), min_size=1, max_size=12)
+
+
+def stream_of(documents: list[list[int]]) -> np.ndarray:
+    bos, eos = VOCABULARY.bos_id, VOCABULARY.eos_id
+    return np.concatenate([[bos, *document, eos] for document in documents]).astype(np.int32)
+
+
+def in_words(documents: list[list[int]]) -> list[list[int]]:
+    return [[*document, VOCABULARY.eos_id] for document in documents]
+
+
+def contexts(documents: list[list[int]]) -> Iterator[tuple[tuple, Hashable]]:
+    for document in in_words(documents):
+        tokens = (oracle.BOS, *document)
+        yield from ((tokens[:end], tokens[end]) for end in range(1, len(tokens)))
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 5])
+@given(DOCUMENTS, DOCUMENTS)
+def test_probabilities_are_those_of_the_definition(order, trained_on, told) -> None:
+    model = KneserNey.fit(stream_of(trained_on), VOCABULARY, order=order)
+    textbook = oracle.KneserNey(in_words(trained_on), range(6), order)
+    log_probs = model.log_probs(stream_of(told))
+    assert np.isnan(log_probs[stream_of(told) == VOCABULARY.bos_id]).all()
+    expected = [textbook.prob(token, context) for context, token in contexts(told)]
+    np.testing.assert_allclose(np.exp(log_probs[~np.isnan(log_probs)]), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("order", [1, 2, 4])
+@given(DOCUMENTS, st.lists(st.integers(0, 4), max_size=4))
+def test_the_law_after_any_context_sums_to_one(order, trained_on, context) -> None:
+    model = KneserNey.fit(stream_of(trained_on), VOCABULARY, order=order)
+    rows = [[VOCABULARY.bos_id, *context, token] for token in range(VOCABULARY.num_tokens)]
+    probs = np.exp([model.log_probs(np.array(row))[-1] for row in rows])
+    assert probs.sum() == pytest.approx(1, abs=1e-12)
+    assert (probs > 0).all()
+
+
+def test_discounts_of_a_long_text_are_estimated() -> None:
+    """The same as above where all of n₁ … n₄ are positive, which short texts do not have."""
+    rng = np.random.default_rng(0)
+    documents = [rng.choice(5, p=[0.5, 0.2, 0.15, 0.1, 0.05], size=12).tolist() for _ in range(30)]
+    model = KneserNey.fit(stream_of(documents), VOCABULARY, order=4)
+    textbook = oracle.KneserNey(in_words(documents), range(6), 4)
+    assert textbook.discounts[4] != [0.0, 0.5, 1.0, 1.5] != textbook.discounts[3]
+    log_probs = model.log_probs(stream_of(documents[:9]))
+    expected = [textbook.prob(token, context) for context, token in contexts(documents[:9])]
+    np.testing.assert_allclose(np.exp(log_probs[~np.isnan(log_probs)]), expected, rtol=1e-12)
+
+
+def test_words_repeated_in_training_are_learnt_and_no_others() -> None:
+    """One sentence a hundred times: 4-grams all but know it; another order of it they do not."""
+    documents = [[0, 1, 2, 3]] * 100
+    model = KneserNey.fit(stream_of(documents), VOCABULARY, order=4)
+    assert np.nansum(model.log_probs(stream_of(documents[:1]))) > -0.1
+    assert np.nansum(model.log_probs(stream_of([[3, 1, 0, 2]]))) < -3
+
+
+def test_longer_contexts_help_on_english() -> None:
+    """On a tenth of the corpus, in bits per byte; a file compressor that looks back far needs 3."""
+    corpus, tokenizer = load_corpus(), ByteTokenizer()
+    train = token_stream(corpus.train[:1000], tokenizer)
+    held_out = corpus.validation[:100]
+    stream = token_stream(held_out, tokenizer)
+    found = [
+        bits_per_byte(
+            -np.nansum(KneserNey.fit(train, tokenizer.vocabulary, order=n).log_probs(stream)),
+            held_out,
+        )
+        for n in (1, 2, 3, 4)
+    ]
+    assert sorted(found, reverse=True) == found
+    assert 4.0 < found[0] < 4.8
+    assert 2.0 < found[3] < 2.9
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: KneserNey.fit(stream_of([[0]]), VOCABULARY, order=0), "order is 0"),
+        (lambda: KneserNey.fit(np.array([0, 6]), VOCABULARY, order=2), "first is BOS, 6"),
+        (lambda: KneserNey.fit(np.array([], int), VOCABULARY, order=2), "shape \\(0,\\)"),
+        (lambda: KneserNey.fit(np.array([6, 6]), VOCABULARY, order=2), "no token besides BOS"),
+    ],
+)
+def test_bad_input_is_named(call, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -40,13 +40,51 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m simulations", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("language-model", help="a model that converses answers; see its --help")
+    pool = commands.add_parser(
+        "pool", help="256 answers of a real model to each of 64 instructions"
+    )
+    pool.add_argument("--seed", type=int, default=20261126)
+    pool.add_argument("--output", type=Path, default=Path("out") / "pool.parquet")
+    pool.add_argument(
+        "--checkpoint", type=Path, default=Path("out") / "pool", help="folder of what was drawn"
+    )
     check = commands.add_parser("check", help="every selection law against its process")
     check.add_argument("--quick", action="store_true", help="one-sided errors, no single atoms")
     check.add_argument("--only", default="", help="cases whose name contains this text")
     check.add_argument("--seed", type=int, default=20240602)
     check.add_argument("--output", type=Path, default=Path("out") / "simulations")
     chosen = parser.parse_args(arguments)
+    if chosen.command == "pool":
+        try:
+            return make_pool(chosen.seed, chosen.output, chosen.checkpoint)
+        except ValueError as error:
+            pool.error(str(error))
+    return run_checks(chosen, check)
 
+
+def make_pool(seed: int, output: Path, checkpoint: Path) -> int:
+    """Draw and score the answers of SmolLM2 and write them, about an hour on two cores."""
+    from simulations.experiments import response_pool  # which imports what only it needs
+    from simulations.language_model.real_model import smollm2
+
+    model, tokenizer = smollm2()
+    with progress_bar("answering", unit="answers") as progress:
+        answers = response_pool.run(
+            response_pool.ResponsePoolConfig(),
+            jax.random.key(seed),
+            model,
+            tokenizer,
+            response_pool.instructions(),
+            checkpoint=checkpoint,
+            progress=progress,
+        )
+    write_atomically(output, lambda file: answers.write_parquet(file, compression_level=19))
+    print(f"{output}: {len(answers):,} answers, {output.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+def run_checks(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    """The matrix of checks that the arguments ``chosen`` ask for; the exit status."""
     full = theory_checks.DEFAULT if chosen.quick else theory_checks.two_sided(theory_checks.DEFAULT)
     cases = tuple(case for case in full.cases if chosen.only in case.name)
     if not cases:

@@ -1,0 +1,191 @@
+"""Selection among a real model's answers: predicted from half a pool, measured on the other half.
+
+The pool is SmolLM2's (:mod:`simulations.experiments.response_pool`), with its ties as they are.
+Half of each instruction's answers give the empirical law from which ``bon_theory`` predicts; among
+the others n are taken, one is selected and compared with one more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+import bon_theory as bt
+from simulations.experiments.reward_pools import PoolComparison, compare_pools
+
+POOL = Path(__file__).with_name("data") / "smollm2_pool.parquet"
+_COLUMNS = ("prompt_id", "candidate", "prompt", "text")
+
+
+@dataclass(frozen=True)
+class RewardColumn:
+    """A reward of the pool.
+
+    Attributes:
+        name: of its column.
+        temperatures: λ, in its units; 0 is best-of-n.
+    """
+
+    name: str
+    temperatures: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class RealPoolConfig:
+    """What is predicted and measured.
+
+    Attributes:
+        rewards: columns and their temperatures.
+        numbers: numbers of candidates n, each at most a quarter of half the pool: nearer to it the
+            empirical law says too little of the model's.
+        num_resamples: selections per instruction among answers drawn from the predicting half.
+        num_samples: instructions whose selected texts are shown.
+        shown: of best-of-n, whose divergence soft best-of-n is given too, among ``shown_soft``
+            answers.
+        shown_soft: numbers of answers of that soft best-of-n.
+    """
+
+    rewards: tuple[RewardColumn, ...] = (
+        RewardColumn("lexicon", (0.0, 1.0, 3.0)),
+        RewardColumn("sentiment", (0.0, 0.1, 0.3)),
+        RewardColumn("likelihood", (0.0, 0.05, 0.15)),
+    )
+    numbers: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    num_resamples: int = 512
+    num_samples: int = 6
+    shown: int = 16
+    shown_soft: int = 64
+
+
+@dataclass(frozen=True)
+class Selected:
+    """Texts for one instruction.
+
+    Attributes:
+        prompt: the instruction.
+        reference: the model's first answer.
+        best_of_n: the best of the first n by the first reward.
+        soft: soft best-of-n's among more of them, at the same divergence from the model.
+    """
+
+    prompt: str
+    reference: str
+    best_of_n: str
+    soft: str
+
+
+@dataclass(frozen=True)
+class RealPoolResults:
+    """What was predicted and measured.
+
+    Attributes:
+        comparisons: by reward.
+        tie_probability: by reward, that two answers to an instruction have the same.
+        finished: share of answers that ended by themselves.
+        mean_length: of answers, in tokens, the end counted.
+        samples: selected texts.
+    """
+
+    comparisons: dict[str, PoolComparison]
+    tie_probability: dict[str, float]
+    finished: float
+    mean_length: float
+    samples: tuple[Selected, ...]
+
+
+def load_pool(path: Path = POOL) -> pl.DataFrame:
+    """Rows of a pool, in the order of instructions and candidates.
+
+    Raises:
+        ValueError: the file is not a Parquet file of such a pool, or instructions have different
+            numbers of answers.
+    """
+    try:
+        pool = pl.read_parquet(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise ValueError(f"{path} is no Parquet file of a pool ({error!s:.80})") from error
+    missing = [name for name in _COLUMNS if name not in pool.columns]
+    if missing:
+        raise ValueError(
+            f"{path} has no column {missing[0]}: make it by `python -m simulations pool`"
+        )
+    counts = pool.group_by("prompt_id").len()["len"]
+    if counts.n_unique() != 1:
+        raise ValueError(
+            f"{path} has {counts.min()} to {counts.max()} answers to an instruction: all must have "
+            "equally many"
+        )
+    return pool.sort("prompt_id", "candidate")
+
+
+def run(
+    config: RealPoolConfig,
+    key: jax.Array,
+    pool: pl.DataFrame,
+    *,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> RealPoolResults:
+    """Predict from the first half of each instruction's answers, measure on the second.
+
+    Consumes ``key``.
+    """
+    comparisons, ties = {}, {}
+    for index, reward in enumerate(config.rewards):
+        rewards = _table(pool, reward.name)
+        half = rewards.shape[1] // 4 * 2  # even, since its halves show the bias
+        comparisons[reward.name] = compare_pools(
+            jax.random.fold_in(key, index),
+            rewards[:, :half],
+            rewards[:, half:],
+            numbers=config.numbers,
+            temperatures=reward.temperatures,
+            num_resamples=config.num_resamples,
+            progress=None
+            if progress is None
+            else lambda done, total, name=reward.name: progress(name, done, total),
+        )
+        ties[reward.name] = _tie_probability(rewards)
+    samples_key = jax.random.fold_in(key, len(config.rewards))
+    return RealPoolResults(
+        comparisons,
+        ties,
+        float(np.mean(pool["finished"].to_numpy())),
+        float(np.mean(pool["num_tokens"].to_numpy())),
+        _samples(config, samples_key, pool),
+    )
+
+
+def _table(pool: pl.DataFrame, column: str) -> NDArray[np.float64]:
+    """A column as ``[B, N]``."""
+    return pool[column].to_numpy().astype(np.float64).reshape(pool["prompt_id"].n_unique(), -1)
+
+
+def _tie_probability(rewards: NDArray[np.float64]) -> float:
+    """Chance that two different answers to an instruction have equal ``rewards [B, N]``."""
+    size = rewards.shape[1]
+    counts = [np.unique(row, return_counts=True)[1] for row in rewards]
+    return float(np.mean([np.sum(c * (c - 1)) / (size * (size - 1)) for c in counts]))
+
+
+def _samples(config: RealPoolConfig, key: jax.Array, pool: pl.DataFrame) -> tuple[Selected, ...]:
+    """Texts selected by the first reward for the first few instructions."""
+    rewards = _table(pool, config.rewards[0].name)[: config.num_samples]
+    texts = pool["text"].to_numpy().reshape(-1, pool.height // pool["prompt_id"].n_unique())
+    prompts = pool["prompt"].to_numpy().reshape(texts.shape)[:, 0]
+    law = bt.Policy.from_samples(rewards)
+    budget = bt.kl_divergence(bt.best_of_n(law, config.shown), law)
+    temperatures = np.asarray(bt.temperature_for_kl(law, budget, n=config.shown_soft))
+    few = rewards[:, : config.shown_soft]
+    noise = np.asarray(jax.random.gumbel(key, few.shape, few.dtype))
+    soft = np.argmax(few / temperatures[:, None] + noise, axis=1)
+    best = np.argmax(rewards[:, : config.shown], axis=1)
+    return tuple(
+        Selected(str(prompts[i]), str(texts[i, 0]), str(texts[i, best[i]]), str(texts[i, soft[i]]))
+        for i in range(len(rewards))
+    )

@@ -1,0 +1,127 @@
+"""A pool holds what was drawn; what is measured on half of it was predicted from the other half."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import polars as pl
+import pytest
+from flax import nnx
+
+from simulations.experiments import real_pool, response_pool
+from simulations.experiments.real_pool import RealPoolConfig, RewardColumn, load_pool
+from simulations.experiments.response_pool import ResponsePoolConfig
+from simulations.language_model.generate import response_token_log_probs
+from simulations.language_model.text.chat import CheckpointTokenizer, chat_prompts
+from simulations.language_model.text.tokenizers import SubwordTokenizer
+from simulations.language_model.transformer import Transformer, TransformerConfig
+
+INSTRUCTIONS = ("Say good.", "Name a bad day.")
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> CheckpointTokenizer:
+    trained = SubwordTokenizer.train(["a good day or a bad day"] * 9, num_tokens=270)
+    return CheckpointTokenizer(
+        trained.tokenizer,
+        trained.vocabulary,
+        chat_template="{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}reply:",
+    )
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer: CheckpointTokenizer) -> Transformer:
+    config = TransformerConfig(tokenizer.vocabulary, width=8, num_layers=1)
+    return Transformer(config, rngs=nnx.Rngs(0))
+
+
+@pytest.fixture(scope="module")
+def drawn(model: Transformer, tokenizer: CheckpointTokenizer) -> pl.DataFrame:
+    config = ResponsePoolConfig(num_candidates=3, max_new_tokens=5, batch_size=3)
+    return response_pool.run(config, jax.random.key(0), model, tokenizer, INSTRUCTIONS)
+
+
+def test_a_pool_holds_what_was_drawn(
+    model: Transformer, tokenizer: CheckpointTokenizer, drawn: pl.DataFrame
+) -> None:
+    assert drawn["prompt_id"].to_list() == [0, 0, 0, 1, 1, 1]
+    assert drawn["candidate"].to_list() == [0, 1, 2, 0, 1, 2]
+    prompts = chat_prompts(
+        [[{"role": "user", "content": text}] for text in INSTRUCTIONS], tokenizer
+    )
+    for row in drawn.iter_rows(named=True):
+        tokens = np.array([row["token_ids"]])
+        prompt = prompts[row["prompt_id"]][None]
+        expected = np.asarray(response_token_log_probs(model, prompt, tokens))[0]
+        np.testing.assert_allclose(row["token_log_probs"], expected, atol=1e-5)
+        assert row["log_prob"] == pytest.approx(expected.sum(), abs=1e-5)
+        assert row["num_tokens"] == tokens.size
+        assert row["finished"] == (tokens[0, -1] == tokenizer.vocabulary.eos_id)
+        assert row["text"] == tokenizer.decode(tokens[0])
+        assert row["prompt"] == INSTRUCTIONS[row["prompt_id"]]
+
+
+def test_instructions_ask_for_one_sentence() -> None:
+    instructions = response_pool.instructions()
+    assert len(set(instructions)) == len(instructions) == 64
+    assert all("sentence" in instruction for instruction in instructions)
+
+
+def pool(num_answers: int) -> pl.DataFrame:
+    """Two instructions; the second one's rewards are higher by 10, and half of them tie."""
+    index = np.arange(2 * num_answers)
+    rewards = np.random.default_rng(0).normal(size=index.size)
+    rewards = np.where(index % 2 == 0, 0.0, rewards) + 10.0 * (index >= num_answers)
+    return pl.DataFrame(
+        {
+            "prompt_id": index // num_answers,
+            "candidate": index % num_answers,
+            "prompt": [INSTRUCTIONS[i] for i in index // num_answers],
+            "text": [f"answer {i}" for i in index],
+            "num_tokens": np.full(index.size, 7),
+            "finished": index % 4 > 0,
+            "reward": rewards,
+        }
+    )
+
+
+def test_selection_is_predicted_and_measured_on_different_halves() -> None:
+    config = RealPoolConfig(
+        rewards=(RewardColumn("reward", (0.0,)),),
+        numbers=(1, 4),
+        num_resamples=8,
+        num_samples=2,
+        shown=4,
+        shown_soft=16,
+    )
+    answers = pool(40)
+    results = real_pool.run(config, jax.random.key(0), answers)
+    rewards = answers["reward"].to_numpy().reshape(2, 40)
+    found = results.comparisons["reward"].expected_reward
+    np.testing.assert_allclose(found.predicted[0, 0], rewards[:, :20].mean(axis=1), rtol=1e-12)
+    pairs = rewards[:, 20:].reshape(2, 10, 2)[..., 1]  # the first of each pair is the opponent
+    np.testing.assert_allclose(found.measured[0, 0], pairs.mean(axis=1), rtol=1e-12)
+    assert results.finished == 0.75
+    assert results.mean_length == 7
+    assert results.tie_probability["reward"] == pytest.approx(20 * 19 / (40 * 39))
+    first, second = results.samples
+    assert first.reference == "answer 0"
+    assert first.best_of_n == f"answer {rewards[0, :4].argmax()}"
+    assert second.best_of_n == f"answer {40 + rewards[1, :4].argmax()}"
+
+
+def test_bad_pools_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "pool.parquet"
+    with pytest.raises(ValueError, match=r"pool\.parquet is no Parquet file"):
+        load_pool(path)
+    path.write_bytes(b"PAR1 and no more")
+    with pytest.raises(ValueError, match=r"pool\.parquet is no Parquet file"):
+        load_pool(path)
+    pool(4).drop("text").write_parquet(path)
+    with pytest.raises(ValueError, match=r"has no column text"):
+        load_pool(path)
+    pool(4)[:-1].write_parquet(path)
+    with pytest.raises(ValueError, match=r"has 3 to 4 answers"):
+        load_pool(path)
+    pool(4).sample(fraction=1, shuffle=True, seed=1).write_parquet(path)
+    assert load_pool(path).equals(pool(4))

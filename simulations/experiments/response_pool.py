@@ -95,7 +95,7 @@ def run(
         {
             "prompt_id": prompt_id.astype(np.uint16),
             "candidate": candidate.astype(np.uint16),
-            "prompt": [instructions[i] for i in prompt_id],
+            "prompt": np.asarray(instructions)[prompt_id].tolist(),
             "text": texts,
             "token_ids": _ragged(tokens.astype(np.uint16), lengths),
             "token_log_probs": _ragged(log_probs, lengths),

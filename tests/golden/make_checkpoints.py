@@ -1,7 +1,7 @@
 """Write tests/golden/checkpoints/: tiny checkpoints, and the logits that transformers gives.
 
 Every parameter is random, biases and norms too, and settings are far from their defaults, so that
-each of them shows in the logits. Needs torch, transformers and accelerate (```make test-oracle```
+each of them shows in the logits. Needs torch, transformers and accelerate (``make test-oracle``
 installs them): python -m tests.golden.make_checkpoints
 """
 
@@ -22,7 +22,8 @@ LENGTH = 7
 ENDS = {"bos_token_id": 1, "eos_token_id": 2}
 
 
-def _rope(theta: float, **more: float) -> dict[str, Any]:
+def rope(theta: float, **more: float) -> dict[str, Any]:
+    """The settings of a rotation."""
     return {"rope_parameters": {"rope_type": "default", "rope_theta": theta, **more}}
 
 
@@ -37,19 +38,19 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         | {"vocab_size": 41, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_inner": 40}
         | {"n_positions": 16, "layer_norm_epsilon": 0.03},
     ),
-    "gpt_neox": ("GPTNeoX", _NEOX | _rope(30.0, partial_rotary_factor=0.25)),
+    "gpt_neox": ("GPTNeoX", _NEOX | rope(30.0, partial_rotary_factor=0.25)),
     "gpt_neox_serial": (
         "GPTNeoX",
         _NEOX
-        | _rope(50.0, partial_rotary_factor=0.5)
+        | rope(50.0, partial_rotary_factor=0.5)
         | {"use_parallel_residual": False, "attention_bias": False, "hidden_act": "gelu_new"},
     ),
-    "llama": ("Llama", _GATED | _rope(40.0) | {"vocab_size": 300, "tie_word_embeddings": True}),
+    "llama": ("Llama", _GATED | rope(40.0) | {"vocab_size": 300, "tie_word_embeddings": True}),
     "llama_biased": (
         "Llama",
-        _GATED | _rope(20.0) | {"head_dim": 10, "attention_bias": True, "mlp_bias": True},
+        _GATED | rope(20.0) | {"head_dim": 10, "attention_bias": True, "mlp_bias": True},
     ),
-    "qwen2": ("Qwen2", _GATED | _rope(60.0)),
+    "qwen2": ("Qwen2", _GATED | rope(60.0)),
 }
 """By name: the class in transformers, and the settings."""
 
@@ -66,22 +67,29 @@ TEMPLATE = (
 )
 
 
-def model_of(name: str) -> Any:
-    """A model of the case, with random parameters."""
+def model_of(kind: str, settings: dict[str, Any], *, seed: int) -> Any:
+    """A model of the class and settings, with random parameters."""
     import torch
     import transformers
 
-    kind, settings = CASES[name]
     config = getattr(transformers, f"{kind}Config")(**settings)
     head = "LMHead" if kind == "GPT2" else "ForCausalLM"
     model = getattr(transformers, f"{kind}{head}{'Model' if kind == 'GPT2' else ''}")(config)
-    generator = torch.Generator().manual_seed(sorted(CASES).index(name))
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for path, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
             norm = ("ln_" in path or "norm" in path) and path.endswith("weight")
             parameter.copy_(1 + 0.3 * noise if norm else 0.3 * noise)
-    return (model.to(torch.bfloat16) if name in HALF else model).eval()
+    return model.eval()
+
+
+def golden_model(name: str) -> Any:
+    """The model of a case, as it is saved."""
+    import torch
+
+    model = model_of(*CASES[name], seed=sorted(CASES).index(name))
+    return model.to(torch.bfloat16) if name in HALF else model
 
 
 def logits_of(model: Any, tokens: np.ndarray) -> np.ndarray:
@@ -89,7 +97,7 @@ def logits_of(model: Any, tokens: np.ndarray) -> np.ndarray:
     import torch
 
     with torch.no_grad():
-        return model(torch.from_numpy(tokens).long()).logits.numpy()
+        return model(torch.from_numpy(tokens).long()).logits.float().numpy()
 
 
 def tokens_of(num_tokens: int) -> np.ndarray:
@@ -192,7 +200,7 @@ def main() -> None:
 
     shutil.rmtree(HERE, ignore_errors=True)
     for name, (_, settings) in CASES.items():
-        model, directory = model_of(name), HERE / name
+        model, directory = golden_model(name), HERE / name
         model.save_pretrained(directory, max_shard_size=SHARDED.get(name, "1GB"))
         (directory / "generation_config.json").unlink()
         # Read anew, since a model that is converted to half precision rounds its rotation, too.

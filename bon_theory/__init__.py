@@ -21,6 +21,14 @@ from bon_theory.divergences import (
 )
 from bon_theory.performance import expected_reward, expected_value, win_rate
 from bon_theory.policy import Policy
+from bon_theory.reachable import (
+    OrderMixture,
+    Unreachable,
+    distance_to_reachable,
+    draws_for_exact,
+    mixture_of_orders,
+    nearest_reachable,
+)
 from bon_theory.selection import (
     best_of_n,
     best_of_poisson,
@@ -68,15 +76,19 @@ __all__ = [
     "Hedge",
     "Noise",
     "NoisyProxy",
+    "OrderMixture",
     "OveroptimizationFit",
     "Policy",
     "SoftChoice",
+    "Unreachable",
     "best_of_n",
     "best_of_poisson",
     "certificate",
     "chi_squared_divergence",
     "chi_squared_tilt",
     "choose_n_and_temperature",
+    "distance_to_reachable",
+    "draws_for_exact",
     "expected_reward",
     "expected_value",
     "exponential_race",
@@ -90,9 +102,11 @@ __all__ = [
     "jensen_shannon",
     "kl_divergence",
     "log_ratio",
+    "mixture_of_orders",
     "n_for_kl",
     "n_for_reward",
     "n_for_win_rate",
+    "nearest_reachable",
     "noisy_proxy",
     "quadrature_error",
     "renyi_divergence",

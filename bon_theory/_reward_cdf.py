@@ -19,7 +19,7 @@ from bon_theory._numerics import (
 )
 from bon_theory._quadrature import running_sum
 
-__all__ = ["reward_log_cdf"]
+__all__ = ["log_from_both_tails", "reward_log_cdf"]
 
 
 def reward_log_cdf(
@@ -42,7 +42,7 @@ def reward_log_cdf(
 def _at_nodes(log_probs: jax.Array) -> jax.Array:
     """Of a continuous law."""
     below = jnp.clip(running_sum(jnp.exp(log_probs)), 0, 1)
-    return _from_both_tails(safe_log(below), safe_log(1 - below))
+    return log_from_both_tails(safe_log(below), safe_log(1 - below))
 
 
 @numpy_or_program
@@ -62,13 +62,24 @@ def _at_outcomes(log_probs: jax.Array, rewards: jax.Array) -> tuple[jax.Array, j
     nothing = xp.full_like(from_below[..., :1], -xp.inf)
     before = xp.concatenate([nothing, from_below], axis=-1)  # before[i]: positions < i
     after = xp.concatenate([from_above, nothing], axis=-1)  # after[i]: positions >= i
-    log_cdf = _from_both_tails(before, after)  # [..., K + 1]: of the first i positions
-    place = xp.argsort(order, axis=-1)  # where each outcome went
+    log_cdf = log_from_both_tails(before, after)  # [..., K + 1]: of the first i positions
+    place = _inverse(order)  # where each outcome went
 
     def at(position: Any) -> Any:
         return xp.take_along_axis(log_cdf, xp.take_along_axis(position, place, axis=-1), axis=-1)
 
     return at(first), at(last + 1)
+
+
+def _inverse(order: Any) -> Any:
+    """The inverse of permutations ``[..., K]``, without another sort."""
+    xp = namespace(order)
+    index = xp.broadcast_to(xp.arange(order.shape[-1], dtype=order.dtype), order.shape)
+    if xp is jnp:
+        return jnp.put_along_axis(order, order, index, axis=-1, inplace=False)
+    place = np.empty_like(order)
+    np.put_along_axis(place, order, index, axis=-1)
+    return place
 
 
 def _levels(ascending: Any) -> tuple[Any, Any]:
@@ -85,7 +96,7 @@ def _levels(ascending: Any) -> tuple[Any, Any]:
     return jax.lax.cummax(starts, last_axis), jax.lax.cummin(ends, last_axis)[..., ::-1]
 
 
-def _from_both_tails(log_lower: Any, log_upper: Any) -> Any:
+def log_from_both_tails(log_lower: Any, log_upper: Any) -> Any:
     """log F from log F and log(1 - F), using the smaller of the two."""
     xp = namespace(log_lower)
     upper = xp.minimum(log1mexp(xp.minimum(log_upper, 0)), 0)

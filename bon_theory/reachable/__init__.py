@@ -1,0 +1,18 @@
+"""What n draws can reach at best: the nearest law to a target, and the rule that has it."""
+
+from bon_theory.reachable.nearest import (
+    Unreachable,
+    distance_to_reachable,
+    draws_for_exact,
+    nearest_reachable,
+)
+from bon_theory.reachable.rule import OrderMixture, mixture_of_orders
+
+__all__ = [
+    "OrderMixture",
+    "Unreachable",
+    "distance_to_reachable",
+    "draws_for_exact",
+    "mixture_of_orders",
+    "nearest_reachable",
+]

@@ -55,10 +55,9 @@ class OrderMixture:
     Example:
         >>> import jax.numpy as jnp
         >>> import bon_theory as bt
-        >>> reference = bt.Policy.from_probs([0.5, 0.5], rewards=[0.0, 1.0])
-        >>> rule = bt.OrderMixture(jnp.array([0.5, 0.5]), jnp.array([[0, 1], [1, 0]]))
-        >>> rule.law(reference, n=8).probs.tolist()
-        [0.5, 0.5]
+        >>> rule = bt.OrderMixture(jnp.array([0.5, 0.5]), jnp.array([[0, 2, 1], [1, 2, 0]]))
+        >>> rule.places.tolist()
+        [[0, 2, 1], [2, 0, 1]]
 
     Derived here.
     """
@@ -80,6 +79,16 @@ class OrderMixture:
 
         Raises:
             ValueError: ``n < 1`` or not finite.
+
+        Example:
+            >>> import jax.numpy as jnp
+            >>> import bon_theory as bt
+            >>> reference = bt.Policy.from_probs([0.5, 0.5], rewards=[0.0, 1.0])
+            >>> rule = bt.OrderMixture(jnp.array([0.5, 0.5]), jnp.array([[0, 1], [1, 0]]))
+            >>> rule.law(reference, n=8).probs.tolist()
+            [0.5, 0.5]
+
+        Derived here.
         """
         ranked = Policy.from_logits(
             jnp.broadcast_to(reference.log_probs, self.orders.shape),

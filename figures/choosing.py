@@ -13,10 +13,11 @@ import jax
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from scipy import optimize
 
 import bon_theory as bt
-from figures.output import FigureData, FigureFiles, command_line, float64, write
+from figures.output import Columns, FigureData, FigureFiles, command_line, float64, write
 from figures.style import (
     BOUND,
     COLORS,
@@ -32,7 +33,8 @@ __all__ = ["data", "draw", "main"]
 BUDGETS = (0.25, 0.5, 1.0, 1.5)  # nats
 HARD = (2, 4, 8, 16)  # N of the best-of-N that is to be beaten
 CROSSINGS = (5, 6, 8, 11, 16, 23, 32)
-NODES, COLDEST = 2561, 0.024  # what so many nodes resolve
+MOST = 110.0  # draws shown
+NODES = 1281  # resolve temperatures from .02 on
 
 CAPTION = (
     "Choosing n and temperature for a reward uniform on (0, 1). (a) The temperature at which soft "
@@ -44,61 +46,66 @@ CAPTION = (
 )
 
 
-class RewardsAtKl(NamedTuple):
-    """Expected rewards at one KL divergence: of best-of-N, of soft best-of-n, of the optimum."""
+class EqualKl(NamedTuple):
+    """What spends as much KL divergence as best-of-N: the temperature, and expected rewards."""
 
-    hard: jax.Array
-    soft: jax.Array
+    temperature: jax.Array  # of soft best-of-n
+    hard: jax.Array  # best-of-N
+    soft: jax.Array  # soft best-of-n
     optimal: jax.Array
 
 
 @float64
-def data(*, points: int = 25) -> FigureData:
+def data(*, points: int = 20) -> FigureData:
     """Temperatures along budgets, advantages along equal KL, and where they change sign."""
     reference = bt.Policy.uniform_reward(num_nodes=NODES)
-    hard_n = np.asarray(bt.n_for_kl(reference, np.asarray(BUDGETS)))
-    limits = np.asarray(bt.temperature_for_kl(reference, np.asarray(BUDGETS), n=math.inf))
-    budget = np.repeat(BUDGETS, points)
-    # Close points where curves bend: at either end in temperature, at the first extra draws.
-    share = (1 - np.cos(np.linspace(0, np.pi, points))) / 2
-    temperature = np.concatenate([COLDEST + (0.99 * end - COLDEST) * share for end in limits])
-    number, factor = np.repeat(HARD, points).astype(float), 1 + np.geomspace(0.15, 11.0, points)
-    draws = number * np.tile(factor, len(HARD))
-    shares = np.array([_share(reference, *x) for x in zip(number, draws, strict=True)])
+    budgets = np.asarray(BUDGETS)
+    hard_n = np.asarray(bt.n_for_kl(reference, budgets))
+    limits = np.asarray(bt.temperature_for_kl(reference, budgets, n=math.inf))
+    # Close points where curves bend: at the first extra draws.
+    spent = [_along(reference, n, 1 + np.geomspace(0.05, MOST / n - 1, points)) for n in hard_n]
+    beaten = [_along(reference, n, 1 + np.geomspace(0.15, 11.0, points)) for n in map(float, HARD)]
     crossings = np.asarray(CROSSINGS, float)
-    beyond = np.array([_crossing(reference, hard) for hard in crossings])
     tables = {
-        "budgets": {"kl": np.asarray(BUDGETS), "hard_n": hard_n, "limit": limits},
-        "temperatures": {
-            "kl": budget,
-            "temperature": temperature,
-            "n": np.array([_number(reference, *x) for x in zip(budget, temperature, strict=True)]),
+        "budgets": {"kl": budgets, "hard_n": hard_n, "limit": limits},
+        "temperatures": {"kl": np.repeat(budgets, points)} | _columns(spent, "n", "temperature"),
+        "advantage": _columns(beaten, "hard", "n", "share"),
+        "crossings": {
+            "hard": crossings,
+            "n": np.array([_crossing(reference, hard) for hard in crossings]),
         },
-        "advantage": {"hard": number, "n": draws, "share": shares},
-        "crossings": {"hard": crossings, "n": beyond},
     }
     return FigureData(CAPTION, tables, {"num_nodes": NODES})
 
 
-@jax.jit
-def _number(reference: bt.Policy, kl: jax.Array, temperature: jax.Array) -> jax.Array:
-    return bt.n_for_kl(reference, kl, temperature=temperature)
+def _along(reference: bt.Policy, hard: float, factors: NDArray[np.float64]) -> Columns:
+    """Soft best-of-n with the KL divergence of best-of-``hard``, n a multiple of it."""
+    found = [_equal_kl(reference, hard, hard * factor) for factor in factors]
+    return {
+        "hard": np.full(len(factors), hard),
+        "n": hard * factors,
+        "temperature": np.array([float(each.temperature) for each in found]),
+        "share": np.array([_share(each) for each in found]),
+    }
+
+
+def _columns(tables: list[Columns], *names: str) -> Columns:
+    return {name: np.concatenate([table[name] for table in tables]) for name in names}
 
 
 @jax.jit
-def _rewards(reference: bt.Policy, hard: jax.Array, n: jax.Array) -> RewardsAtKl:
-    """At the KL divergence of best-of-``hard``: its own expected reward and the others'."""
+def _equal_kl(reference: bt.Policy, hard: jax.Array, n: jax.Array) -> EqualKl:
+    """At the KL divergence of best-of-``hard``: the temperature of soft best-of-n, rewards."""
     best = bt.best_of_n(reference, hard)
     kl = bt.kl_divergence(best, reference)
     temperature = bt.temperature_for_kl(reference, kl, n=n)
     soft = bt.soft_best_of_n(reference, n, temperature)
     optimal = bt.frontier(reference, kl).value
-    return RewardsAtKl(bt.expected_reward(best), bt.expected_reward(soft), optimal)
+    return EqualKl(temperature, bt.expected_reward(best), bt.expected_reward(soft), optimal)
 
 
-def _share(reference: bt.Policy, hard: float, n: float) -> float:
+def _share(rewards: EqualKl) -> float:
     """(soft - hard)/(optimal - hard) in expected reward."""
-    rewards = _rewards(reference, hard, n)
     return float((rewards.soft - rewards.hard) / (rewards.optimal - rewards.hard))
 
 
@@ -106,9 +113,9 @@ def _crossing(reference: bt.Policy, hard: float) -> float:
     """The n at which soft best-of-n overtakes best-of-``hard`` at its KL, around hard²/5."""
 
     def share(log_n: float) -> float:
-        return _share(reference, hard, np.exp(log_n))
+        return _share(_equal_kl(reference, hard, np.exp(log_n)))
 
-    bracket = np.log([hard * (0.6 + hard / 10), hard**2])
+    bracket = np.log([hard * (0.6 + hard / 10), hard**2 / 3])
     return np.exp(optimize.root_scalar(share, bracket=tuple(bracket), xtol=1e-6).root)
 
 
@@ -135,7 +142,7 @@ def _draw_temperatures(ax: Axes, data: FigureData) -> None:
         ax.axhline(limit, color=COLORS["exponential_tilt"], linewidth=0.7, linestyle=":")
         ax.plot([first], [0], "o", color=COLORS["best_of_n"], clip_on=False, zorder=3)
         label(ax, f"{kl:g} nats", (95, limit + 0.004), color=color, ha="right", va="bottom")
-    ax.set(xscale="log", xlabel="n", ylabel="temperature λ", ylim=(0, 0.42), xlim=(1.9, 110))
+    ax.set(xscale="log", xlabel="n", ylabel="temperature λ", ylim=(0, 0.42), xlim=(1.9, MOST))
     whole_ticks(ax, [2, 5, 10, 20, 50, 100])
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from numpy.typing import NDArray
@@ -136,33 +135,32 @@ def run(config: BoundsSweepConfig, key: Array) -> BoundsSweepResults:
     return BoundsSweepResults(config, outcomes)
 
 
-@partial(jax.jit, static_argnames=("size", "num_outcomes"))
 def _random_problems(key: Array, size: int, num_outcomes: int) -> Problem:
-    """Problems ``[S]`` over outcomes ``[S, K]``."""
-    keys = iter(jax.random.split(key, 12))
+    """Problems ``[S]`` over outcomes ``[S, K]``; by NumPy: JAX draws gammas one by one on a CPU."""
+    random = np.random.default_rng(np.asarray(jax.random.key_data(key)))
 
-    def uniform(low: float, high: float, *shape: int) -> Array:
-        return jax.random.uniform(next(keys), (size, *shape), jnp.float64, low, high)
+    def log_uniform(low: float, high: float) -> NDArray[np.float64]:
+        return 10 ** random.uniform(low, high, size)
 
-    def log_uniform(low: float, high: float) -> Array:
-        return 10 ** uniform(low, high)
+    def sometimes(
+        share: float, values: NDArray[np.float64], otherwise: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        chosen = random.random((size, *(1,) * (values.ndim - 1))) < share
+        return np.where(chosen, values, otherwise)
 
-    def sometimes(share: float, values: Array, otherwise: Array) -> Array:
-        chosen = uniform(0, 1, *(1,) * (values.ndim - 1)) < share
-        return jnp.where(chosen, values, otherwise)
-
-    # Dirichlet laws, a concentration each; as logarithms, so that tiny probabilities are kept.
-    concentration = log_uniform(-1.5, 1.5)[:, None]
-    shape = (size, num_outcomes)
-    logits = jax.random.loggamma(next(keys), concentration, shape, jnp.float64)
-    rewards = uniform(0, 1, num_outcomes)
-    rewards = sometimes(0.4, jnp.round(3 * rewards) / 3, rewards)
+    # Dirichlet laws, a concentration a each, of gammas as logarithms, so that tiny probabilities
+    # are kept: a gamma of a is one of a + 1 times U^(1/a).
+    concentration, shape = log_uniform(-1.5, 1.5)[:, None], (size, num_outcomes)
+    logits = np.log(random.standard_gamma(concentration + 1, shape))
+    logits -= random.standard_exponential(shape) / concentration
+    rewards = random.random(shape)
+    rewards = sometimes(0.4, np.round(3 * rewards) / 3, rewards)
     n = 1 + log_uniform(-2, 4)
     return Problem.of(
         bt.Policy.from_logits(logits, rewards),
-        n=sometimes(0.5, jnp.round(n), n),
+        n=sometimes(0.5, np.round(n), n),
         temperature=log_uniform(-1.7, 1),
-        order=sometimes(0.1, jnp.full(size, jnp.inf), log_uniform(-1, 1)),
+        order=sometimes(0.1, np.full(size, np.inf), log_uniform(-1, 1)),
         mean_extra_draws=log_uniform(-2, 2),
         strength=log_uniform(-2, 2),
     )
@@ -175,7 +173,10 @@ def _evaluate(
     """Bound and exact value ``[S]`` of each inequality."""
 
     def at(problem: Problem) -> tuple[tuple[Array, Array], ...]:
-        return tuple((i.bound(problem).value, i.quantity.exact(problem)) for i in inequalities)
+        exact = {
+            quantity: quantity.exact(problem) for quantity in {i.quantity for i in inequalities}
+        }
+        return tuple((i.bound(problem).value, exact[i.quantity]) for i in inequalities)
 
     return jax.lax.map(at, problems, batch_size=batch_size)
 

@@ -35,11 +35,16 @@ class ProxyCurve(NamedTuple):
 
 
 @cache
+def noisy(noise: str) -> bt.NoisyProxy:
+    """The proxy of a standard normal true reward."""
+    return bt.noisy_proxy(bt.Policy.gaussian_reward(), NOISES[noise])
+
+
+@cache
 def curve(noise: str, most: float = 1000.0) -> ProxyCurve:
     """200 points, logarithmic in n, of a standard normal true reward."""
-    proxy = bt.noisy_proxy(bt.Policy.gaussian_reward(), NOISES[noise])
     n = jnp.geomspace(1.01, most, 200)
-    kl, gain = _best_of_n(proxy, n)
+    kl, gain = _best_of_n(noisy(noise), n)
     return ProxyCurve(*(np.asarray(x) for x in (n, kl, gain)))
 
 
@@ -63,7 +68,7 @@ def _kl_error() -> float:
 
 def _shrinkage() -> list[float]:
     """Mean true reward of best-of-n over the mean of the proxy, Gaussian noise."""
-    proxy = bt.noisy_proxy(bt.Policy.gaussian_reward(), NOISES["Gaussian"])
+    proxy = noisy("Gaussian")
     shares = []
     for n in (2.0, 100.0, 1e6):
         policy = bt.best_of_n(proxy.reference, n)
@@ -76,15 +81,11 @@ def _shrinkage() -> list[float]:
 def _far_out() -> list[float]:
     """Mean true reward of the best of 10¹²."""
     numbers = jnp.array([1e12])
-    return [
-        float(_best_of_n(bt.noisy_proxy(bt.Policy.gaussian_reward(), NOISES[name]), numbers)[1][0])
-        for name in tuple(NOISES)[1:]
-    ]
+    return [float(_best_of_n(noisy(name), numbers)[1][0]) for name in tuple(NOISES)[1:]]
 
 
 def _hedged() -> list[float]:
-    proxy = bt.noisy_proxy(bt.Policy.gaussian_reward(), NOISES["Student t₂"])
-    found = bt.hedge_n(*proxy)
+    found = bt.hedge_n(*noisy("Student t₂"))
     return [float(found.parameter), float(found.true_reward)]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -87,9 +88,11 @@ def data(*, points: int = 81) -> FigureData:
     }
     tables: dict[str, dict[str, np.ndarray]] = {}
     for name, grid in grids.items():
-        tables[name] = _walk(SELECTIONS[name], uniform, values, grid)
-        top = np.asarray(best[name].parameter)[None]
-        tables[f"{name}/best"] = _walk(SELECTIONS[name], uniform, values, top)
+        # The highest point goes with the curve: one program for both.
+        with_top = np.append(grid, np.asarray(best[name].parameter))
+        table = _walk(SELECTIONS[name], uniform, values, with_top)
+        tables[name] = {column: entries[:-1] for column, entries in table.items()}
+        tables[f"{name}/best"] = {column: entries[-1:] for column, entries in table.items()}
     for name, noise in NOISES.items():
         tables[name] = _overoptimization(noise, np.geomspace(1.01, 6e4, points))
     n, mu, tilt, soft = (float(found.parameter) for found in best.values())
@@ -97,7 +100,9 @@ def data(*, points: int = 81) -> FigureData:
     return FigureData(caption, tables, {"num_nodes": NODES, "soft_n": SOFT_N})
 
 
-SELECTIONS: dict[str, Callable[[bt.Policy, jax.Array], bt.Policy]] = {
+Selection = Callable[[bt.Policy, jax.Array], bt.Policy]
+
+SELECTIONS: dict[str, Selection] = {
     "best_of_n": bt.best_of_n,
     "best_of_poisson": bt.best_of_poisson,
     "exponential_tilt": bt.exponential_tilt,
@@ -106,19 +111,22 @@ SELECTIONS: dict[str, Callable[[bt.Policy, jax.Array], bt.Policy]] = {
 
 
 def _walk(
-    selection: Callable[[bt.Policy, jax.Array], bt.Policy],
-    reference: bt.Policy,
-    values: jax.Array,
-    parameters: np.ndarray,
+    selection: Selection, reference: bt.Policy, values: jax.Array, parameters: np.ndarray
 ) -> dict[str, np.ndarray]:
     """KL divergence and true reward along a family."""
+    kl, reward = _along(selection, reference, values, jnp.asarray(parameters))
+    return {"parameter": parameters, "kl": np.asarray(kl), "true_reward": np.asarray(reward)}
 
+
+@partial(jax.jit, static_argnames="selection")
+def _along(
+    selection: Selection, reference: bt.Policy, values: jax.Array, parameters: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     def one(parameter: jax.Array) -> tuple[jax.Array, jax.Array]:
         policy = selection(reference, parameter)
         return bt.kl_divergence(policy, reference), bt.expected_value(policy, values)
 
-    kl, reward = jax.jit(lambda x: jax.lax.map(one, x))(jnp.asarray(parameters))
-    return {"parameter": parameters, "kl": np.asarray(kl), "true_reward": np.asarray(reward)}
+    return jax.lax.map(one, parameters)
 
 
 def _overoptimization(noise: bt.Noise, n: np.ndarray) -> dict[str, np.ndarray]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +53,8 @@ class Fields:
     def number(self, name: str, default: float | None = None) -> float:
         """A positive, finite number."""
         value = self._given(name, default, "a positive number")
-        if not isinstance(value, int | float) or not 0 < value < math.inf:
+        # Not above the largest float32 either, in which it will be used.
+        if not isinstance(value, int | float) or value is True or not 0 < value < 3e38:
             raise self.wrong(name, "a positive number")
         return float(value)
 

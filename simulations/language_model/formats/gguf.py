@@ -90,7 +90,7 @@ def load_checkpoint(
             that is missing, unknown or not implemented, which it names.
     """
     contents = read(path)
-    config = _config(contents, dtype)
+    config = config_of(contents, dtype)
     names = ARCHITECTURES[contents.settings.values["general.architecture"]]
     tokenizer = build_tokenizer(contents.settings, config.vocabulary)
     return assemble(config, names, contents.tensors, source=str(path)), tokenizer
@@ -166,7 +166,7 @@ def _stored(
     return StoredTensor(shape, dequantised)
 
 
-def _config(contents: GgufContents, dtype: Literal["float32", "bfloat16"]) -> TransformerConfig:
+def config_of(contents: GgufContents, dtype: Literal["float32", "bfloat16"]) -> TransformerConfig:
     """The model that the settings describe."""
     fields, tensors = contents.settings, contents.tensors
     names = {name: name for name in ARCHITECTURES}
@@ -272,6 +272,8 @@ class _Cursor:
         if not 1 <= rank <= 4:
             raise ValueError(f"{self.source} is damaged: {name[:80]!r} has {rank} axes")
         shape = self.numbers("Q", rank)[::-1]
+        if not all(shape):
+            raise ValueError(f"{self.source} is damaged: {name[:80]!r} has the shape {list(shape)}")
         return name, shape, self.number("I"), self.number("Q")
 
     def _read_one(self, name: str, kind: int) -> Any:

@@ -16,6 +16,7 @@ from bon_theory.sequence.lattice import Lattice
 from bon_theory.sequence.law import SequenceLaw
 from bon_theory.sequence.look_ahead import look_ahead, optimum
 from bon_theory.sequence.markov import MarkovChain
+from bon_theory.sequence.nearest import nearest_reachable
 from bon_theory.sequence.stretch import Stretch
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "limit_reward",
     "look_ahead",
     "n_for_kl_from_optimum",
+    "nearest_reachable",
     "necessary_log_n",
     "optimum",
     "total_reward",

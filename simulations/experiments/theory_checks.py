@@ -247,6 +247,8 @@ _MATRIX: tuple[
     ("chi_squared_tilt", (0.1,), ((0.102,),), ("distinct rewards",)),
     ("chi_squared_tilt", (0.4,), ((0.408,),), ("tied rewards",)),
     ("chi_squared_tilt", (0.125,), ((0.1275,),), ("uniform reward",)),  # kink at rank ½, a bin edge
+    ("nearest_reachable", (4, 0.25), ((5, 0.25), (4, 0.255)), ("distinct rewards",)),
+    ("nearest_reachable", (8, 0.4), ((8, 0.408),), ("tied rewards",)),  # the tilt itself
     ("best_of_n", (4,), ((5,),), _SEQUENCES),
     ("soft_best_of_n", (8, 1.5), ((9, 1.5), (8, 1.53)), _SEQUENCES),
     ("worst_of_n", (4,), ((5,),), _WHOLE),
@@ -257,6 +259,7 @@ _MATRIX: tuple[
     ("exponential_race", (8, 2.0), ((9, 2.0), (8, 2.04)), _WHOLE),
     ("exponential_tilt", (3.0,), ((3.06,),), _WHOLE),
     ("chi_squared_tilt", (1.0,), ((1.02,),), _WHOLE),
+    ("nearest_reachable", (8, 2.0), ((9, 2.0), (8, 2.04)), _WHOLE),
 )
 
 # The same laws by other processes.

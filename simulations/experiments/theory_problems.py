@@ -94,13 +94,21 @@ class Rewards:
 @_compiled_in_haste
 def _exact(reference: bt.Policy, rows: Array, selection: str) -> tuple[Array, Array, Array]:
     """Probabilities ``[R, K]``, mean rewards and win rates ``[R]``, per row of parameters."""
-    select: Callable[..., bt.Policy] = getattr(bt, selection)
 
     def at(parameters: Array) -> tuple[Array, Array, Array]:
-        policy = select(reference, *parameters)
+        policy = _selection(selection)(reference, *parameters)
         return policy.probs, bt.expected_reward(policy), bt.win_rate(policy, reference)
 
     return jax.vmap(at)(rows)
+
+
+def _selection(name: str) -> Callable[..., bt.Policy]:
+    """A selection of the library, or the best that n draws can do for the tilt."""
+    return _nearest_to_tilt if name == "nearest_reachable" else getattr(bt, name)
+
+
+def _nearest_to_tilt(reference: bt.Policy, n: Array, temperature: Array) -> bt.Policy:
+    return bt.nearest_reachable(bt.exponential_tilt(reference, temperature), reference, n)
 
 
 @dataclass(frozen=True)
@@ -168,7 +176,7 @@ def _exact_words(
     """Probabilities of the words ``[R, W]``, mean rewards and win rates ``[R]``, per row."""
 
     def at(parameters: Array) -> tuple[Array, Array, Array]:
-        law = reference.select(getattr(bt, selection), *parameters)
+        law = reference.select(_selection(selection), *parameters)
         policy = drawn.with_log_ratio(_log_ratio(law, reference, words, gains))
         return policy.probs, sequence.expected_reward(law), bt.win_rate(policy, drawn)
 

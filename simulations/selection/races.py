@@ -7,6 +7,7 @@ blocks; a trial remembers its running winner only, whatever its number of candid
   winner is the running maximum of raw words, and both outputs of a call are candidates.
 * :class:`ScoredRace` — the candidate with the highest noisy score wins. Candidate and noise are the
   two outputs of one call, and the running winner is remembered by its draw alone.
+* :class:`OrderRace` — a trial draws an order of the rewards, and the first candidate in it wins.
 The process without an end to the candidates is in :mod:`simulations.selection.rejection`.
 
 What decides about speed on a CPU: one fusion from counter to running winner; a loop that carries
@@ -195,6 +196,47 @@ class ScoredRace:
             block,
         )
         return [score for scores in both for score in scores]
+
+
+@pytree(
+    data_fields=["reference", "count", "thresholds", "levels", "places"],
+    meta_fields=[],
+)
+@dataclass(frozen=True)
+class OrderRace:
+    """A trial draws an order of the rewards; the candidate that is first in it wins.
+
+    Attributes:
+        reference: what candidates are drawn from.
+        count: how many there are, the same or random.
+        thresholds: ``[J - 1]`` uint32, first word of each order but the first.
+        levels: ``[L]`` float32, the rewards, ascending.
+        places: ``[J, L]`` float32, where each reward stands in each order, from 0.
+    """
+
+    reference: Reference
+    count: CandidateCount
+    thresholds: Array
+    levels: Array
+    places: Array
+
+    @property
+    def typical_draws(self) -> int:
+        """About how many candidates a trial has."""
+        return self.count.typical
+
+    def __call__(self, key: Array, trials: Array) -> Array:
+        """The winners' words, uint32, one per trial index."""
+        lots, _ = threefry_words(derived_key(key), trials, jnp.zeros_like(trials))
+        order = jnp.searchsorted(self.thresholds, lots, side="right")
+
+        def score(reference: Reference, words: Array, noise: Array, parameter: Array) -> Array:
+            del noise, parameter
+            level = jnp.searchsorted(self.levels, reference.reward(words))
+            return -self.places[jnp.broadcast_to(order, level.shape), level]
+
+        # The score depends on the trial, so it is made inside the program.
+        return ScoredRace(self.reference, self.count, jnp.float32(0), score)(key, trials)
 
 
 Race = RankRace | ScoredRace

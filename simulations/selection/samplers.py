@@ -1,6 +1,6 @@
 """The selections as real processes, under the names of the laws they are to be checked against.
 
-Each function draws candidates from a reference, scores them and selects, by one of the three
+Each function draws candidates from a reference, scores them and selects, by one of the four
 processes of :mod:`simulations.selection.races`; the formulas under test are not used. What is drawn
 from may also be the blocks of a sequence, see :mod:`simulations.draws.chains`.
 
@@ -14,16 +14,18 @@ from __future__ import annotations
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 from scipy import special
 
+import bon_theory as bt
 from simulations.draws.references import ContinuousReference, DiscreteReference, Reference
 from simulations.draws.variates import exponential, gumbel, unit_interval
 from simulations.selection.pessimism import PessimisticRejection, accept_chi_squared
-from simulations.selection.races import CandidateCount, RankRace, Score, ScoredRace
+from simulations.selection.races import CandidateCount, OrderRace, RankRace, Score, ScoredRace
 from simulations.selection.rejection import Rejection
 from simulations.tools.arguments import positive, whole_number
 
@@ -93,6 +95,54 @@ def exponential_clocks(reference: Ordered, n: int, temperature: float) -> Scored
 def exponential_race(reference: Ordered, n: int, temperature: float) -> ScoredRace:
     """Draw n candidates, keep argmax r_i/λ + Exp(1)_i."""
     return _race(reference, _fixed(n), temperature, _exponential_score)
+
+
+def best_in_order(reference: Ordered, n: int, rule: bt.OrderMixture) -> OrderRace:
+    """Draw an order of the rewards and n candidates; keep the one whose reward is first in it.
+
+    The outcomes of ``rule`` are the rewards that can be drawn, ascending. Of candidates with one
+    reward the earliest is kept.
+
+    Raises:
+        ValueError: where the rule has not as many outcomes as the reference has levels.
+    """
+    levels, _ = _levels(reference)
+    places = np.asarray(rule.places)
+    if places.shape[-1] != levels.size:
+        raise ValueError(
+            f"rule must order the {levels.size} levels of the reward, got orders of "
+            f"{places.shape[-1]} outcomes: make it with mixture_of_orders on these levels"
+        )
+    edges = np.rint(np.cumsum(np.asarray(rule.weights, np.float64))[:-1] * 2**32)
+    thresholds = np.minimum(edges, 2**32 - 1).astype(np.uint32)
+    return OrderRace(
+        reference.unordered(),
+        _fixed(n),
+        jnp.asarray(thresholds),
+        jnp.asarray(levels, jnp.float32),
+        jnp.asarray(places, jnp.float32),
+    )
+
+
+def nearest_reachable(reference: Ordered, n: int, temperature: float) -> OrderRace:
+    """Draw n candidates, keep one by the rule that comes nearest to the exponential tilt.
+
+    Candidates and orders are simulated; which orders, and how often each, is computed from the
+    reference's levels of reward.
+
+    Example:
+        >>> from simulations.draws.references import discrete_reference
+        >>> race = nearest_reachable(discrete_reference([0.5, 0.5], [0.0, 1.0]), 4, temperature=1.0)
+        >>> race.places.tolist()  # mostly the higher reward first, sometimes the lower one
+        [[1.0, 0.0], [0.0, 1.0]]
+    """
+    temperature = positive("temperature", temperature)
+    levels, weights = _levels(reference)
+    with jax.enable_x64(True):
+        drawn = bt.Policy.from_probs(weights / weights.sum(), levels)
+        target = bt.exponential_tilt(drawn, temperature)
+        rule = bt.mixture_of_orders(bt.nearest_reachable(target, drawn, n), drawn, n)
+    return best_in_order(reference, n, rule)
 
 
 # Selection among a random number of candidates.
@@ -225,6 +275,17 @@ def _accept_tilt(reference: Reference, words: Array, noise: Array, parameter: Ar
 
 
 # Construction.
+
+
+def _levels(reference: Ordered) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Rewards that can be drawn, ascending, and their probabilities."""
+    if isinstance(reference, ContinuousReference):
+        raise ValueError(
+            "reference must be discrete for a rule that orders rewards, got a continuous one: "
+            "discretise it"
+        )
+    levels, place = np.unique(reference.reward_grid()[0], return_inverse=True)
+    return levels, np.bincount(place, reference.reward_grid()[1]).astype(np.float64)
 
 
 def _by_reward(

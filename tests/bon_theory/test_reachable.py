@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from scipy.optimize import isotonic_regression, minimize
 
 import bon_theory as bt
+from bon_theory import sequence
 from bon_theory.reachable.isotonic import increasing_log_slopes
 from tests import strategies as some
 from tests.oracles import reachable as oracle
@@ -163,6 +164,16 @@ def test_what_n_draws_return_can_be_reached_by_n_draws(
 ) -> None:
     for law in (some.best_of_n(reference, n), some.soft_best_of_n(reference, n, temperature)):
         assert probs(nearest(law, reference, n)) == pytest.approx(probs(law), abs=1e-12)
+
+
+def test_it_is_the_greatest_convex_minorant_by_maxima_of_minima() -> None:
+    rng = np.random.default_rng(13)
+    for n, temperature in ((1.5, 0.3), (3.0, 0.1), (12.0, 0.2)):
+        p, rewards = rng.dirichlet(np.ones(7)), rng.integers(0, 5, 7) / 4
+        reference = bt.Policy.from_probs(p, rewards)
+        law = bt.nearest_reachable(bt.exponential_tilt(reference, temperature), reference, n)
+        known = oracle.nearest_to_tilt(list(p), list(rewards), n, temperature)
+        assert probs(law) == pytest.approx(known, abs=1e-13)
 
 
 # --- exactly ----------------------------------------------------------------------------
@@ -361,3 +372,45 @@ def test_bad_input_is_refused(call: Any, message: str) -> None:
     target, reference = random_laws(1, (3,))[0]
     with pytest.raises(ValueError, match=message):
         call(target, reference)
+
+
+# --- sequences --------------------------------------------------------------------------
+
+
+def test_the_numbers_of_coins_in_whole_sequences() -> None:
+    """Eight coins at λ = ½: 115 sequences are enough for the optimum, 64 leave .1407 of .2020."""
+    coin = bt.Policy.from_probs([0.5, 0.5], [0.0, 1.0])
+    whole = sequence.SequenceLaw.independent(coin, 8)
+    optimum = sequence.optimum(whole, 0.5)
+    levels, target = sequence.total_reward(whole), sequence.total_reward(optimum)
+    assert float(bt.draws_for_exact(target, levels)) == pytest.approx(114.9, abs=0.05)
+    law = sequence.nearest_reachable(whole, 64.0, 0.5)
+    # By hand: levels from the top have 2^-8, 9·2^-8, … of all sequences.
+    drawn, wanted = probs(levels)[::-1].cumsum(), probs(target)[::-1].cumsum()
+    off = np.max(wanted - 1 + (1 - np.minimum(drawn, 1)) ** 64)
+    found = bt.total_variation(sequence.total_reward(law), target)
+    assert float(found) == pytest.approx(off, abs=1e-12)
+    assert float(found) == pytest.approx(0.1407, abs=5e-5)
+    soft = whole.select(bt.soft_best_of_n, 64.0, 0.5)
+    assert float(sequence.kl_divergence(optimum, law)) < float(
+        sequence.kl_divergence(optimum, soft)
+    )
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_blocks_of_a_chain_are_nearest_to_their_own_tilts(ahead: bool) -> None:
+    chain = sequence.MarkovChain.from_probs([0.6, 0.4], [[0.9, 0.1], [0.2, 0.8]], [0.0, 1.0])
+    law = sequence.SequenceLaw.markov(chain, 6, block_length=2)
+    many = sequence.nearest_reachable(law, 1e6, 0.7, ahead=ahead)
+    off = float(sequence.kl_divergence(sequence.optimum(law, 0.7), many))
+    assert off < 1e-12 if ahead else off > 1e-3
+    soft = law.select(
+        bt.soft_best_of_n, 4.0, 0.7, look_ahead=sequence.look_ahead(law, 0.7) if ahead else None
+    )
+    few = sequence.nearest_reachable(law, 4.0, 0.7, ahead=ahead)
+    ends = law.select(
+        bt.exponential_tilt, 0.7, look_ahead=sequence.look_ahead(law, 0.7) if ahead else None
+    )
+    for best, other, end in zip(few.stretches, soft.stretches, ends.stretches, strict=True):
+        least = np.asarray(bt.kl_divergence(end.policy, best.policy))
+        assert np.all(least <= np.asarray(bt.kl_divergence(end.policy, other.policy)) + 1e-12)

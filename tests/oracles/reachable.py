@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import mpmath as mp
@@ -69,3 +69,30 @@ def draws_for_exact(target: Masses, reference: Masses) -> Any:
         middle = (low + high) / 2
         low, high = (low, middle) if enough(middle) else (middle, high)
     return high
+
+
+def nearest_to_tilt(
+    probs: Sequence[float], rewards: Sequence[float], n: float, temperature: float
+) -> list[float]:
+    """The law of n draws nearest to the tilt: levels from the top, each slope a max of min.
+
+    Of the curve h over s the slope of its greatest convex minorant between points k - 1 and k is
+    the largest over i < k of the least over j >= k of the slope from i to j.
+    """
+    levels = sorted({r for r, p in zip(rewards, probs, strict=True) if p > 0}, reverse=True)
+    drawn = [math.fsum(p for p, r in zip(probs, rewards, strict=True) if r == t) for t in levels]
+    tilted = [
+        p * math.exp((t - levels[0]) / temperature) for p, t in zip(drawn, levels, strict=True)
+    ]
+    wanted = [w / math.fsum(tilted) for w in tilted]
+    p, s = ([math.fsum(x[:k]) for k in range(len(levels) + 1)] for x in (drawn, wanted))
+    h = [1 - max(1 - q, 0) ** n for q in p]
+    points = range(len(levels) + 1)
+
+    def slope(k: int) -> float:
+        return max(
+            min((h[j] - h[i]) / (s[j] - s[i]) for j in points if j >= k) for i in points if i < k
+        )
+
+    ratio = {t: wanted[k] * slope(k + 1) / drawn[k] for k, t in enumerate(levels)}
+    return [p * ratio.get(r, 0.0) for p, r in zip(probs, rewards, strict=True)]

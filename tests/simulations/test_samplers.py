@@ -26,7 +26,7 @@ from simulations.engine.simulate import simulate
 from simulations.selection import samplers
 from simulations.selection.races import Sampler
 from simulations.statistics.checks import check_histogram, check_mean, required_trials
-from tests.oracles import discrete, random_n, tilts
+from tests.oracles import discrete, random_n, reachable, tilts
 
 FALSE_ALARM = 1e-6
 TRIALS = 300_000
@@ -44,6 +44,7 @@ DISCRETE = {
         discrete.soft_best_of_n,
         (N, TEMPERATURE),
     ),
+    "nearest_reachable": (samplers.nearest_reachable, reachable.nearest_to_tilt, (4, 0.3)),
     "exponential_race": (samplers.exponential_race, discrete.exponential_race, (N, TEMPERATURE)),
     "best_of_poisson": (samplers.best_of_poisson, random_n.best_of_poisson, (STRENGTH,)),
     "soft_best_of_poisson": (

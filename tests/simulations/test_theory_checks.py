@@ -36,12 +36,15 @@ def test_the_matrix_covers_every_selection_on_ties_a_continuum_and_sequences():
         "exponential_race",
         "exponential_tilt",
         "chi_squared_tilt",
+        "nearest_reachable",
     }
     covered = {(case.selection, case.problem) for case in DEFAULT.cases}
     for problem in ("distinct rewards", "tied rewards", "Markov sequence, whole"):
         assert {(selection, problem) for selection in selections} <= covered
-    # The exact race over a continuum is not in the package: it wants a discrete reference.
-    continuous = {(selection, "uniform reward") for selection in selections - {"exponential_race"}}
+    # The exact race over a continuum is not in the package, and the orders of the nearest rule are
+    # of levels: both want a discrete reference.
+    discrete = {"exponential_race", "nearest_reachable"}
+    continuous = {(selection, "uniform reward") for selection in selections - discrete}
     assert continuous <= covered
     kept = {f"{kind} sequence, {how}" for kind in ("i.i.d.", "Markov")
             for how in ("symbolwise", "blockwise", "whole")}  # fmt: skip

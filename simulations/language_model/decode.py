@@ -14,6 +14,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
@@ -206,6 +207,13 @@ def choose(frozen: Frozen, start: Start, drawn: Drawn, chosen: jax.Array) -> Sta
     logits, branches = frozen.model.step(one.tokens[:, :, -1], start.prefix, one.branches)
     prefix = start.prefix.append(branches, jnp.zeros_like(chosen))
     return Start(logits[:, 0], prefix, start.num_drawn + one.tokens.shape[2], one.ended[:, 0])
+
+
+def on_host(drawn: Drawn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Tokens, their log-probabilities, and those under the model, ``[B, N, T]`` each."""
+    under_law, under_model = drawn.token_log_probs, drawn.token_model_log_probs
+    under_model = under_law if under_model is None else under_model
+    return np.array(drawn.tokens), np.array(under_law), np.array(under_model)
 
 
 def _by_candidate(function: Callable[[jax.Array, int], jax.Array], drawn: Drawn) -> Drawn:

@@ -292,7 +292,7 @@ class _Sampler:
         frozen, law, mesh, size = self.frozen, self.law, self.mesh, self.num_tokens
         rows = self.key, batch.prompt, batch.candidate
         drawn = decode.begin(frozen, law, *rows, start, num_tokens=size, mesh=mesh)
-        whole = _on_host(drawn)
+        whole = decode.on_host(drawn)
         place = np.broadcast_to(np.arange(batch.candidate.shape[1]), batch.candidate.shape)
         for stop in range(self.chunk, size + self.chunk, self.chunk):
             drawn = decode.go_on(frozen, law, start, drawn, np.int32(min(stop, size)))
@@ -300,7 +300,7 @@ class _Sampler:
             width = self.width(running)
             finished = stop >= size or not running.any()
             if finished or width < place.shape[1]:
-                for array, part in zip(whole, _on_host(drawn), strict=True):
+                for array, part in zip(whole, decode.on_host(drawn), strict=True):
                     np.put_along_axis(array, place[..., None], part, axis=1)
             if finished:
                 break
@@ -340,13 +340,6 @@ class _Sampler:
         return {"parameters": digest.hexdigest()} | {
             name: files.describe(value) for name, value in described.items()
         }
-
-
-def _on_host(drawn: decode.Drawn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    under_law = drawn.token_log_probs
-    under_model = drawn.token_model_log_probs
-    under_model = under_law if under_model is None else under_model
-    return np.array(drawn.tokens), np.array(under_law), np.array(under_model)
 
 
 def _kept(

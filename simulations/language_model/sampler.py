@@ -134,10 +134,15 @@ def row_words(key: jax.Array, prompt: jax.Array, candidate: jax.Array) -> jax.Ar
     return jnp.stack(threefry_words(key, *place))
 
 
-def token_words(rows: jax.Array, position: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Two words for the token at ``position`` of each row, from the keys of :func:`row_words`."""
+def token_words(
+    rows: jax.Array, position: jax.Array, stream: int = 0
+) -> tuple[jax.Array, jax.Array]:
+    """Two words for a ``position`` of each row, from the keys of :func:`row_words`.
+
+    ``stream`` 0 is for the token there; others are for what else is random about it.
+    """
     position = jnp.broadcast_to(position.astype(jnp.uint32), rows.shape[1:])
-    return threefry_words(rows, position, jnp.zeros_like(position))
+    return threefry_words(rows, position, jnp.full_like(position, stream))
 
 
 def _inverse_cdf(words: jax.Array, weights: jax.Array) -> jax.Array:

@@ -82,30 +82,52 @@ class EnumeratedLaw:
         Raises:
             ValueError: another length, or a response that is not a sequence of this law.
         """
-        vocabulary, length = self.vocabulary, len(self.conditionals)
+        length, size = len(self.conditionals), self.vocabulary.num_tokens - 1
         if responses.shape[-1] != length:
             raise ValueError(
                 f"responses has {responses.shape[-1]} tokens each, but the law is of {length}: "
                 "generate with max_new_tokens equal to the law's"
             )
+        prefix, last, lengths = self._places(responses)
+        if np.any((lengths < length) & (last != size)):
+            raise ValueError("responses has PAD without an end: pass what `generate` returns")
+        before = np.cumsum([0, *(size**t for t in range(length - 1))])  # sequences that are shorter
+        longest = prefix * (size + 1) + last
+        return before[lengths - 1] + np.where(lengths == length, longest, prefix)
+
+    def look_up(self, tree: Tree, responses: NDArray[np.integer]) -> Floats:
+        """What ``tree`` says of each of ``responses [..., t]`` so far, PAD after an end.
+
+        Raises:
+            ValueError: an empty response, tokens after an end, or more of them than the law's.
+        """
+        prefix, last, lengths = self._places(responses)
+        values = np.empty(lengths.shape)
+        for t, level in enumerate(tree):
+            here = lengths == t + 1
+            values[here] = level[prefix[here], last[here]]
+        return values
+
+    def _places(self, responses: NDArray[np.integer]) -> tuple[NDArray[np.int64], ...]:
+        """Of each response: the index of all but its last token, the last's column, the length."""
+        vocabulary, size = self.vocabulary, self.vocabulary.num_tokens - 1
         column = np.full(vocabulary.pad_id + 1, -1)
         column[_columns(vocabulary)] = np.arange(vocabulary.num_tokens)
-        digits, size = column[responses], vocabulary.num_tokens - 1
+        digits = column[responses]
         lengths = np.sum(digits >= 0, axis=-1)
-        ended = np.cumsum(digits == size, axis=-1) - (digits == size) > 0
-        cut = (lengths < length) & np.all(digits != size, axis=-1)
-        if np.any(ended & (digits >= 0)) or np.any(cut):
+        goes_on = np.arange(digits.shape[-1]) < lengths[..., None] - 1
+        if np.any(goes_on & ((digits < 0) | (digits == size))) or np.any(lengths == 0):
+            raise ValueError("responses has tokens after an end, or none: pad on the right only")
+        if digits.shape[-1] > len(self.conditionals):
             raise ValueError(
-                "responses has tokens after an end, or PAD without one: pass them as `generate` "
-                "returns them"
+                f"responses has {digits.shape[-1]} tokens each, but the law is of at most "
+                f"{len(self.conditionals)}"
             )
-        before = np.cumsum([0, *(size**t for t in range(length - 1))])  # sequences that are shorter
-        index = np.zeros(responses.shape[:-1], np.int64)
-        for t in range(length):
-            index = np.where(t < lengths - 1, index * size + digits[..., t], index)
+        prefix = np.zeros(lengths.shape, np.int64)
+        for t in range(digits.shape[-1]):
+            prefix = np.where(goes_on[..., t], prefix * size + digits[..., t], prefix)
         last = np.take_along_axis(digits, lengths[..., None] - 1, axis=-1)[..., 0]
-        full = index * (size + 1) + last
-        return before[lengths - 1] + np.where(lengths == length, full, index)
+        return prefix, last, lengths
 
 
 def enumerate_sequences(

@@ -128,6 +128,15 @@ def test_index_finds_each_sequence(law: EnumeratedLaw) -> None:
     np.testing.assert_array_equal(law.index(law.tokens.reshape(11, 11, 4)).shape, (11, 11))
 
 
+def test_a_tree_is_looked_up_by_prefixes(law: EnumeratedLaw) -> None:
+    tree = partial_rewards(law, REWARD_OF_TOKEN)
+    np.testing.assert_allclose(law.look_up(tree, law.tokens), at_ends(tree), rtol=1e-15)
+    pad = VOCABULARY.pad_id
+    rows = np.array([[[2, 3], [0, 1]], [[1, pad], [3, pad]]])
+    expected = [[reward((2, 3)), reward((0, 1))], [reward((1,)), reward((3,))]]
+    np.testing.assert_allclose(law.look_up(tree, rows), expected, rtol=1e-15)
+
+
 @pytest.mark.parametrize("block_length", [1, 2, 3, 4, 7])
 def test_block_selection_is_the_product_of_its_conditional_laws(
     law: EnumeratedLaw, next_token: dict, block_length: int
@@ -227,7 +236,11 @@ def test_bad_input_is_named(model: Transformer, law: EnumeratedLaw) -> None:
         select_blocks(law, law.conditionals, lambda policy: policy, block_length=0)
     with pytest.raises(ValueError, match=r"responses has 2 tokens each"):
         law.index(np.zeros((1, 2), int))
-    with pytest.raises(ValueError, match=r"tokens after an end"):
+    with pytest.raises(ValueError, match=r"tokens after an end, or none"):
         law.index(np.array([[1, 0, 0, 0]]))
-    with pytest.raises(ValueError, match=r"PAD without one"):
+    with pytest.raises(ValueError, match=r"tokens after an end, or none"):
+        law.look_up(law.conditionals, np.array([[5, 5]]))
+    with pytest.raises(ValueError, match=r"responses has 5 tokens each"):
+        law.look_up(law.conditionals, np.array([[0, 0, 0, 0, 1]]))
+    with pytest.raises(ValueError, match=r"PAD without an end"):
         law.index(np.array([[0, 5, 5, 5]]))

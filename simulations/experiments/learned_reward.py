@@ -83,7 +83,7 @@ class LearnedRewardResults:
         accuracy: share of the held-out prompts' pairs that the proxy ranks as the true reward does.
         losses: of the reward model's training.
         numbers: ``[Q]``.
-        proxy: mean of the proxy under best-of-n, in its standard deviations within prompts, ``[Q]``.
+        proxy: mean of the proxy under best-of-n, in standard deviations within prompts, ``[Q]``.
         true: of the true reward, likewise.
         true_std_error: over prompts.
         choices: by name: hedged n, hedged temperature, and the largest n for comparison.

@@ -39,10 +39,10 @@ from simulations.statistics.checks import Check, Family, Report, check_histogram
 from simulations.tools.precision import require_float64
 
 RULES = {
-    "best-of-n": best_of_n(4),
-    "soft best-of-n": soft_best_of_n(4, 0.5),
-    "exponential race": exponential_race(4, 0.5),
-    "first above a threshold": first_above(4, 1.0),
+    "best-of-n": best_of_n(2),
+    "soft best-of-n": soft_best_of_n(2, 0.3),
+    "exponential race": exponential_race(2, 0.3),
+    "first above a threshold": first_above(2, 1.0),
 }
 
 
@@ -63,7 +63,7 @@ class EnumerableModelConfig:
     max_new_tokens: int = 6
     width: int = 16
     block_lengths: tuple[int, ...] = (1, 2, 3, 6)
-    num_sequences: int = 4096
+    num_sequences: int = 8192
     false_alarm: float = 1e-6
 
 

@@ -152,7 +152,7 @@ def language_model(num_rows: int, num_tokens: int, num_steps: int) -> dict[str, 
 
     from simulations.language_model import train
     from simulations.language_model.generate import generate
-    from simulations.language_model.text.corpus import load_corpus
+    from simulations.language_model.text.corpus import load_corpus, token_stream
     from simulations.language_model.text.tokenizers import ByteTokenizer, encode_prompts
     from simulations.language_model.transformer import Transformer, TransformerConfig
 
@@ -172,11 +172,11 @@ def language_model(num_rows: int, num_tokens: int, num_steps: int) -> dict[str, 
     sample()
     sampling = measure.seconds(sample, repeats=3)
     clock: list[float] = []
-    config = train.TrainingConfig(num_steps=num_steps, warmup_steps=1)
+    config = train.TrainingConfig(TransformerConfig(), num_steps=num_steps, warmup_steps=1)
     train.train(
         config,
         jax.random.key(0),
-        load_corpus(),
+        token_stream(load_corpus().train, ByteTokenizer()),
         progress=lambda *_: clock.append(time.perf_counter()),
     )
     step = float(np.median(np.diff(clock)))

@@ -32,10 +32,7 @@ class RealSequencesConfig:
     seed: int = SEED
 
 
-# Half the training of the default: the claim holds of any model, and this one writes words as well.
-QUICK = RealSequencesConfig(
-    language_model.LanguageModelConfig(training=replace(train.TrainingConfig(), num_steps=300))
-)
+QUICK = RealSequencesConfig()
 FULL = RealSequencesConfig(
     language_model.LanguageModelConfig(
         training=replace(train.TrainingConfig(), num_steps=2400),

@@ -94,8 +94,13 @@ def file_name(stem: str, identity: Identity) -> str:
     >>> file_name("model", {"num_steps": 600})
     'model-9036b51b.npz'
     """
+    return f"{folder_name(stem, identity)}.npz"
+
+
+def folder_name(stem: str, identity: Identity) -> str:
+    """Likewise for what is kept in a folder."""
     digest = hashlib.sha256(_canonical(identity).encode()).hexdigest()
-    return f"{stem}-{digest[:8]}.npz"
+    return f"{stem}-{digest[:8]}"
 
 
 def _canonical(identity: Identity) -> str:

@@ -26,8 +26,8 @@ from simulations.experiments.reward_pools import (
 from simulations.language_model import train
 from simulations.language_model.generate import generate
 from simulations.language_model.rewards.text import KnownWords, Reward, TrigramLikelihood, score
-from simulations.language_model.text.corpus import load_corpus, prompt_texts
-from simulations.language_model.text.tokenizers import ByteTokenizer, encode_prompts
+from simulations.language_model.text.corpus import load_corpus, prompt_texts, token_stream
+from simulations.language_model.text.tokenizers import SubwordTokenizer, encode_prompts
 from simulations.language_model.train import Progress
 from simulations.language_model.transformer import num_parameters
 from simulations.statistics.checks import Check, Family, Report
@@ -185,7 +185,7 @@ class LanguageModelResults:
 
 def run_identity(config: LanguageModelConfig, key: jax.Array) -> checkpoint.Identity:
     """What decides the outcome of ``run`` on this Python: configuration, key, corpus."""
-    return train.identity_of(config, key, load_corpus())
+    return train.identity_of(config, key, corpus_sha256=load_corpus().sha256)
 
 
 def run(
@@ -200,21 +200,23 @@ def run(
     Args:
         config: the experiment.
         key: a typed key.
-        checkpoint_dir: where the training state is kept; its file is named after configuration,
+        checkpoint_dir: where the training state is kept; its folder is named after configuration,
             corpus and key, so that runs never meet.
         progress: called as ``progress(stage, done, total)``.
     """
-    corpus, tokenizer = load_corpus(), ByteTokenizer()
+    corpus = load_corpus()
+    vocabulary = config.training.model.vocabulary
+    tokenizer = SubwordTokenizer.train(corpus.train, num_tokens=vocabulary.num_tokens)
     training_key, sampling_key, words_key, trigram_key = jax.random.split(key, 4)
-    trained_on = train.identity_of(config.training, training_key, corpus)
+    trained_on = train.identity_of(config.training, training_key, corpus_sha256=corpus.sha256)
     trained = train.train(
         config.training,
         training_key,
-        corpus,
-        checkpoint=checkpoint_dir / checkpoint.file_name("language-model", trained_on),
+        token_stream(corpus.train, tokenizer),
+        checkpoint=checkpoint_dir / checkpoint.folder_name("language-model", trained_on),
         progress=progress,
     )
-    model, window = trained.model, config.training.window
+    model = trained.model
 
     prompts = prompt_texts(
         corpus.validation, num_prompts=config.num_prompts, num_bytes=config.prompt_bytes
@@ -232,11 +234,11 @@ def run(
     words = KnownWords.fit(corpus.train)
     trigrams = TrigramLikelihood.fit(corpus.scoring)
     return LanguageModelResults(
-        identity=dict(train.identity_of(config, key, corpus)),
+        identity=dict(run_identity(config, key)),
         corpus_bytes=corpus.num_bytes,
         num_parameters=num_parameters(model),
         losses=trained.losses,
-        validation_loss=train.mean_loss(model, corpus.validation, window=window),
+        validation_loss=train.evaluate(model, corpus.validation, tokenizer).nats_per_token,
         prompts=np.array(prompts),
         lengths=candidates.lengths,
         first_texts=np.array([row[0] for row in texts]),

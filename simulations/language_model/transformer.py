@@ -331,19 +331,20 @@ class Transformer(nnx.Module):
         return tokens < self.config.vocabulary.num_inputs
 
 
-def next_token_loss(model: Transformer, tokens: jax.Array) -> jax.Array:
-    """Mean of −log p(token | tokens before it) in nats, over the tokens that can be emitted.
+def next_token_loss(model: Transformer, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Sum of −log p(token | tokens before it) in nats over the tokens that can be emitted.
 
     Args:
         model: the language model.
-        tokens: ``[B, T+1]``; PAD, and a BOS that is an input only, are not predicted, so neither
-            enters the mean.
+        tokens: ``[B, T+1]``; PAD, and a BOS that is an input only, are not predicted.
+
+    Returns:
+        The sum, and the number of tokens in it.
     """
     targets = tokens[:, 1:]
     counted = targets < model.config.vocabulary.num_tokens
     log_probs = token_log_probs(model(tokens[:, :-1]), jnp.where(counted, targets, 0))
-    total = jnp.sum(counted, dtype=jnp.float32)
-    return -jnp.sum(jnp.where(counted, log_probs, 0.0)) / total
+    return -jnp.sum(jnp.where(counted, log_probs, 0.0)), jnp.sum(counted, dtype=jnp.float32)
 
 
 def token_log_probs(logits: jax.Array, tokens: jax.Array) -> jax.Array:

@@ -1,51 +1,70 @@
 """Training learns, and interruptions leave no trace."""
 
 import os
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
 from simulations.engine import checkpoint
-from simulations.language_model.text.corpus import Corpus, load_corpus, token_stream
-from simulations.language_model.text.tokenizers import ByteTokenizer
+from simulations.language_model import train as training
+from simulations.language_model.fit import fit
+from simulations.language_model.resume import Checkpoint
+from simulations.language_model.text.corpus import load_corpus, token_stream
+from simulations.language_model.text.files import write_tokens
+from simulations.language_model.text.tokenizers import ByteTokenizer, Vocabulary
 from simulations.language_model.train import (
     Trained,
     TrainingConfig,
-    _start,
-    _window_starts,
-    mean_loss,
+    evaluate,
     train,
 )
-from simulations.language_model.transformer import TransformerConfig
+from simulations.language_model.transformer import Transformer, TransformerConfig
 from simulations.tools.files import write_atomically
 
 TINY = TrainingConfig(
-    TransformerConfig(width=8, num_layers=1), num_steps=6, batch_size=5, window=17, warmup_steps=2
+    TransformerConfig(width=8, num_layers=1),
+    num_steps=6,
+    batch_size=6,
+    window=17,
+    warmup_steps=2,
+    pair_steps=2,
 )
+TOKENIZER = ByteTokenizer()
 
 
 @pytest.fixture(scope="module")
-def corpus() -> Corpus:
-    return load_corpus()
+def stream() -> np.ndarray:
+    return token_stream(load_corpus().train[:3000], TOKENIZER)
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(corpus: Corpus) -> Trained:
-    return train(TINY, jax.random.key(0), corpus)
+def uninterrupted(stream: np.ndarray) -> Trained:
+    return train(TINY, jax.random.key(0), stream)
 
 
-def assert_same(first: Trained, second: Trained) -> None:
-    np.testing.assert_array_equal(first.losses, second.losses)
+def assert_same(first: Trained, second: Trained, *, rtol: float = 0.0) -> None:
+    np.testing.assert_allclose(first.losses, second.losses, rtol=rtol)
     for a, b in zip(*(jax.tree.leaves(nnx.state(t.model)) for t in (first, second)), strict=True):
-        np.testing.assert_array_equal(a, b)
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol)
 
 
-def test_loss_falls_from_that_of_a_uniform_guess(corpus: Corpus) -> None:
+def interrupt(at: int) -> Callable[[str, int, int], None]:
+    def progress(stage: str, done: int, total: int) -> None:
+        if done == at:
+            raise KeyboardInterrupt
+
+    return progress
+
+
+def test_loss_falls_from_that_of_a_uniform_guess(stream: np.ndarray) -> None:
     """log 257 = 5.55 and a half for untrained logits at first; byte frequencies give 3 nats."""
     config = TrainingConfig(
         TransformerConfig(width=16, num_layers=1),
@@ -54,128 +73,262 @@ def test_loss_falls_from_that_of_a_uniform_guess(corpus: Corpus) -> None:
         window=32,
         warmup_steps=5,
         learning_rate=1e-2,
+        pair_steps=0,
     )
-    trained = train(config, jax.random.key(1), corpus)
+    trained = train(config, jax.random.key(1), stream)
     assert trained.losses[0] > 5.5
     assert trained.losses[-10:].mean() < 3.3
-    held_out = mean_loss(trained.model, corpus.validation[:50], window=32)
-    assert held_out < 3.3
+    assert evaluate(trained.model, load_corpus().validation[:50], TOKENIZER).nats_per_token < 3.3
 
 
 def test_an_interrupted_run_ends_in_the_same_numbers(
-    corpus: Corpus, uninterrupted: Trained, tmp_path: Path
+    stream: np.ndarray, uninterrupted: Trained, tmp_path: Path
 ) -> None:
-    path = tmp_path / "model.npz"
-
-    def interrupt(stage: str, done: int, total: int) -> None:
-        assert (stage, total) == ("training", 6)
-        if done == 5:
-            raise KeyboardInterrupt
-
+    run = tmp_path / "run"
+    call = {"checkpoint": run, "checkpoint_every": 3}
     with pytest.raises(KeyboardInterrupt):
-        train(
-            TINY, jax.random.key(0), corpus, checkpoint=path, checkpoint_every=3, progress=interrupt
-        )
+        train(TINY, jax.random.key(0), stream, **call, progress=interrupt(5))
+    # A process that is killed as it writes leaves a folder under another name.
+    shutil.copytree(run / "3", run / "6.orbax-checkpoint-tmp")
+
     steps: list[int] = []
     resumed = train(
-        TINY,
-        jax.random.key(0),
-        corpus,
-        checkpoint=path,
-        progress=lambda _, done, __: steps.append(done),
+        TINY, jax.random.key(0), stream, **call, progress=lambda _, done, __: steps.append(done)
     )
     assert steps == [4, 5, 6]
     assert_same(resumed, uninterrupted)
-    assert os.listdir(tmp_path) == ["model.npz"]
+    assert sorted(os.listdir(run)) == ["3", "6"]
 
     steps.clear()
-    loaded = train(
-        TINY,
-        jax.random.key(0),
-        corpus,
-        checkpoint=path,
-        progress=lambda _, done, __: steps.append(done),
-    )
-    assert steps == []
+    loaded = train(TINY, jax.random.key(0), stream, checkpoint=run, progress=interrupt(1))
     assert_same(loaded, uninterrupted)
+    assert np.isnan(loaded.tokens_per_second)
 
 
-def test_the_first_and_the_last_window_are_drawn_and_none_beyond() -> None:
-    """A stream of two tokens more than a window has two windows with their targets."""
+def test_progress_tells_loss_and_speed(stream: np.ndarray, uninterrupted: Trained) -> None:
+    told: list[tuple[str, int, int]] = []
+    train(TINY, jax.random.key(0), stream, progress=lambda *update: told.append(update))
+    assert [update[1:] for update in told] == [(done, 6) for done in range(1, 7)]
+    assert told[0][0] == f"training (loss {uninterrupted.losses[0]:.3f})"
+    assert told[-1][0].startswith(f"training (loss {uninterrupted.losses[-1]:.3f}, ")
+    assert told[-1][0].endswith(" tokens/s)")
+    assert uninterrupted.tokens_per_second > 0
+
+
+def test_a_stream_on_disk_trains_the_same_model(
+    stream: np.ndarray, uninterrupted: Trained, tmp_path: Path
+) -> None:
+    on_disk = write_tokens(tmp_path / "tokens.npy", load_corpus().train[:3000], TOKENIZER)
+    assert_same(train(TINY, jax.random.key(0), on_disk), uninterrupted)
+
+
+def test_windows_beyond_32_bits_are_drawn_uniformly() -> None:
+    number = 2**40 + 1
+    starts = training._tokens_drawn(jax.random.key(3), 5, number, 512)
+    assert starts.min() >= 0
+    assert starts.max() < number
+    assert abs(starts.mean() / number - 0.5) < 5 / np.sqrt(12 * 512)
+    assert (starts != training._tokens_drawn(jax.random.key(3), 6, number, 512)).all()
+
+
+def test_windows_begin_where_documents_do_or_where_the_window_before_ended() -> None:
+    """Documents of 40 and 8 tokens; the last window is moved to where it has all its targets."""
+    bos = TINY.model.vocabulary.bos_id
+    stream = np.concatenate([[bos], np.arange(39), [bos], np.arange(40, 47)])
     config = replace(TINY, batch_size=64)
-    starts = _window_starts(jax.random.key(3), TINY.window + 2, config)
-    assert set(np.asarray(starts).tolist()) == {0, 1}
+    documents = training._document_starts(stream, config)
+    assert documents.tolist() == [0, 0, 40]
+    windows = training._windows(jax.random.key(3), stream, documents, config, 0)
+    assert windows.shape == (64, 18)
+    found = {tuple(window.tolist()) for window in windows}
+    assert found == {tuple(stream[start : start + 18].tolist()) for start in (0, 17, 30)}
 
 
-def test_gradients_longer_than_one_are_clipped_before_adam() -> None:
-    """Three steps of AdamW by hand; the second gradient has norm 30, the others less than 1."""
-    config = replace(TINY, num_steps=9, warmup_steps=3)
-    model, optimizer = _start(config, jax.random.key(0))
-    leaves, tree = jax.tree.flatten(nnx.state(model, nnx.Param))
+def test_training_starts_from_the_law_of_pairs() -> None:
+    """A chain in which each token has two successors: that is known, and layers add nothing."""
+    steps = np.random.default_rng(0).choice([1, 5], p=[0.75, 0.25], size=4000)
+    stream = np.cumsum(steps) % 17
+    model = Transformer(TransformerConfig(width=16, num_layers=1), rngs=nnx.Rngs(0))
+    training._start_from_pairs(model, stream, 60)
+    law = np.asarray(jax.nn.softmax(model(jnp.asarray(stream[None, :200], jnp.int32))))[0]
+    for token in range(17):
+        rows = law[stream[:200] == token]
+        np.testing.assert_allclose(rows[:, (token + 1) % 17], 0.75, atol=0.12)
+        np.testing.assert_allclose(rows[:, (token + 5) % 17], 0.25, atol=0.12)
+        assert np.ptp(rows, axis=0).max() < 1e-5  # whatever came before
+
+
+def test_counts_of_pairs_cross_the_parts_that_a_long_stream_is_read_in() -> None:
+    stream, vocabulary = np.array([0, 1, 0, 1, 1, 2, 3, 0]), Vocabulary.plain(3)
+    counts = training._pair_counts(stream, vocabulary)
+    np.testing.assert_array_equal(counts, [[0, 2, 0], [1, 1, 1], [0, 0, 0], [1, 0, 0]])
+    chunks = list(training._chunks(stream, size=3, overlap=1))
+    assert [chunk.tolist() for chunk in chunks] == [[0, 1, 0, 1], [1, 1, 2, 3], [3, 0]]
+
+
+def test_accumulated_gradients_are_those_of_the_whole_batch(
+    stream: np.ndarray, uninterrupted: Trained
+) -> None:
+    """Parts differ in how many tokens they predict, as BOS is none: no mean of means would do."""
+    for num_parts in (2, 3):
+        parts = train(replace(TINY, num_parts=num_parts), jax.random.key(0), stream)
+        assert_same(parts, uninterrupted, rtol=2e-4)
+
+
+class Line(nnx.Module):
+    """y = slope · x + intercept."""
+
+    def __init__(self) -> None:
+        self.slope = nnx.Param(jnp.zeros((), jnp.float32))
+        self.intercept = nnx.Variable(jnp.ones((), jnp.float32))
+
+
+def squares(model: Line, batch: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    x, y = batch
+    errors = model.slope[...] * x + model.intercept[...] - y
+    return jnp.sum(errors**2), jnp.float32(x.size)
+
+
+def lines(step: int) -> tuple[np.ndarray, np.ndarray]:
+    x = np.random.default_rng(step).normal(size=8).astype(np.float32)
+    return x, 3 * x + 1
+
+
+def test_any_loss_fits_and_what_is_frozen_stays() -> None:
+    model = Line()
+    fitted = fit(model, squares, lines, optax.adam(0.1), num_steps=150)
+    assert float(model.slope[...]) == pytest.approx(3, abs=0.01)
+    assert float(model.intercept[...]) == 1
+    x, y = lines(0)
+    assert fitted.losses[0] == pytest.approx(np.mean((1 - y) ** 2), rel=1e-6)
+    assert fitted.gradient_norms[0] == pytest.approx(abs(np.mean(2 * x * (1 - y))), rel=1e-6)
+    with pytest.raises(ValueError, match="no variable of the model is: name others"):
+        fit(model, squares, lines, optax.adam(0.1), num_steps=1, trained=nnx.LoRAParam)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_loss_that_is_not_finite_stops_and_the_last_good_state_is_kept(
+    bad: float, tmp_path: Path
+) -> None:
+    def broken(step: int) -> tuple[np.ndarray, np.ndarray]:
+        x, y = lines(step)
+        return x, y if step < 5 else y * np.float32(bad)
+
+    kept = Checkpoint(tmp_path, {"run": 1}, every=2)
+    call = {"num_steps": 8, "checkpoint": kept}
+    transform = optax.adam(0.1)
+    with pytest.raises(FloatingPointError, match=f"step 5 has loss .*{tmp_path} holds an earlier"):
+        fit(Line(), squares, broken, transform, **call)
+    assert sorted(map(int, os.listdir(tmp_path))) == [2, 4]
+
+    resumed, whole = Line(), Line()
+    fitted = fit(resumed, squares, lines, transform, **call)
+    np.testing.assert_array_equal(
+        fitted.losses, fit(whole, squares, lines, transform, num_steps=8).losses
+    )
+    np.testing.assert_array_equal(resumed.slope[...], whole.slope[...])
+
+
+def test_a_gradient_that_is_not_finite_stops_before_it_is_kept(tmp_path: Path) -> None:
+    """sqrt(0) is finite, its derivative is not."""
+    kept = Checkpoint(tmp_path, {}, every=1)
+    with pytest.raises(FloatingPointError, match=r"step 0 has loss 0\.0 and a gradient of norm"):
+        fit(Line(), roots, lines, optax.sgd(0.1), num_steps=1, checkpoint=kept)
+    assert kept.load((jnp.zeros(()),)) is None
+
+
+def roots(model: Line, batch: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    return jnp.sqrt(model.slope[...]), jnp.float32(1)
+
+
+def test_layers_are_moved_along_orthogonal_matrices_and_embeddings_by_adam() -> None:
+    """The first update of Muon has all singular values near the rate; Adam's entries are equal.
+
+    Nesterov's look-ahead makes them 1 + β(1−β)/(1−β²) times the rate at the first step.
+    """
+    config = replace(TINY, warmup_steps=0, weight_decay=0.0)
+    model = Transformer(config.model, rngs=nnx.Rngs(0))
+    parameters = nnx.state(model, nnx.Param)
     rng = np.random.default_rng(0)
-    mean, square = ([np.zeros(leaf.shape) for leaf in leaves] for _ in range(2))
-    expected = [np.asarray(leaf, np.float64) for leaf in leaves]
-    for step, norm in enumerate((0.5, 30.0, 0.5)):
-        gradients = [rng.normal(size=leaf.shape) for leaf in leaves]
-        length = np.sqrt(sum(np.sum(g**2) for g in gradients))
-        gradients = [(norm / length * g).astype(np.float32) for g in gradients]
-        with jax.numpy_dtype_promotion("standard"):
-            optimizer.update(model, jax.tree.unflatten(tree, map(jnp.asarray, gradients)))
-        rate = config.learning_rate * step / config.warmup_steps
-        for k, gradient in enumerate(gradients):
-            clipped = gradient * min(1.0, 1 / norm)
-            mean[k] = 0.9 * mean[k] + 0.1 * clipped
-            square[k] = 0.999 * square[k] + 0.001 * clipped**2
-            first, second = mean[k] / (1 - 0.9 ** (step + 1)), square[k] / (1 - 0.999 ** (step + 1))
-            move = first / (np.sqrt(second) + 1e-8) + config.weight_decay * expected[k]
-            expected[k] -= rate * move
-    for ours, theirs in zip(jax.tree.leaves(nnx.state(model, nnx.Param)), expected, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+    gradient = jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape), p.dtype), parameters)
+    transform = training._optimizer(config)
+    with jax.numpy_dtype_promotion("standard"):
+        updates, _ = transform.update(gradient, transform.init(parameters), parameters)
+    for path, update in jax.tree_util.tree_leaves_with_path(updates):
+        if update.ndim == 3:
+            singular = np.linalg.svd(np.asarray(update[0], np.float64))[1]
+            shape = max(1, update.shape[2] / update.shape[1]) ** 0.5
+            assert (abs(singular / (shape * config.matrix_learning_rate) - 0.95) < 0.3).all(), path
+        else:
+            ahead = 1 + 0.9 * 0.1 / (1 - 0.9**2)
+            np.testing.assert_allclose(abs(update), ahead * config.learning_rate, rtol=1e-4)
 
 
-def test_another_key_gives_another_model(corpus: Corpus, uninterrupted: Trained) -> None:
-    other = train(TINY, jax.random.key(1), corpus)
+def test_another_key_gives_another_model(stream: np.ndarray, uninterrupted: Trained) -> None:
+    other = train(TINY, jax.random.key(1), stream)
     assert (other.losses != uninterrupted.losses).all()
 
 
-def test_a_checkpoint_of_another_run_is_refused(corpus: Corpus, tmp_path: Path) -> None:
-    path = tmp_path / "model.npz"
-    train(TINY, jax.random.key(0), corpus, checkpoint=path)
+def test_a_checkpoint_of_another_run_is_refused(stream: np.ndarray, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    train(TINY, jax.random.key(0), stream, checkpoint=path)
     wider = replace(TINY, model=TransformerConfig(width=12, num_layers=1))
-    with pytest.raises(ValueError, match=r'(?s)"width": 8.*"width": 12.*delete the file'):
-        train(wider, jax.random.key(0), corpus, checkpoint=path)
+    with pytest.raises(ValueError, match=r'(?s)"width": 8.*"width": 12.*delete the folder'):
+        train(wider, jax.random.key(0), stream, checkpoint=path)
     with pytest.raises(ValueError, match=r'(?s)"key": \[0, 0\].*"key": \[0, 1\]'):
-        train(TINY, jax.random.key(1), corpus, checkpoint=path)
-    less = Corpus(corpus.train[1:], corpus.validation, corpus.scoring)
-    with pytest.raises(ValueError, match=less.sha256):
-        train(TINY, jax.random.key(0), less, checkpoint=path)
+        train(TINY, jax.random.key(1), stream, checkpoint=path)
+    with pytest.raises(ValueError, match=training._sha256(stream[1:])):
+        train(TINY, jax.random.key(0), stream[1:], checkpoint=path)
+
+    # Damaged: all of its larger files end early.
+    for file in (path / "6" / "state").rglob("*"):
+        if file.is_file() and file.stat().st_size > 1000:
+            file.write_bytes(file.read_bytes()[:500])
+    with pytest.raises(ValueError, match=r"run/6 must be a state as it was written"):
+        train(TINY, jax.random.key(0), stream, checkpoint=path)
 
 
-def test_a_text_shorter_than_a_window_is_refused() -> None:
-    with pytest.raises(ValueError, match="has 4 tokens, which is not more than the window of 17"):
-        train(TINY, jax.random.key(0), Corpus(("ab",), (), ()))
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: train(TINY, jax.random.key(0), np.arange(4)),
+            "has 4 tokens, which is not more than the window of 17",
+        ),
+        (
+            lambda: train(TINY, jax.random.key(0), np.full(40, 300)),
+            "has token 300, but the model reads 0 to 257",
+        ),
+        (lambda: replace(TINY, warmup_steps=6), "warmup_steps is 6 and num_steps is 6"),
+        (lambda: replace(TINY, num_parts=4), "num_parts is 4 and batch_size is 6"),
+    ],
+)
+def test_bad_input_is_named(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
 
 
-def test_a_warm_up_as_long_as_the_training_is_refused() -> None:
-    with pytest.raises(ValueError, match="warmup_steps is 6 and num_steps is 6"):
-        replace(TINY, warmup_steps=6)
-
-
-def test_mean_loss_weighs_every_token_once(corpus: Corpus, uninterrupted: Trained) -> None:
-    """Windows of 17 over three documents: by hand from the logits, window by window."""
-    model, documents = uninterrupted.model, corpus.validation[:3]
-    stream = token_stream(documents, ByteTokenizer())
-    # Whole windows, so that every forward pass has one shape; the last is filled with PAD.
-    filled = np.append(stream, [model.config.vocabulary.pad_id] * (-(stream.size - 1) % 17))
-    losses = []
+def test_evaluation_weighs_every_token_once(uninterrupted: Trained) -> None:
+    """Three documents by hand from the logits, each from its BOS; the longest in two windows."""
+    model, documents = uninterrupted.model, load_corpus().validation[:3]
+    sizes = sorted(len(text) + 1 for text in documents)
+    window = sizes[-1] - 3
+    assert sizes[-2] < window
+    nats, count = 0.0, 0
     forward = nnx.jit(lambda model, tokens: jax.nn.log_softmax(model(tokens)))
-    for start in range(0, filled.size - 1, 17):
-        log_probs = np.asarray(forward(model, jnp.asarray(filled[None, start : start + 17])))[0]
-        for row, target in zip(log_probs, filled[start + 1 : start + 18], strict=True):
-            if target < 257:
-                losses.append(-row[target])
-    assert len(losses) == stream.size - 3
-    np.testing.assert_allclose(mean_loss(model, documents, window=17), np.mean(losses), rtol=1e-5)
+    for text in documents:
+        tokens = token_stream([text], TOKENIZER)
+        for start in range(0, tokens.size - 1, window):
+            piece = tokens[start : start + window + 1]
+            filled = np.append(piece, [model.config.vocabulary.pad_id] * (sizes[-1] - piece.size))
+            log_probs = np.asarray(forward(model, jnp.asarray(filled[None])))[0]
+            nats -= log_probs[np.arange(piece.size - 1), piece[1:]].sum(dtype=float)
+            count += piece.size - 1
+    found = evaluate(model, documents, TOKENIZER, window=window)
+    assert count == sum(sizes)
+    assert found.nats_per_token == pytest.approx(nats / count, rel=1e-5)
+    num_bytes = sum(len(text.encode()) for text in documents)
+    assert found.bits_per_byte == pytest.approx(nats / np.log(2) / num_bytes, rel=1e-5)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:

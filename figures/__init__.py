@@ -23,6 +23,7 @@ ALL: tuple[str, ...] = (
     "published_points",
     "reward_frontier",
     "convergence_rate",
+    "reachable",
     "ties",
     "families",
     "choosing",

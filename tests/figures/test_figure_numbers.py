@@ -82,6 +82,18 @@ def test_ties_agree_with_powers_of_the_distribution_function() -> None:
     assert outcomes["gap"][-1] == pytest.approx(outcomes["gap_sharp"][-1], rel=1e-3)
 
 
+def test_the_best_rule_is_nearer_than_soft_best_of_n_and_exact_from_its_number_on() -> None:
+    uniform, coins = data("reachable")["uniform"], data("reachable")["coins"]
+    assert np.all(uniform["best_kl_from_tilt"] <= uniform["soft_kl_from_tilt"] + 1e-12)
+    for lam, n in zip(*data("reachable")["exact"].values(), strict=True):
+        assert n == pytest.approx(1 / (lam * -np.expm1(-1 / lam)), rel=1e-12)
+        exact = (uniform["temperature"] == lam) & (uniform["n"] > n)
+        assert np.all(uniform["best_kl_from_tilt"][exact] < 1e-15)
+    for name in ("variation", "kl"):
+        assert np.all(coins[f"best_{name}"] <= coins[f"soft_{name}"] + 1e-12)
+    assert np.all(coins["best_kl"] >= 1 - coins["exponent"] - 1e-9)
+
+
 def test_families_keep_their_known_places() -> None:
     top = data("families")["top_fraction"]
     np.testing.assert_allclose(top["kl"], -np.log(top["parameter"]), atol=1e-11)

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from paper_repro.papers.claim import Claim
-from paper_repro.papers.soft_best_of_n import blocks, frontier, rates, selection_law, sequences
+from paper_repro.papers.soft_best_of_n import (
+    blocks,
+    frontier,
+    rates,
+    reachable,
+    selection_law,
+    sequences,
+)
 from paper_repro.papers.soft_best_of_n.laws import claim
 
 _UNAVAILABLE = "Statement not available to us: the paper's full text was not. "
@@ -51,6 +58,7 @@ CLAIMS: tuple[Claim, ...] = (
     *selection_law.CLAIMS,
     *frontier.CLAIMS,
     *rates.CLAIMS,
+    *reachable.CLAIMS,
     *sequences.CLAIMS,
     *blocks.CLAIMS,
     *_NOT_CHECKABLE,

@@ -66,14 +66,14 @@ def _conclude(
     planned: Sequence[Stage],
     finished: Finished,
 ) -> int:
-    summary: Summary = summarise(profile, planned, finished.records)
+    summary: Summary = summarise(profile, planned, finished.records, finished.failures)
     write_atomically(output / ledger.NAME, summary.ledger.to_json())
     page = output / "report.html"
     write_atomically(page, report.render(summary, output))
     terminal.show(console, summary, page)
     for name, trace in finished.failures.items():
         console.print(f"Failed: {name}\n{trace}", markup=False, highlight=False, soft_wrap=True)
-    return 0 if summary.passed and not finished.failures else 1
+    return 0 if summary.passed else 1
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

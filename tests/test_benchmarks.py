@@ -6,13 +6,21 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
 
 import bon_theory as bt
-from benchmarks import accelerator, exact_soft_best_of_n, large_support, measure, monte_carlo
+from benchmarks import (
+    accelerator,
+    exact_soft_best_of_n,
+    large_support,
+    main_job,
+    measure,
+    monte_carlo,
+)
 from benchmarks.monte_carlo_peers import PEERS
 
 ROOT = Path(__file__).parents[1]
@@ -129,6 +137,23 @@ def test_the_factor_over_peers_is_over_the_best_of_three():
         for name, rate in {"ours": 600.0, "numpy": 50.0, "jax": 100.0, "torch": 300.0}.items()
     }
     assert monte_carlo.times_the_best(row) == 6
+
+
+def test_the_main_job_is_timed_in_turns_and_by_pairs(monkeypatch: pytest.MonkeyPatch):
+    turns = []
+
+    def run(commit: str, only: tuple[str, ...]) -> dict[str, float]:
+        turns.append(commit)
+        return {"cpu_s": 100.0 * len(turns), "wall_s": 8.0 if len(turns) % 2 else 2.0}
+
+    monkeypatch.setattr(main_job, "run", run)
+    monkeypatch.setattr(main_job, "_git", lambda *arguments: arguments[-1])
+    monkeypatch.setattr(measure, "publish", lambda *published: published)
+    published: Any = main_job.main(["--repeats", "2"])
+    name, _, holds, results, _ = published
+    assert (name, turns) == ("main_job", [main_job.BASE, "HEAD"] * 2)
+    assert results["ratios"] == {"cpu_s": (200 / 100 + 400 / 300) / 2, "wall_s": 0.25}
+    assert list(holds.values()) == [False, True]
 
 
 @pytest.mark.slow

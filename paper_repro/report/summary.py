@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import jax
@@ -38,6 +38,7 @@ class Summary:
         bounds: payload of the sweep of inequalities, or None.
         figures: payload of each figure made.
         stages: title, seconds and time of finish of each stage, None where it has not been run.
+        broken: title of each stage that failed, and what was raised.
         machine: in words.
     """
 
@@ -49,6 +50,7 @@ class Summary:
     figures: tuple[FigureResult, ...]
     stages: tuple[tuple[str, Record | None], ...]
     machine: str
+    broken: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def papers(self) -> tuple[tuple[Paper, tuple[Entry, ...]], ...]:
@@ -65,7 +67,7 @@ class Summary:
             ("bounds", self.bounds),
         )
         failed = (name for name, part in parts if part is not None and not part.passed)
-        return (*(entry.id for entry in self.ledger.unexpected), *failed)
+        return (*(entry.id for entry in self.ledger.unexpected), *failed, *self.broken)
 
     @property
     def seconds(self) -> float:
@@ -86,8 +88,17 @@ class Summary:
         return [part for part in (self.checks, self.language_model) if part is not None]
 
 
-def summarise(profile: str, stages: Sequence[Stage], records: Mapping[str, Record]) -> Summary:
-    """Gather what the records hold; a stage without a record is left out and named as not run."""
+def summarise(
+    profile: str,
+    stages: Sequence[Stage],
+    records: Mapping[str, Record],
+    failures: Mapping[str, str] | None = None,
+) -> Summary:
+    """Gather what the records hold; a stage without a record is left out and named as not run.
+
+    ``failures`` holds what was raised, by stage; of a traceback only the last line is kept.
+    """
+    raised = {name: trace.strip().splitlines()[-1] for name, trace in (failures or {}).items()}
     return Summary(
         profile=profile,
         ledger=Ledger(
@@ -111,6 +122,7 @@ def summarise(profile: str, stages: Sequence[Stage], records: Mapping[str, Recor
             f"{platform.system()} {platform.machine()}, {jax.device_count()} "
             f"{jax.default_backend()} device(s)"
         ),
+        broken={stage.title: raised[stage.name] for stage in stages if stage.name in raised},
     )
 
 

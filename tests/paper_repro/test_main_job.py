@@ -236,7 +236,9 @@ def planned(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
     monkeypatch.setattr(program, "stages", lambda profile: bench.stages())
     monkeypatch.setattr(program, "Crew", Inline)
     monkeypatch.setattr(
-        program, "summarise", lambda profile, _stages, _found: summarise(profile, (), {})
+        program,
+        "summarise",
+        lambda profile, stages, _found, failures: summarise(profile, stages, {}, failures),
     )
     return bench
 
@@ -258,7 +260,10 @@ def test_a_failed_stage_fails_the_run_and_says_why(planned: Bench, tmp_path: Pat
     planned.failing = "two"
     assert program.main(["--output", str(tmp_path)]) == 1
     assert "Failed: checks\ntwo fails" in capsys.readouterr().out
-    assert (tmp_path / "report.html").exists()
+    page = (tmp_path / "report.html").read_text()
+    failed = page[page.index("Failed: ") :]
+    assert "two fails" in failed[: failed.index("Known how")]
+    assert "Every stage has been run" not in page
 
 
 def test_something_unexpected_fails_the_run(

@@ -1,4 +1,4 @@
-"""Write the measured numbers into README.md and docs/performance.md, from benchmarks/results.
+"""Write measured numbers into README.md and pages of docs/, from benchmarks/results.
 
 python docs/make_tables.py
 
@@ -8,12 +8,11 @@ measured says so.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "docs" / "performance.md"]
 RESULTS = ROOT / "benchmarks" / "results"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
@@ -47,17 +46,22 @@ def load(results: Path, name: str) -> dict[str, Any] | None:
 
 
 def machines(results: Path) -> set[str]:
-    """Where the results come from, in words."""
-    found = set()
-    for path in results.glob("*.json"):
-        document = json.loads(path.read_text(encoding="utf-8"))
-        machine, versions = document["machine"], document["versions"]
-        found.add(
-            f"{machine['cpu']}, {machine.get('vector_units', 'AVX-512')}, "
-            f"{machine['cores']} cores, JAX {versions['jax']}, "
-            f"Python {versions['python'].rsplit('.', 1)[0]}, {document['date']}"
-        )
-    return found
+    """Where the results of the table come from, in words."""
+    return {
+        origin(json.loads(path.read_text(encoding="utf-8")))
+        for path in results.glob("*.json")
+        if path.stem != "checkpoints"  # which has a table of its own
+    }
+
+
+def origin(document: dict[str, Any]) -> str:
+    """Machine, versions and day of a result."""
+    machine, versions = document["machine"], document["versions"]
+    return (
+        f"{machine['cpu']}, {machine.get('vector_units', 'AVX-512')}, "
+        f"{machine['cores']} cores, JAX {versions['jax']}, "
+        f"Python {versions['python'].rsplit('.', 1)[0]}, {document['date']}"
+    )
 
 
 def first_call_rows(results: Path) -> Iterator[tuple[str, str]]:
@@ -209,6 +213,44 @@ def monte_carlo_rows(results: Path) -> Iterator[tuple[str, str]]:
     yield "two processes over one, each on one core", "; ".join(clocks)
 
 
+def logits_table(results: Path = RESULTS) -> str:
+    """The Markdown table of how far logits of checkpoints are from those of transformers."""
+    names = {
+        "gpt2": "GPT-2, tied head, learned positions, biases, GELU by tanh",
+        "gpt_neox": "GPT-NeoX, parallel residual, a quarter of a head rotated, exact GELU, sharded",
+        "gpt_neox_serial": "GPT-NeoX, serial, half rotated, no attention biases",
+        "llama": "Llama, two queries share a key, tied head",
+        "llama_biased": "Llama, biases everywhere, heads wider than D/H, saved in bfloat16",
+        "qwen2": "Qwen2, biased queries, keys and values",
+        "gguf_llama": "Llama as GGUF: Q8_0, Q4_1, F16, F32",
+        "gguf_qwen2": "Qwen2 as GGUF: the same",
+        "smollm2": "SmolLM2-135M-Instruct as GGUF, five conversations",
+    }
+    document = load(results, "checkpoints")
+    found = {} if document is None else document["results"]
+    rows = found.get("tiny", {}) | {k: row for k, row in found.items() if k == "smollm2"}
+    passes = ("whole", "left-padded", "decoded")
+    lines = ["| Checkpoint | At once | Left-padded | Prefill, then token by token | Range |"]
+    lines.append("|---|---|---|---|---|")
+    for key, name in names.items():
+        row = rows.get(key, {})
+        cells = [f"{row[each]:.0e}" if each in row else "not measured yet" for each in passes]
+        cells.append(f"{row['range']:.0f}" if "range" in row else "not measured yet")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    if document is not None and "smollm2" in found:
+        lines += ["", f"{loading(found['smollm2'])} {origin(document)}."]
+    return "\n".join(lines)
+
+
+def loading(row: dict[str, float]) -> str:
+    """What it takes to load SmolLM2."""
+    return (
+        f"Loading SmolLM2 takes {row['gguf_cpu_s']:.1f} processor seconds from its GGUF file, "
+        f"{row['safetensors_cpu_s']:.1f} from what that was converted to; the peak of memory is "
+        f"{row['peak_memory_gib']:.1f} GiB, of which the parameters are half a GiB."
+    )
+
+
 def filled(page: str, content: str) -> str:
     """The page with the content between its two comments."""
     pattern = re.compile(f"{BEGIN}.*?{END}", re.S)
@@ -217,6 +259,14 @@ def filled(page: str, content: str) -> str:
     return pattern.sub(lambda _: f"{BEGIN}\n{content}\n{END}", page)
 
 
+PAGES: dict[Path, Callable[[], str]] = {
+    ROOT / "README.md": table,
+    ROOT / "docs" / "performance.md": table,
+    ROOT / "docs" / "checkpoints.md": logits_table,
+}
+"""What stands between the comments of each page."""
+
+
 if __name__ == "__main__":
-    for page in PAGES:
-        page.write_text(filled(page.read_text(encoding="utf-8"), table()), encoding="utf-8")
+    for page, content in PAGES.items():
+        page.write_text(filled(page.read_text(encoding="utf-8"), content()), encoding="utf-8")

@@ -45,7 +45,12 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         | rope(50.0, partial_rotary_factor=0.5)
         | {"use_parallel_residual": False, "attention_bias": False, "hidden_act": "gelu_new"},
     ),
-    "llama": ("Llama", _GATED | rope(40.0) | {"vocab_size": 300, "tie_word_embeddings": True}),
+    "llama": (
+        "Llama",
+        _GATED
+        | rope(40.0)
+        | {"vocab_size": 300, "tie_word_embeddings": True, "max_position_embeddings": 64},
+    ),
     "llama_biased": (
         "Llama",
         _GATED | rope(20.0) | {"head_dim": 10, "attention_bias": True, "mlp_bias": True},
@@ -57,6 +62,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 SHARDED = {"gpt_neox": "20KB"}
 HALF = ("llama_biased",)
 WITH_TOKENIZER = ("llama",)
+GGUF_CASES = {"gguf_llama": ("llama", {}), "gguf_qwen2": ("qwen2", {"vocab_size": 300})}
+"""By name: the case that is written as a GGUF file, and what is changed in it."""
 
 TEXTS = ["the cat sat on the mat", "the rat sat on the cat and the mat", "a hat, 12 cats: 345 mats"]
 TEMPLATE = (
@@ -124,9 +131,9 @@ def tokenizer_of(num_tokens: int) -> tokenizers.Tokenizer:
 
 
 def write_gguf(path: Path, model: Any, tokenizer: tokenizers.Tokenizer) -> None:
-    """The Llama as llama.cpp's own converter writes it, in four types of numbers."""
+    """A Llama or Qwen2 as llama.cpp's own converter writes it, in four types of numbers."""
     config = model.config
-    writer = gguf.GGUFWriter(path, "llama")
+    writer = gguf.GGUFWriter(path, config.model_type)
     writer.add_block_count(config.num_hidden_layers)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
@@ -134,7 +141,8 @@ def write_gguf(path: Path, model: Any, tokenizer: tokenizers.Tokenizer) -> None:
     writer.add_head_count(config.num_attention_heads)
     writer.add_head_count_kv(config.num_key_value_heads)
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
-    writer.add_rope_dimension_count(config.head_dim)
+    if config.model_type == "llama":
+        writer.add_rope_dimension_count(config.head_dim)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_vocab_size(config.vocab_size)
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
@@ -166,7 +174,7 @@ def merges_of(tokenizer: tokenizers.Tokenizer) -> list[tuple[str, str]]:
 
 
 def gguf_tensors(model: Any) -> Iterator[tuple[str, Any, np.ndarray]]:
-    """Name, type and numbers of each tensor; llama.cpp rotates neighbours: q and k are permuted."""
+    """Name, type and numbers; llama.cpp rotates neighbours in a Llama, so q and k are permuted."""
     kinds = gguf.GGMLQuantizationType
     names = {
         "self_attn.q_proj": ("attn_q", kinds.Q8_0),
@@ -179,18 +187,24 @@ def gguf_tensors(model: Any) -> Iterator[tuple[str, Any, np.ndarray]]:
         "input_layernorm": ("attn_norm", kinds.F32),
         "post_attention_layernorm": ("ffn_norm", kinds.F32),
     }
+    config = model.config
+    heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
+    permuted = heads if config.model_type == "llama" else {}
     state = {name: value.numpy() for name, value in model.state_dict().items()}
     yield "token_embd.weight", kinds.Q8_0, state["model.embed_tokens.weight"]
     yield "output_norm.weight", kinds.F32, state["model.norm.weight"]
-    for layer in range(model.config.num_hidden_layers):
+    if not config.tie_word_embeddings:
+        yield "output.weight", kinds.Q8_0, state["lm_head.weight"]
+    for layer in range(config.num_hidden_layers):
         for name, (theirs, kind) in names.items():
             array = state[f"model.layers.{layer}.{name}.weight"]
-            heads = {"attn_q": model.config.num_attention_heads}
-            heads |= {"attn_k": model.config.num_key_value_heads}
-            if theirs in heads:
-                pairs = array.reshape(heads[theirs], 2, -1, array.shape[1])
+            if theirs in permuted:
+                pairs = array.reshape(permuted[theirs], 2, -1, array.shape[1])
                 array = np.ascontiguousarray(pairs.swapaxes(1, 2).reshape(array.shape))
             yield f"blk.{layer}.{theirs}.weight", kind, array
+            bias = state.get(f"model.layers.{layer}.{name}.bias")
+            if bias is not None:
+                yield f"blk.{layer}.{theirs}.bias", kinds.F32, bias
 
 
 def main() -> None:
@@ -205,23 +219,34 @@ def main() -> None:
         (directory / "generation_config.json").unlink()
         # Read anew, since a model that is converted to half precision rounds its rotation, too.
         model = type(model).from_pretrained(directory, dtype=torch.float32)
-        tokens = tokens_of(settings["vocab_size"])
-        np.savez(directory / "logits.npz", tokens=tokens, logits=logits_of(model, tokens))
+        save_logits(directory, model, settings["vocab_size"])
         if name in WITH_TOKENIZER:
-            tokenizer = tokenizer_of(280)
             fast = transformers.PreTrainedTokenizerFast(
-                tokenizer_object=tokenizer, bos_token="<start>", eos_token="<end>"
+                tokenizer_object=tokenizer_of(280), bos_token="<start>", eos_token="<end>"
             )
             fast.chat_template = TEMPLATE
             fast.save_pretrained(directory)
-            (HERE / "gguf").mkdir()
-            write_gguf(HERE / "gguf" / "llama.gguf", model, tokenizer)
-            read = transformers.AutoModelForCausalLM.from_pretrained(
-                HERE / "gguf", gguf_file="llama.gguf", dtype=torch.float32
-            )
-            logits = logits_of(read, tokens)
-            np.savez(HERE / "gguf" / "logits.npz", tokens=tokens, logits=logits)
         print(name, flush=True)
+    for name, (case, changes) in GGUF_CASES.items():
+        kind, settings = CASES[case]
+        model, path = model_of(kind, settings | changes, seed=7), HERE / name / "model.gguf"
+        path.parent.mkdir()
+        write_gguf(path, model, tokenizer_of(280))
+        save_logits(path.parent, read_gguf(path), 300)
+        print(name, flush=True)
+
+
+def save_logits(directory: Path, model: Any, num_tokens: int) -> None:
+    """What the model gives for two rows of ids."""
+    tokens = tokens_of(num_tokens)
+    np.savez(directory / "logits.npz", tokens=tokens, logits=logits_of(model, tokens))
+
+
+def read_gguf(path: Path) -> Any:
+    """The model that transformers reads from the file."""
+    import transformers
+
+    return transformers.AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ _QWEN2 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-_CUTS = {
+CUTS = {
     "gpt-2": ByteLevel(add_prefix_space=False),
     "smollm": Sequence([Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]),
     "qwen2": _words(_QWEN2),
@@ -54,7 +54,7 @@ def build_tokenizer(settings: Fields, vocabulary: Vocabulary) -> CheckpointToken
     """
     fields = Fields(settings.source, settings.values, prefix="tokenizer.ggml.")
     fields.choice("model", {"gpt2": None}, "")
-    name = fields.choice("pre", {name: name for name in _CUTS}, "")
+    name = fields.choice("pre", {name: name for name in CUTS}, "")
     tokens, merges = fields.texts("tokens"), fields.texts("merges")
     kinds = fields.get("token_type") or [1] * len(tokens)
     if not isinstance(kinds, list) or len(kinds) != len(tokens):
@@ -71,7 +71,7 @@ def build_tokenizer(settings: Fields, vocabulary: Vocabulary) -> CheckpointToken
         ) from error
 
     tokenizer = tokenizers.Tokenizer(model)
-    tokenizer.pre_tokenizer = _CUTS[name]
+    tokenizer.pre_tokenizer = CUTS[name]
     tokenizer.decoder = ByteLevelDecoder()
     if name == "qwen2":
         tokenizer.normalizer = NFC()

@@ -6,22 +6,27 @@ written here; and the golden files are what their program makes.
 
 # pyright: reportMissingImports=false
 
-import json
+import inspect
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import tokenizers
 
 from simulations.language_model import real_model
 from simulations.language_model.formats import hugging_face, load_checkpoint, save_checkpoint
-from simulations.language_model.text.chat import CheckpointTokenizer, chat_prompts
+from simulations.language_model.formats.subwords import CUTS
+from simulations.language_model.text.chat import CheckpointTokenizer
 from simulations.language_model.text.tokenizers import Vocabulary
 from simulations.language_model.transformer import Transformer
-from tests.golden import make_answers, make_checkpoints
-from tests.simulations.language_model.passes import differences, logits_by_pass, whole
+from tests.golden import make_checkpoints
+from tests.simulations.language_model.passes import (
+    conversation_differences,
+    conversations,
+    differences,
+    logits_by_pass,
+)
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: make test-oracle installs it")
 transformers = pytest.importorskip("transformers", reason="make test-oracle installs it")
@@ -99,12 +104,30 @@ def test_golden_checkpoints_are_what_their_program_makes(case: str) -> None:
         np.testing.assert_allclose(found, file["logits"], rtol=0, atol=1e-5)
 
 
-def test_the_golden_gguf_file_has_the_logits_that_transformers_gives() -> None:
-    directory = make_checkpoints.HERE / "gguf"
-    read = transformers.AutoModelForCausalLM.from_pretrained(directory, gguf_file="llama.gguf")
-    with np.load(directory / "logits.npz") as file:
+@pytest.mark.parametrize("case", make_checkpoints.GGUF_CASES)
+def test_golden_gguf_files_have_the_logits_that_transformers_gives(case: str) -> None:
+    read = make_checkpoints.read_gguf(make_checkpoints.HERE / case / "model.gguf")
+    with np.load(make_checkpoints.HERE / case / "logits.npz") as file:
         found = make_checkpoints.logits_of(read, file["tokens"])
         np.testing.assert_allclose(found, file["logits"], rtol=0, atol=1e-5)
+
+
+def test_texts_are_cut_as_transformers_cuts_them() -> None:
+    """What the names in GGUF files mean, on texts with all that the patterns distinguish."""
+    from transformers.convert_slow_tokenizer import TikTokenConverter
+    from transformers.models.qwen2 import tokenization_qwen2
+
+    default = inspect.signature(TikTokenConverter.__init__).parameters["pattern"].default
+    patterns = {"qwen2": tokenization_qwen2.PRETOKENIZE_REGEX, "llama-bpe": default}
+    text = "It's 12345 o'clock,  we'LL see\n\n  2. naïve_é x\t\r\n¡¿!\n ...   end  "
+    for name, pattern in patterns.items():
+        split = tokenizers.pre_tokenizers.Split(tokenizers.Regex(pattern), behavior="isolated")
+        pieces = [piece for piece, _ in split.pre_tokenize_str(text)]
+        byte_level = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        expected = [byte_level.pre_tokenize_str(piece)[0][0] for piece in pieces]
+        found = [piece for piece, _ in CUTS[name].pre_tokenize_str(text)]
+        assert found == expected
+        assert len(found) > 20
 
 
 def test_texts_and_chats_have_the_tokens_that_transformers_gives(tmp_path: Path) -> None:
@@ -154,24 +177,17 @@ def real() -> tuple[Transformer, CheckpointTokenizer, Any]:
 def test_the_real_model_has_the_logits_that_transformers_gives(
     real: tuple[Transformer, CheckpointTokenizer, Any],
 ) -> None:
-    """Prompts of several lengths, padded here and not there, with their answers behind them."""
+    """Prompts of several lengths, together here and alone there, with their answers behind them."""
     model, tokenizer, theirs = real
-    answers = json.loads(make_answers.FILE.read_text(encoding="utf-8"))["answers"]
-    chats = [[{"role": "user", "content": row["question"]}] for row in answers]
-    prompts = chat_prompts(chats, tokenizer)
-    pad, length = tokenizer.vocabulary.pad_id, max(len(row["tokens"]) for row in answers)
-    rest = np.full((len(answers), length), pad, np.int32)
-    for row, answer in zip(rest, answers, strict=True):
-        row[: len(answer["tokens"])] = answer["tokens"]
-    ours = np.asarray(whole(model, jnp.asarray(np.hstack([prompts, rest]))))
-    worst = []
-    for logits, prompt, answer in zip(ours, prompts, answers, strict=True):
-        alone = np.concatenate([prompt[prompt < pad], answer["tokens"]])
-        expected = make_checkpoints.logits_of(theirs, alone[None])[0]
-        first = np.sum(prompt == pad)
-        worst.append(np.abs(logits[first : first + len(alone)] - expected).max())
-        # Each token of the greedy answer is the one that transformers holds most probable.
-        chosen = expected[-len(answer["tokens"]) - 1 : -1].argmax(axis=-1)
-        np.testing.assert_array_equal(chosen, answer["tokens"])
-    print("SmolLM2, by prompt", worst, "range", np.ptp(ours))
-    assert max(worst) < REAL
+    prompts, answers = conversations(tokenizer)
+    alone = [
+        np.concatenate([prompt[prompt < tokenizer.vocabulary.pad_id], answer])
+        for prompt, answer in zip(prompts, answers, strict=True)
+    ]
+    expected = [make_checkpoints.logits_of(theirs, tokens[None])[0] for tokens in alone]
+    found = conversation_differences(model, prompts, answers, expected)
+    print("SmolLM2", found, max(np.ptp(logits) for logits in expected))
+    assert max(found.values()) < REAL
+    # Each token of a greedy answer is the one that transformers holds most probable.
+    for answer, logits in zip(answers, expected, strict=True):
+        np.testing.assert_array_equal(logits[-answer.size - 1 : -1].argmax(axis=-1), answer)

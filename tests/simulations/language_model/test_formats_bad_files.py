@@ -18,7 +18,7 @@ from simulations.language_model.text.chat import CheckpointTokenizer
 from simulations.language_model.text.tokenizers import Vocabulary
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "checkpoints"
-GGUF = GOLDEN / "gguf" / "llama.gguf"
+GGUF = GOLDEN / "gguf_llama" / "model.gguf"
 
 
 def copy(case: str, to: Path, **settings: Any) -> Path:

@@ -35,7 +35,8 @@ CAPTION = (
     "constant ½Var(w̄) under P*. (b) E*/Eₙ − 1 ≤ (c − 1)/n, c = E*[r w̄]/E*[r]: the order 1/n"
     " is exact, the constant is Cov(r, w̄)/E*[r] under P*. (c) Total variation: Pinsker's "
     "inequality applied to (a) gives n^(−1/2), the truth is 1/n with constant ½E*|w̄ − 1 − "
-    "χ²|. Exact; no sampling."
+    "χ²|. Blue: the best that any rule of n draws can do; from {draws_for_exact:.0f} draws on it "
+    "is the tilt itself. Exact; no sampling."
 )
 
 
@@ -47,7 +48,11 @@ def data(*, points: int = 121, largest_n: float = 1e6) -> FigureData:
     arrays, constants = _rates(reference, jnp.asarray(n), jnp.asarray(TEMPERATURE))
     names = {name: float(value) for name, value in constants.items()}
     return FigureData(
-        CAPTION.format(temperature=TEMPERATURE, chi_squared=names["chi_squared"]),
+        CAPTION.format(
+            temperature=TEMPERATURE,
+            chi_squared=names["chi_squared"],
+            draws_for_exact=np.ceil(names["draws_for_exact"]),
+        ),
         {
             "rates": {"n": n} | {name: np.asarray(values) for name, values in arrays.items()},
             "constants": {name: np.array([value]) for name, value in names.items()},
@@ -70,6 +75,8 @@ def _rates(
     covariance = bt.expected_value(tilt, reference.rewards * centred) / best_reward
     deviation = bt.expected_value(tilt, jnp.abs(centred)) / 2
 
+    best = jax.vmap(lambda number: bt.nearest_reachable(tilt, reference, number))(n)
+
     def distances(number: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         policy = bt.soft_best_of_n(reference, number, temperature)
         gap = best_reward / bt.expected_reward(policy) - 1
@@ -81,18 +88,21 @@ def _rates(
         "kl": kl,
         "kl_bound": kl_bound,
         "kl_sharp": half_variance / n**2,
+        "kl_best": bt.kl_divergence(tilt, best),
         "reward_gap": reward_gap,
         "reward_gap_bound": (weighted_reward - 1) / n,
         "reward_gap_sharp": covariance / n,
         "total_variation": total_variation,
         "total_variation_bound": jnp.minimum(jnp.sqrt(kl_bound / 2), 1),
         "total_variation_sharp": deviation / n,
+        "total_variation_best": bt.total_variation(best, tilt),
     }
     return arrays, {
         "chi_squared": chi_squared,
         "half_variance": half_variance,
         "relative_covariance": covariance,
         "half_mean_deviation": deviation,
+        "draws_for_exact": bt.draws_for_exact(tilt, reference),
     }
 
 
@@ -118,6 +128,10 @@ def _draw_panel(ax: Axes, data: FigureData, name: str, bound: str, order: str) -
     ax.plot(n, rates[f"{name}_bound"], color=BOUND, linestyle="--", label=bound)
     ax.plot(n, exact, color=COLORS["soft_best_of_n"], label="exact")
     ax.plot(n, rates[f"{name}_sharp"], color="black", linestyle=":", label=order)
+    if f"{name}_best" in rates:
+        lacks = n < data["constants"]["draws_for_exact"]
+        best = rates[f"{name}_best"][lacks]
+        ax.plot(n[lacks], best, color=COLORS["best_of_n"], linewidth=1.0, label="best possible")
     low = 10.0 ** np.floor(np.log10(exact.min()))
     ax.set(
         xscale="log",

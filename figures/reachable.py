@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -33,6 +34,12 @@ TEMPERATURES = (0.25, 0.1)  # of the uniform reward
 LENGTHS = (8, 32, 128)  # coins
 TEMPERATURE = 0.5  # of the coins
 
+DISTANCES = {
+    "kl_from_tilt": bt.kl_divergence,
+    "kl_to_tilt": lambda law, tilt: bt.kl_divergence(tilt, law),
+    "variation": bt.total_variation,
+}
+
 CAPTION = (
     "{whole} draws sample the tilt of a uniform reward at λ = 1/4 exactly; soft best-of-n with as "
     "many is {soft:.3f} nats away from it. "
@@ -56,7 +63,7 @@ def data(*, points: int = 81) -> FigureData:
     n = np.geomspace(1.0, 32.0, points)
     exact = [_draws_for_exact(uniform, jnp.asarray(lam)) for lam in TEMPERATURES]
     whole = np.ceil(float(exact[0]))
-    curves = [_columns(uniform, np.append(n, whole), lam) for lam in TEMPERATURES]
+    curves = [_columns(uniform, np.append(n, whole), lam, "kl_from_tilt") for lam in TEMPERATURES]
     soft = curves[0]["soft_kl_from_tilt"][-1]
     coin = bt.Policy.from_probs([0.5, 0.5], [0.0, 1.0])
     divergence = float(bt.kl_divergence(bt.exponential_tilt(coin, TEMPERATURE), coin))
@@ -76,19 +83,21 @@ def _on_coins(length: int, exponents: np.ndarray, total: float) -> Columns:
     """Distances at n = exp(exponent·mD) whole sequences; lengths share a compiled program."""
     heads = np.arange(LENGTHS[-1] + 1)  # impossible beyond the length
     reference = bt.Policy.from_logits(stats.binom.logpmf(heads, length, 0.5), heads)
-    columns = _columns(reference, np.exp(exponents * total), TEMPERATURE)
+    columns = _columns(reference, np.exp(exponents * total), TEMPERATURE, "variation", "kl_to_tilt")
     shares = {f"{rule}_kl": columns[f"{rule}_kl_to_tilt"] / total for rule in ("soft", "best")}
     return {"length": np.full(exponents.size, length), "exponent": exponents} | columns | shares
 
 
-def _columns(reference: bt.Policy, n: np.ndarray, temperature: float) -> Columns:
-    values = _distances(reference, jnp.asarray(n), jnp.asarray(temperature))
+def _columns(reference: bt.Policy, n: np.ndarray, temperature: float, *names: str) -> Columns:
+    values = _distances(reference, jnp.asarray(n), jnp.asarray(temperature), names)
     columns = {name: np.asarray(value) for name, value in values.items()}
     return {"n": n, "temperature": np.full(n.size, temperature)} | columns
 
 
-@jax.jit
-def _distances(reference: bt.Policy, n: jax.Array, temperature: jax.Array) -> dict[str, jax.Array]:
+@partial(jax.jit, static_argnames="names")
+def _distances(
+    reference: bt.Policy, n: jax.Array, temperature: jax.Array, names: tuple[str, ...]
+) -> dict[str, jax.Array]:
     """Distances between the tilt and both laws, at each n."""
     tilt = bt.exponential_tilt(reference, temperature)
 
@@ -96,12 +105,11 @@ def _distances(reference: bt.Policy, n: jax.Array, temperature: jax.Array) -> di
         soft = bt.soft_best_of_n(reference, number, temperature)
         return {"soft": soft, "best": bt.nearest_reachable(tilt, reference, number)}
 
-    values = {}
-    for rule, law in jax.vmap(each)(n).items():
-        values[f"{rule}_kl_from_tilt"] = bt.kl_divergence(law, tilt)
-        values[f"{rule}_kl_to_tilt"] = bt.kl_divergence(tilt, law)
-        values[f"{rule}_variation"] = bt.total_variation(law, tilt)
-    return values
+    return {
+        f"{rule}_{name}": DISTANCES[name](law, tilt)
+        for rule, law in jax.vmap(each)(n).items()
+        for name in names
+    }
 
 
 @jax.jit

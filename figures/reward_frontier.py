@@ -32,6 +32,8 @@ NUMBERS = (2, 4, 8, 16, 64)  # candidates n of the curves
 PROBS = tuple(float(p) for p in np.array([8, 7, 6, 5, 4, 3, 2, 1]) / 36)
 REWARDS = tuple(float(r) for r in np.arange(8) / 7)
 
+BEST = ("best_kl", "best_reward", "best_shortfall")
+
 NODES = 1601  # twice as many move no point by 1e-6
 
 CAPTION = (
@@ -45,7 +47,8 @@ CAPTION = (
     "from the reference (temperature ∞, lower left) to best-of-n (temperature 0, the dot), darker "
     "for larger n. Curves tend to "
     "the optimum as n grows; under a uniform reward a few more candidates chosen softly lose "
-    "to fewer chosen hard. Exact; no sampling."
+    "to fewer chosen hard. Blue: the least that any rule of n draws lacks, none at all up to the "
+    "divergence of the tilt that n draws can sample exactly. Exact; no sampling."
 )
 
 
@@ -61,8 +64,13 @@ def data(*, points: int = 41) -> FigureData:
     tables: dict[str, dict[str, np.ndarray]] = {}
     for name, reference in references.items():
         plane = _columns(_points(reference, jnp.asarray(n), jnp.asarray(temperature)))
-        tables[f"{name}/soft_best_of_n"] = {"n": n, "temperature": temperature} | plane
         hard = temperature == 0
+        best = {column: np.where(hard, plane[column[5:]], plane[column]) for column in BEST}
+        plane = {column: values for column, values in plane.items() if column not in BEST}
+        tables[f"{name}/soft_best_of_n"] = {"n": n, "temperature": temperature} | plane
+        tables[f"{name}/any_rule"] = {"n": n, "temperature": temperature} | {
+            column[5:]: values for column, values in best.items()
+        }
         tables[f"{name}/best_of_n"] = {"n": n[hard]} | {k: v[hard] for k, v in plane.items()}
         kl = np.linspace(0.0, 1.02 * plane["kl"].max(), 121)[1:]
         tilt = _columns(_tilts(reference, jnp.asarray(kl)))
@@ -80,13 +88,19 @@ def temperatures(n: int, points: int) -> np.ndarray:
 def _points(reference: bt.Policy, n: jax.Array, temperature: jax.Array) -> dict[str, jax.Array]:
     """Soft best-of-n at each (n, temperature), and what it falls short of at its KL."""
 
-    def one(parameters: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, ...]:
-        policy = bt.soft_best_of_n(reference, *parameters)
-        return bt.kl_divergence(policy, reference), bt.expected_reward(policy)
+    def one(parameters: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        # Of all rules of n draws the nearest to a tilt has the largest reward at its divergence.
+        tilt = bt.exponential_tilt(reference, parameters[1])
+        best = bt.nearest_reachable(tilt, reference, parameters[0])
+        laws = bt.soft_best_of_n(reference, *parameters), best
+        kl = jnp.stack([bt.kl_divergence(law, reference) for law in laws])
+        return kl, jnp.stack([bt.expected_reward(law) for law in laws])
 
     kl, reward = jax.lax.map(one, (n, temperature), batch_size=42)
-    optimal = bt.frontier(reference, kl).value
-    return {"kl": kl, "reward": reward, "shortfall": optimal - reward}
+    shortfall = bt.frontier(reference, kl).value - reward
+    columns = {"kl": kl, "reward": reward, "shortfall": shortfall}
+    soft, best = ({k: v[:, i] for k, v in columns.items()} for i in (0, 1))
+    return soft | {f"best_{name}": column for name, column in best.items()}
 
 
 @jax.jit
@@ -127,11 +141,14 @@ def _draw_shortfall(ax: Axes, data: FigureData, name: str) -> None:
     for n, color in _colors():
         curve = _of(data, name, n)
         ax.plot(curve["kl"], curve["shortfall"], color=color, linewidth=1.0)
+        least = _of(data, name, n, "any_rule")
+        ax.plot(least["kl"], least["shortfall"], color=COLORS["best_of_n"], linewidth=0.8)
     best = data[f"{name}/best_of_n"]
     ax.plot(best["kl"], best["shortfall"], "o", color=COLORS["best_of_n"])
     _name_dots(ax, best["n"], best["kl"], best["shortfall"], (5, 2))
     ax.set(ylim=(0, 1.12 * best["shortfall"].max()), xlim=(0, None))
     ax.plot([], [], color=COLORS["soft_best_of_n"], label="soft best-of-n, all temperatures")
+    ax.plot([], [], color=COLORS["best_of_n"], linewidth=0.8, label="any rule of n draws")
     ax.legend(loc="upper right")
 
 
@@ -149,8 +166,8 @@ def _colors() -> list[tuple[int, str]]:
     return list(zip(NUMBERS, shades(COLORS["soft_best_of_n"], len(NUMBERS)), strict=True))
 
 
-def _of(data: FigureData, name: str, n: int) -> dict[str, np.ndarray]:
-    table = data[f"{name}/soft_best_of_n"]
+def _of(data: FigureData, name: str, n: int, rule: str = "soft_best_of_n") -> dict[str, np.ndarray]:
+    table = data[f"{name}/{rule}"]
     return {column: values[table["n"] == n] for column, values in table.items()}
 
 

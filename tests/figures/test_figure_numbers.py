@@ -45,6 +45,20 @@ def test_no_point_of_the_plane_is_above_the_frontier() -> None:
     np.testing.assert_allclose(uniform["kl"], np.log(n) - (n - 1) / n, atol=1e-12)
 
 
+def test_no_soft_selection_beats_the_best_rule_of_as_many_draws() -> None:
+    """At equal temperature E r - λ KL is larger for the best rule, whatever the number of draws."""
+    for name in ("discrete", "uniform"):
+        soft, best = (
+            data("reward_frontier")[f"{name}/{r}"] for r in ("soft_best_of_n", "any_rule")
+        )
+        worth = [table["reward"] - table["temperature"] * table["kl"] for table in (soft, best)]
+        assert np.all(worth[0] <= worth[1] + 1e-6)  # nodes: see the next test
+        assert best["shortfall"].min() > -1e-10
+    rates = data("convergence_rate")["rates"]
+    for distance in ("kl", "total_variation"):
+        assert np.all(rates[f"{distance}_best"] <= rates[distance] + 1e-12)
+
+
 def test_the_quadrature_of_the_uniform_plane_is_converged() -> None:
     """Twice the nodes move the coldest point, which is the hardest, by less than 1e-6."""
     n = reward_frontier.NUMBERS[-1]

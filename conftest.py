@@ -14,7 +14,7 @@ os.environ.update(
         # Tests compile more than they run: three times faster so, jaxlib 0.10 with its former
         # emitters of fused loops. `make test-slow` and `make repro` compile as users' programs do.
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false"
+        "XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
         if metadata.version("jaxlib").startswith("0.10.")
         else "",
         "JAX_PLATFORMS": "cpu",  # a machine with an accelerator may say otherwise

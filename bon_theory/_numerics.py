@@ -12,6 +12,7 @@ tails: where :math:`F` is small it is the logarithm itself, and where :math:`1 -
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,7 @@ import numpy as np
 __all__ = [
     "NOTHING",
     "cumulative_log_sum",
+    "cumulative_sum",
     "kl_term",
     "linear_map",
     "log1mexp",
@@ -177,6 +179,23 @@ def _cumulative_log_sum(x: jax.Array) -> jax.Array:
     return within.reshape(*x.shape[:-1], blocks * width)[..., :size]
 
 
+def cumulative_sum(x: jax.Array) -> jax.Array:
+    """Running sums along the last axis, in blocks by a matrix of ones.
+
+    A few operations at any size, of which XLA makes of ``jnp.cumsum`` a dozen.
+    """
+    size, width = x.shape[-1], 64
+    upper = np.tri(min(size, width)).T.astype(x.dtype)
+    if size <= width:
+        return jnp.matmul(x, upper, precision="highest")
+    blocks = -(-size // width)
+    rows = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, blocks * width - size)])
+    rows = rows.reshape(*x.shape[:-1], blocks, width)
+    within = jnp.matmul(rows, upper, precision="highest")
+    before = cumulative_sum(within[..., -1]) - within[..., -1]
+    return (within + before[..., None]).reshape(*x.shape[:-1], blocks * width)[..., :size]
+
+
 @one_program
 def log1p_quotient(x: jax.Array) -> jax.Array:
     r""":math:`\log(1 + x)/x` for :math:`x > -1`; 1 at :math:`x = 0`, where it is smooth."""
@@ -197,18 +216,23 @@ def log1p_shortfall(x: jax.Array) -> jax.Array:
 def kl_term(ell: jax.Array, p: jax.Array, q: jax.Array) -> jax.Array:
     """P ℓ - P + Q = Q (ℓ e^ℓ - e^ℓ + 1) >= 0, without cancellation for small ℓ; 0 log 0 = 0."""
     small = jnp.abs(ell) < 0.2
-    x = jnp.where(small, ell, 0)
-    # Σ_{j>=2} (j-1)/j! x^j by Horner; the next term is below 1e-17 of the first at |x| = 0.2.
-    series = jnp.zeros_like(x)
-    factorial = 479001600.0 * 13  # 13!
-    for j in range(13, 1, -1):
-        series = series * x + (j - 1) / factorial
-        factorial /= j
     finite = jnp.where(jnp.isfinite(ell) & ~small, ell, 0)
     direct = p * finite - p + q
     direct = jnp.where(p == 0, q, direct)
     direct = jnp.where(ell == jnp.inf, jnp.inf, direct)
-    return jnp.where(small, q * x * x * series, direct)
+    return jnp.where(small, q * _kl_series(jnp.where(small, ell, 0)), direct)
+
+
+@jax.custom_jvp  # whose derivative is not that of the sum, term by term
+def _kl_series(x: jax.Array) -> jax.Array:
+    """x e^x - e^x + 1 for |x| of at most 0.2, as the sum of (j-1)/j! x^j over j >= 2, by Horner."""
+    series = jnp.zeros_like(x)
+    for j in range(13, 1, -1):  # the next term is below 1e-17 of the first
+        series = series * x + (j - 1) / math.factorial(j)
+    return x * x * series
+
+
+_kl_series.defjvps(lambda dx, _, x: x * jnp.exp(x) * dx)
 
 
 @one_program

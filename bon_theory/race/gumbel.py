@@ -23,7 +23,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from bon_theory._numerics import NOTHING, linear_map, log_sum_exp
+from bon_theory._numerics import NOTHING, linear_map
 from bon_theory.race.derivative import Derivative, join, split
 from bon_theory.race.time_grid import (
     NumberOfCandidates,
@@ -48,15 +48,15 @@ def gumbel_race_log_ratio(
 
     Args:
         log_probs: :math:`\log\pi`, ``[K]``, ``-inf`` allowed (the ratio is still finite there).
-        log_weights: :math:`\log w`, ``[K]``, finite; a common shift does not matter.
+        log_weights: :math:`\log w`, ``[K]``, finite and falling; a common shift does not matter.
         parameter: scalar handed to ``candidates.log_slope``.
         candidates: the law of their number.
 
     Differentiable once, forwards and backwards, through its own integral formulas; a second
     derivative raises ``NotImplementedError``.
     """
-    *chunks, place = in_chunks(log_probs, log_weights)
-    return _gumbel_race(candidates, *chunks, parameter).reshape(-1)[place]
+    chunks = in_chunks(log_probs, log_weights)
+    return _gumbel_race(candidates, *chunks, parameter).reshape(-1)[: log_probs.size]
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -76,16 +76,13 @@ def _log_ratio(grid: TimeGrid) -> jax.Array:
     """Log of the sum over s of X e^{-X} g(M), ``[J, C]``; log X is exact where X is near 1."""
 
     def visit(log_ratio: jax.Array, block: TimeBlock) -> jax.Array:
-        top = jnp.max(block.height, axis=1, keepdims=True)  # [R, 1]
-        weights = jnp.exp(block.height - top)  # [R, S]
-
         def add(chunk: Any, log_ratio: jax.Array) -> jax.Array:
             tile = grid.tile(block.start, chunk)
-            inner = jnp.sum(weights[:, :, None] * tile.decay, axis=1)  # [R, C]
-            terms = tile.log_first - tile.first + top + jnp.log(inner)
+            terms = block.height[:, :, None] + tile.log_first[:, None, :] - tile.x  # [R, S, C]
             before = block.resume(chunk, log_ratio, block.log_waited + tile.log_first[0])
-            total = log_sum_exp(jnp.concatenate([before[None], terms]), axis=0)
-            return grid.set_chunk(log_ratio, chunk, total)
+            top = jnp.maximum(before, jnp.max(terms, axis=(0, 1)))
+            added = jnp.sum(jnp.exp(terms - top[None, None, :]), axis=(0, 1))
+            return grid.set_chunk(log_ratio, chunk, top + jnp.log(jnp.exp(before - top) + added))
 
         return grid.over_chunks(block, add, log_ratio)
 

@@ -29,6 +29,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from bon_theory._numerics import cumulative_sum
+
 __all__ = ["Mean", "race_mean"]
 
 _NODES = 16  # of a tile
@@ -68,7 +70,7 @@ def race_mean(
     Args:
         log_probs: :math:`\log\pi`, ``[L, K]``, outcomes by falling weight.
         gaps: by how much :math:`\log w` falls from each outcome to the next, ``[L, K - 1]``.
-        d_gaps: the derivative of the gaps in a parameter.
+        d_gaps: the derivative of the gaps in a parameter, at least 0.
         values: :math:`f`, ``[L, K]``.
         n: number of candidates, ``[L]``, real, at least 1.
         coarse: whether an error of 1e-10 of the values will do, at half the cost, ``[L]``.
@@ -87,13 +89,13 @@ def race_mean(
     size = log_probs.shape[1]
 
     def positions(falls: jax.Array) -> jax.Array:
-        return jnp.pad(-jnp.cumsum(falls, axis=1), ((0, 0), (1, 0)))
+        return jnp.pad(-cumulative_sum(falls), ((0, 0), (1, 0)))
 
     def within(falls: jax.Array) -> jax.Array:
         """Positions from the last long gap on: across one, only noise would be compared."""
         total = positions(jnp.where(is_cut, 0, falls))
-        starts = jnp.pad(jnp.where(is_cut, jnp.arange(1, size), 0), ((0, 0), (1, 0)))
-        return total - jnp.take_along_axis(total, jax.lax.cummax(starts, axis=1), axis=1)
+        starts = jnp.pad(jnp.where(is_cut, total[:, 1:], 0), ((0, 0), (1, 0)))
+        return total - jax.lax.cummin(starts, axis=1)  # positions fall: the last is the lowest
 
     def table(rows: jax.Array, filler: str = "constant") -> jax.Array:
         return jnp.pad(rows, ((0, 0), (0, _OUTCOMES)), mode=filler).T  # [K + 16, L]
@@ -101,7 +103,7 @@ def race_mean(
     log_weights = table(positions(jnp.where(is_cut, longest[:, None], gaps)), "edge")
     slopes = table(within(d_gaps), "edge")
     probs, earned = table(jnp.exp(log_probs)), table(values)
-    mass_before = jnp.pad(jnp.cumsum(probs, axis=0), ((1, 0), (0, 0)))
+    mass_before = jnp.pad(cumulative_sum(probs.T).T, ((1, 0), (0, 0)))
 
     def at(rows: jax.Array, index: jax.Array) -> jax.Array:
         return jnp.take_along_axis(rows, jnp.minimum(index, rows.shape[0] - 1)[None], axis=0)[0]

@@ -43,7 +43,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bon_theory._numerics import NOTHING, log_sum_exp
+from bon_theory._numerics import NOTHING, cumulative_log_sum, cumulative_sum, log_sum_exp
 
 __all__ = ["NumberOfCandidates", "TimeBlock", "TimeGrid", "by_size", "in_chunks"]
 
@@ -71,17 +71,15 @@ _CHUNK, _STRIPS = 32, 8  # outcomes in a chunk and strips in a block, if there a
 _LEAST_LOG_M = -1e18  # stands for log 0, so that 0 · log 0 = 0 at n = 1
 
 
-def in_chunks(log_probs: jax.Array, log_weights: jax.Array) -> tuple[jax.Array, jax.Array, Any]:
-    """Chunks of falling weight, ``[K] -> [J, C]``, and where in them each outcome went."""
+def in_chunks(log_probs: jax.Array, log_weights: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Outcomes of falling weight in chunks, ``[K] -> [J, C]``."""
     size = log_probs.shape[0]
     if size <= _WHOLE:
-        return log_probs[None], log_weights[None], slice(None)
-    order = jnp.argsort(-jax.lax.stop_gradient(log_weights))
+        return log_probs[None], log_weights[None]
     padding = (0, -size % _CHUNK)  # impossible outcomes fill the last chunk
-    log_probs = jnp.pad(log_probs[order], padding, constant_values=-jnp.inf)
-    log_weights = jnp.pad(log_weights[order], padding, mode="edge")
-    place = jnp.argsort(order)
-    return log_probs.reshape(-1, _CHUNK), log_weights.reshape(-1, _CHUNK), place
+    log_probs = jnp.pad(log_probs, padding, constant_values=-jnp.inf)
+    log_weights = jnp.pad(log_weights, padding, mode="edge")
+    return log_probs.reshape(-1, _CHUNK), log_weights.reshape(-1, _CHUNK)
 
 
 def by_size(function: Callable[..., Any], chunks: jax.Array) -> Callable[..., Any]:
@@ -141,11 +139,6 @@ class Tile(NamedTuple):
         """X, ``[R, S, C]``."""
         return self.first[:, None, :] * self.growth[None, :, None]
 
-    @property
-    def decay(self) -> jax.Array:
-        """e^{-(X - X_first)}, ``[R, S, C]``."""
-        return jnp.exp(-self.first[:, None, :] * (self.growth - 1)[None, :, None])
-
 
 class _March(NamedTuple):
     """The state of the loop over blocks."""
@@ -170,6 +163,7 @@ class TimeGrid:
     log_highest: jax.Array  # [J] largest log w of each chunk
     log_lowest: jax.Array  # [J] smallest
     log_sensitivity: jax.Array  # log(1 + d log g / d log M) at M = 1, where it is greatest
+    log_rarest: jax.Array  # log of the smallest probability that is not zero
     log_mass_from: jax.Array  # [J + 1] log Σ π over chunks from j on
     log_mean_from: jax.Array  # [J + 1] log Σ π w over chunks from j on
     mass_before: jax.Array  # [J + 1] Σ π over chunks before j
@@ -192,12 +186,14 @@ class TimeGrid:
         """
         dtype = log_weights.dtype
         step = jnp.asarray(0.25 if dtype == jnp.float64 else 0.5, dtype)
+        log_rarest = jnp.min(jnp.where(log_probs > -jnp.inf, log_probs, 0))
         if candidates.is_power:
             branched = differentiated | (parameter != jnp.round(parameter))
             rounding = -math.log(jnp.finfo(dtype).eps)
             wanted = rounding * 5 / 6
-            rarest = -jnp.min(jnp.where(log_probs > -jnp.inf, log_probs, 0))
-            inverse = jnp.maximum(4 * (parameter - 1) / wanted, 1 / jnp.clip(rarest, 1, rounding))
+            inverse = jnp.maximum(
+                4 * (parameter - 1) / wanted, 1 / jnp.clip(-log_rarest, 1, rounding)
+            )
             fine = jnp.floor(64 / step * (2 * math.pi**2 / wanted) * inverse) * (step / 64)
             step = jnp.where(branched, jnp.minimum(step, fine), step)
         sensitivity, _ = candidates.derivatives(jnp.zeros_like(step), parameter)
@@ -205,18 +201,17 @@ class TimeGrid:
         if log_weights.shape[0] == 1:  # nobody asks for totals over other chunks
             log_mass_from = log_mean_from = mass_before = nothing
         else:
-            sums = (log_sum_exp(log_probs, 1), log_sum_exp(log_probs + log_weights, 1))
-            log_mass_from, log_mean_from = (
-                jnp.append(jax.lax.cumlogsumexp(jnp.maximum(x, NOTHING), reverse=True), nothing)
-                for x in sums
+            sums = log_sum_exp(jnp.stack([log_probs, log_probs + log_weights]), 2)
+            from_each_on = jnp.maximum(cumulative_log_sum(sums, reverse=True), NOTHING)
+            log_mass_from, log_mean_from = jnp.pad(
+                from_each_on, ((0, 0), (0, 1)), constant_values=NOTHING
             )
-            mass_before = jnp.cumsum(jnp.sum(jnp.exp(log_probs), axis=1))
-            mass_before = jnp.concatenate([jnp.zeros_like(nothing), mass_before])
+            mass_before = jnp.pad(cumulative_sum(jnp.sum(jnp.exp(log_probs), axis=1)), (1, 0))
         return TimeGrid(
             candidates, log_probs, log_weights, parameter, step,
             jnp.max(log_weights, axis=1),
             jnp.min(log_weights, axis=1),
-            jnp.log1p(sensitivity),
+            jnp.log1p(sensitivity), log_rarest,
             log_mass_from, log_mean_from, mass_before,
         )  # fmt: skip
 
@@ -246,17 +241,16 @@ class TimeGrid:
     def fold(self, visit: Callable[[Any, TimeBlock], Any], initial: Any) -> tuple[Any, End]:
         """Fold ``visit`` over the blocks of nodes, skipping idle stretches."""
         nodes = _STRIP * (1 if self.is_whole else _STRIPS)
-        # Nothing is left of any outcome once that of least weight has rung.
-        rest = jnp.log(self.cut) - self.log_lowest[-1]
 
         def over_block(march: _March) -> _March:
             position = self.next_position(march.end)
             block = self.block_at(position, nodes, march)
             top = jnp.maximum(march.top, jnp.max(block.log_height))
             end = position + nodes
-            # g only falls.
-            is_alive = rest + self.log_g(block.log_m[-1, -1]) >= top - self.cut
-            is_alive &= end * self.step < rest
+            # Nothing is left of any outcome once that of least weight has rung; g only falls.
+            log_rest = self.log_g(block.log_m[-1, -1]) - self.log_lowest[-1] + math.log(self.cut)
+            is_alive = log_rest >= top - self.cut
+            is_alive &= end * self.step + self.log_lowest[-1] < math.log(self.cut)
             log_waited = march.log_waited
             if not self.is_whole:
                 heights = block.height + (block.start - block.start[0])[:, None]
@@ -266,7 +260,7 @@ class TimeGrid:
             return _March(end, is_alive, log_waited, block.first_waiting, top, carry)
 
         never = jnp.full_like(self.step, -jnp.inf)
-        start = _March(never, jnp.isfinite(self.step), never, 0, never, initial)
+        start = _March(never, jnp.asarray(True), never, 0, never, initial)
         march = jax.lax.while_loop(lambda march: march.is_alive, over_block, start)
         waits = jnp.arange(self.log_weights.shape[0])[:, None] >= march.first_waiting
         return march.carry, End(march.end * self.step, waits, march.log_waited)
@@ -286,9 +280,9 @@ class TimeGrid:
         skipped = position - march.end
         strips = np.arange(0, nodes, _STRIP)
         start = (position + jnp.asarray(strips, position.dtype)) * self.step  # [R]
-        s = start[:, None] + self.offsets[None, :]  # [R, S]
+        s = (position + jnp.arange(nodes, dtype=position.dtype)).reshape(-1, _STRIP) * self.step
         first_ringing, first_waiting, log_m = self.survival(start, s)
-        height = self.offsets[None, :] + jnp.log(self.step) + self.log_g(log_m)
+        height = self.log_g(log_m) + (s - start[:, None]) + jnp.log(self.step)
         # Below an idle stretch's end the integrand is e^s: Σ_{k=0}^{skipped} e^{-k step}.
         series = jnp.expm1(-(skipped + 1) * self.step) / jnp.expm1(-self.step)
         is_first = np.arange(nodes).reshape(len(strips), _STRIP) == 0
@@ -335,12 +329,9 @@ class TimeGrid:
 
     def of_chunk(self, start: jax.Array, chunk: Any) -> tuple[jax.Array, jax.Array]:
         """A chunk's part of 1 - M, and the log of its part of M, ``[R, S]`` each."""
-        tile, log_probs = self.tile(start, chunk), self.log_probs[chunk]
-        lost = jnp.sum(-jnp.expm1(-tile.x) * jnp.exp(log_probs)[None, None, :], axis=2)
-        scaled = log_probs[None, :] - tile.first  # [R, C]
-        shift = jnp.maximum(jnp.max(scaled, axis=1, keepdims=True), _LEAST_LOG_M)  # finite
-        terms = tile.decay * jnp.exp(scaled - shift)[:, None, :]
-        return lost, shift + jnp.log(jnp.sum(terms, axis=2))
+        x, log_probs = self.tile(start, chunk).x, self.log_probs[chunk][None, None, :]
+        lost = jnp.sum(-jnp.expm1(-x) * jnp.exp(log_probs), axis=2)
+        return lost, log_sum_exp(log_probs - x, axis=2)
 
     def tile(self, start: jax.Array, chunk: Any) -> Tile:
         """X over the nodes of strips and one chunk."""
@@ -351,19 +342,17 @@ class TimeGrid:
     def next_position(self, end: jax.Array) -> jax.Array:
         """The next node worth a visit, from ``end`` on: beyond an idle stretch, if there is one."""
         s = end * self.step
-        chunk, log_rung, log_mass_later = 0, jnp.inf, NOTHING
+        chunk, log_rung = 0, jnp.inf
         if not self.is_whole:
             begun = jnp.sum(s + self.log_lowest >= 0)  # chunks all of which have begun to ring
             chunk = jnp.minimum(begun, self.log_lowest.shape[0] - 1)
             log_rung = jnp.where(chunk > 0, s + self.log_lowest[chunk - 1], jnp.inf)
-            log_mass_later = self.log_mass_from[chunk + 1]
-        log_probs, log_x = self.log_probs[chunk], s + self.log_weights[chunk]  # [C]
+        log_x = s + self.log_weights[chunk]  # [C]
         waiting = log_x < 0
-        # Idle: all that have begun to ring have rung, and of what they leave M feels nothing.
+        # Idle: all that have begun to ring have rung, and what they leave is nothing to M, were it
+        # but the rarest outcome that waits.
         log_least = jnp.minimum(log_rung, jnp.min(jnp.where(waiting, jnp.inf, log_x)))
-        log_mass = jnp.max(jnp.where(waiting, log_probs, NOTHING))  # at least that much waits
-        log_mass = jnp.maximum(log_mass, log_mass_later)
-        is_idle = jnp.exp(log_least) > self.cut + self.log_sensitivity - log_mass
+        is_idle = jnp.exp(log_least) + self.log_rarest - self.cut > self.log_sensitivity
         # Up to where e^s w_max (1 + d log g/d log M) is so small that the series' relative error,
         # its square, is below rounding.
         small = 1e-8 if s.dtype == jnp.float64 else 1e-4

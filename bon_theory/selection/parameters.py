@@ -10,15 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from bon_theory._arguments import Numbers, is_concrete, require_batches, scalar
-from bon_theory._numerics import one_program
+from bon_theory._numerics import cumulative_sum, one_program
 from bon_theory.policy import Policy, aligned, require_policy
 
 __all__ = [
+    "Entrants",
     "Real",
     "aligned_parameters",
     "counts_as_zero",
+    "entrants",
     "float_limits",
-    "race_log_weights",
     "rewards_below_top",
 ]
 
@@ -54,8 +55,24 @@ def aligned_parameters(reference: Policy, **parameters: Real) -> tuple[Any, ...]
     return reference, *(a.reshape((1,) * (ndim - a.ndim) + a.shape) for a in checked)
 
 
-def race_log_weights(reference: Policy, temperature: jax.Array) -> tuple[jax.Array, jax.Array]:
-    r"""What a race needs of :math:`r/\lambda`, and where the temperature counts as zero.
+class Entrants(NamedTuple):
+    """The outcomes of a law as a race meets them, by falling weight."""
+
+    log_probs: jax.Array  # [..., K]
+    log_weights: jax.Array  # [..., K]
+    place: jax.Array | None  # [..., K] where in them each outcome is; None if just reversed
+    is_hard: jax.Array  # [..., 1] whether the temperature counts as zero
+
+    def by_outcome(self, x: jax.Array) -> jax.Array:
+        """What belongs to the entrants, ``[..., K]``, in the order of the law's outcomes."""
+        if self.place is None:
+            return x[..., ::-1]
+        place = jnp.broadcast_to(self.place, x.shape)
+        return jnp.take_along_axis(x, place, axis=-1, mode="promise_in_bounds")
+
+
+def entrants(reference: Policy, temperature: jax.Array) -> Entrants:
+    r"""Who races at which :math:`r/\lambda`, and where the temperature counts as zero.
 
     Only differences matter, and between neighbouring rewards only up to a gap that no number of
     candidates bridges. So the highest reward that is not negligible is put at 0, where it is told
@@ -71,44 +88,49 @@ def race_log_weights(reference: Policy, temperature: jax.Array) -> tuple[jax.Arr
     least = jnp.max(reference.log_probs, axis=-1, keepdims=True) + jnp.log(jnp.finfo(dtype).eps)
     common = jnp.where(reference.log_probs >= least, reference.rewards, -jnp.inf)
     centre = jax.lax.stop_gradient(jnp.max(common, axis=-1, keepdims=True))
-    rewards = jnp.where(possible, reference.rewards, centre)
 
-    order = jnp.argsort(rewards, axis=-1)
-    ascending = jnp.take_along_axis(rewards, order, axis=-1)
-    gaps = jnp.minimum(jnp.diff(ascending, axis=-1) / positive, longest)
-    above, tied = ascending[..., 1:] > centre, ascending[..., 1:] == ascending[..., :-1]
+    falling, log_probs, place = _by_falling_reward(reference, possible, centre)
+    gaps = jnp.minimum(-jnp.diff(falling, axis=-1) / positive, longest)
+    extent = jax.lax.stop_gradient(jnp.sum(gaps, axis=-1, keepdims=True))
     # Beyond a gap that was cut a position is the sum of gaps on the way from the centre, which is
     # shorter; elsewhere it is told more exactly at once.
-    direct = (ascending - centre) / positive
-    bridged = _equal_where(tied, _from_centre(gaps, above))
-    rounding = jnp.finfo(dtype).eps * ascending.shape[-1]
-    is_cut = jnp.abs(direct) > (1 + rounding) * jnp.abs(bridged)
-    log_weights = jnp.where(is_cut, bridged, direct)
-    place = jnp.broadcast_to(jnp.argsort(order, axis=-1), log_weights.shape)
-    log_weights = jnp.take_along_axis(log_weights, place, axis=-1)
-    extent = jax.lax.stop_gradient(jnp.sum(gaps, axis=-1, keepdims=True))
+    direct = (falling - centre) / positive
+    bridged = _from_centre(gaps, extent, falling[..., :-1] > centre)
+    rounding = jnp.finfo(dtype).eps * falling.shape[-1]
+    is_cut = jnp.abs(direct) > jnp.abs(bridged) + rounding * extent
     is_hard = is_zero | (extent * 16 * jnp.finfo(dtype).eps >= 1)
-    return jnp.where(is_hard, 0, log_weights), is_hard
+    log_weights = jnp.where(is_hard, 0, jnp.where(is_cut, bridged, direct))
+    return Entrants(log_probs, log_weights, place, is_hard)
 
 
-def _from_centre(gaps: jax.Array, above: jax.Array) -> jax.Array:
-    """Signed sums ``[..., K]`` of the ``gaps [..., K - 1]`` between the centre and each reward."""
-    # Both directions in one running sum, [2, ..., K - 1].
-    steps = jnp.stack([jnp.where(above, gaps, 0), jnp.where(above, 0, gaps)[..., ::-1]])
-    upwards, downwards = jnp.cumsum(steps, axis=-1)
-    nothing = jnp.zeros((*gaps.shape[:-1], 1), gaps.dtype)
-    return jnp.concatenate([nothing, upwards], axis=-1) - jnp.concatenate(
-        [downwards[..., ::-1], nothing], axis=-1
-    )
+def _by_falling_reward(
+    reference: Policy, possible: jax.Array, centre: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+    """Rewards and log-probabilities in order, and where each outcome went.
+
+    Impossible outcomes stand at the ``centre`` or, as nodes rise, at the next that is possible.
+    """
+    rewards = reference.rewards
+    if reference.continuous:
+        lowest = jnp.min(jnp.where(possible, rewards, jnp.inf), axis=-1, keepdims=True)
+        highest = jnp.max(jnp.where(possible, rewards, -jnp.inf), axis=-1, keepdims=True)
+        falling = jnp.clip(rewards, lowest, highest)[..., ::-1]
+        return falling, reference.log_probs[..., ::-1], None
+    rewards = jnp.where(possible, rewards, centre)
+    index = jax.lax.broadcasted_iota(jnp.int32, rewards.shape, rewards.ndim - 1)
+    lowered, log_probs, order = jax.lax.sort((-rewards, reference.log_probs, index), num_keys=1)
+    _, place = jax.lax.sort((order, index), num_keys=1)
+    return -lowered, log_probs, place
 
 
-def _equal_where(tied: jax.Array, x: jax.Array) -> jax.Array:
-    """``x [..., K]``, rounded alike where an entry is ``tied [..., K - 1]`` with the one before."""
-    tied = jnp.pad(tied, [(0, 0)] * (tied.ndim - 1) + [(1, 0)])
-    index = jnp.broadcast_to(jnp.arange(x.shape[-1]), x.shape)
-    first = jax.lax.cummax(jnp.where(tied, 0, index), axis=x.ndim - 1)
-    # The difference of such near numbers is exact; each keeps its own derivative.
-    return x + jax.lax.stop_gradient(jnp.take_along_axis(x, first, axis=-1) - x)
+def _from_centre(gaps: jax.Array, extent: jax.Array, is_above: jax.Array) -> jax.Array:
+    """Signed sums ``[..., K]`` of the ``gaps [..., K - 1]`` between the centre and each reward.
+
+    Gaps rounded to a unit of their ``extent`` add up exactly, in any order: ties stay ties.
+    """
+    steps = (gaps + extent) - extent
+    from_top = jnp.pad(cumulative_sum(steps), [(0, 0)] * (gaps.ndim - 1) + [(1, 0)])
+    return jnp.sum(jnp.where(is_above, steps, 0), axis=-1, keepdims=True) - from_top
 
 
 @one_program

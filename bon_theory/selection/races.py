@@ -21,8 +21,8 @@ from bon_theory.race import (
 from bon_theory.selection.parameters import (
     Real,
     aligned_parameters,
+    entrants,
     float_limits,
-    race_log_weights,
 )
 
 __all__ = ["exponential_race", "soft_best_of_n", "soft_best_of_poisson"]
@@ -160,17 +160,17 @@ def _race(
     hard: Callable[[jax.Array], Distortion],
 ) -> Policy:
     """The winner of a race among candidates; at temperature 0 it is the ``hard`` rank selection."""
-    log_weights, is_hard = race_log_weights(reference, temperature)
+    racing = entrants(reference, temperature)
     race = jnp.vectorize(log_ratio, signature="(k),(k),()->(k)")
-    soft_ratio = race(reference.log_probs, log_weights, parameter[..., 0])
+    soft_ratio = racing.by_outcome(race(racing.log_probs, racing.log_weights, parameter[..., 0]))
     # The derivative of the branch not taken must not overflow.
-    of_ranks = hard(jnp.where(is_hard, parameter, 1))
+    of_ranks = hard(jnp.where(racing.is_hard, parameter, 1))
     hard_ratio = of_ranks.log_ratio(reference.log_cdf_below, reference.log_cdf)
+    ratio = jnp.where(racing.is_hard, hard_ratio, soft_ratio)
     # A loop over nodes cannot pass NaN on.
+    inputs = racing.log_weights + racing.log_probs
     unknown = jnp.isnan(parameter) | jnp.isnan(temperature)
-    for array in (log_weights, reference.log_probs):
-        unknown |= jnp.any(jnp.isnan(array), axis=-1, keepdims=True)
-    ratio = jnp.where(is_hard, hard_ratio, soft_ratio)
+    unknown |= jnp.any(jnp.isnan(inputs), axis=-1, keepdims=True)
     ratio = jnp.where(unknown, jnp.nan, ratio)
     return reference.without_ranks().with_log_ratio(ratio)
 

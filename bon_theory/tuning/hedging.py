@@ -278,6 +278,8 @@ def _hedge(
     own = knobs.own_batches(reference, weights)
     require_batches(knob.fixed, fixed.shape, own)
     batch = jnp.broadcast_shapes(fixed.shape, own)
+    if 0 in reference.batch_shape:  # nothing to search
+        return Hedge(*(jnp.zeros(batch, reference.dtype),) * 3)
 
     def spread(leaf: jax.Array) -> jax.Array:
         return jnp.broadcast_to(leaf, (*batch, *leaf.shape[len(own) :]))
@@ -514,8 +516,8 @@ def _brackets(
         # A slope of 0 counts as just beyond the maximum; no turn, as a root already.
         falling = jnp.where(sign * seen.slope[part] < 0, -seen.slope[part], sign * _TINY)
         value = jnp.where(turns, seen.value[part], -jnp.inf)
-        rows = grid[part], jnp.where(turns, falling, 0), value, seen.slope[part]
-        x, falling, value, slope = (jnp.take_along_axis(row, best, axis=0) for row in rows)
+        rows = jnp.stack([grid[part], jnp.where(turns, falling, 0), value, seen.slope[part]])
+        x, falling, value, slope = jnp.take_along_axis(rows, best[None], axis=1)
         return Evaluation(x, falling, (value, slope))
 
     return taken(slice(None, -1), -1.0), taken(slice(1, None), 1.0)

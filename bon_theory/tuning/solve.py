@@ -206,11 +206,11 @@ def search(
         amount, value = of(policy)
         return amount - wanted, (jnp.broadcast_to(error, target.shape), value)
 
-    # The search halves asinh x first: among n that one can pay for, and temperatures near R.
-    last, exact = jnp.arcsinh(track.end), jnp.zeros_like(track.end)
+    # The search halves log(1 + x) first: among n that one can pay for, and temperatures near R.
+    last, exact = jnp.log1p(track.end), jnp.zeros_like(track.end)
 
     def parameter_of(z: jax.Array) -> jax.Array:
-        return track.parameter(jnp.where(z == last, track.end, jnp.sinh(z)))
+        return track.parameter(jnp.where(z == last, track.end, jnp.expm1(z)))
 
     root = implicit_root(
         lambda z: excess(parameter_of(z)),

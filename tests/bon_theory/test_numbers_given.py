@@ -45,6 +45,10 @@ def test_a_batch_may_be_of_no_laws() -> None:
     assert "batch (0,)" in repr(nothing)
     assert bt.best_of_n(nothing, 2).probs.shape == (0, 3)
     assert bt.kl_divergence(bt.best_of_n(nothing, 2), nothing).shape == (0,)
+    assert bt.n_for_kl(nothing, 0.1).shape == (0,)
+    assert bt.choose_n_and_temperature(nothing, 0.1, max_n=4).n.shape == (0,)
+    assert bt.hedge_n(nothing, np.zeros((0, 3))).parameter.shape == (0,)
+    assert bt.hedge_temperature(nothing, np.zeros(3), n=[[2.0], [4.0]]).slope.shape == (2, 0)
 
 
 # Best-of-2 of p = (.5, .3, .2) where the rewards descend, and where the second is the lowest.

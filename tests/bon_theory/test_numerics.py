@@ -154,6 +154,27 @@ def test_a_running_log_sum_is_the_loop(size: int, reverse: bool) -> None:
     assert np.isfinite(np.asarray(slopes)).all()
 
 
+@pytest.mark.parametrize("size", [1, 64, 65, 5000])
+def test_running_sums_of_whole_numbers_are_exact_at_any_size(size: int) -> None:
+    x = np.random.default_rng(size).integers(0, 2**20, (2, size)).astype(float)
+    np.testing.assert_array_equal(numerics.cumulative_sum(jnp.asarray(x)), np.cumsum(x, axis=1))
+
+
+@pytest.mark.parametrize("x", [-0.3, -0.2, -0.1999, -1e-5, 0.0, 1e-9, 0.1, 0.1999, 0.2, 0.3])
+def test_a_divergence_term_has_the_derivatives_of_its_formula(x: float) -> None:
+    """Of x e^x - e^x + 1 with P = Q e^x: x e^x and (1 + x) e^x."""
+
+    def term(x: jax.Array) -> jax.Array:
+        return numerics.kl_term(x, jnp.exp(x), jnp.ones_like(x))
+
+    once, at = jax.grad(term), jnp.asarray(x)
+    with mp.workdps(40):
+        exact = mp.mpf(x) * mp.exp(x) - mp.exp(x) + 1
+    np.testing.assert_allclose(term(at), float(exact), rtol=1e-13)
+    np.testing.assert_allclose(once(at), x * math.exp(x), rtol=1e-13)
+    np.testing.assert_allclose(jax.grad(once)(at), (1 + x) * math.exp(x), rtol=1e-13)
+
+
 def test_a_linear_map_uses_the_transpose_it_is_given() -> None:
     matrix = jnp.asarray([[1.0, 2.0], [3.0, 4.0]])
 

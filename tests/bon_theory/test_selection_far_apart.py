@@ -30,6 +30,24 @@ def test_among_placeholders_the_better_one_is_preferred(select: Any) -> None:
     np.testing.assert_allclose(select(law, 2.0, 0.1).probs, 2 * probs * (duel @ probs), rtol=1e-9)
 
 
+def test_ties_beyond_long_gaps_stay_ties_and_their_neighbours_keep_their_distance() -> None:
+    """A ladder of 400 placeholders of three answers each, two of which tie and one is better."""
+    ladder = -1e9 * np.arange(1, 401)[:, None] + np.array([0.0, 0.0, 0.25])
+    rewards = np.concatenate([[0.5, 0.6], ladder.ravel()])
+    probs = np.concatenate([[0.3, 0.3], np.full(1200, 0.4 / 1200)])
+    kept = np.asarray(bt.soft_best_of_n(bt.Policy.from_probs(probs, rewards), 2.0, 0.1).probs)
+    triples = kept[2:].reshape(400, 3)
+    np.testing.assert_array_equal(triples[:, 0], triples[:, 1])
+    worse = probs[2:].sum() - np.cumsum(
+        np.full(400, 3 * probs[2])
+    )  # a win against every rung below
+    share = 1 / (1 + np.exp(2.5))
+    p = probs[2]
+    tied, better = (2 * p * (p * x + worse) for x in (1 + share, 0.5 + 2 * (1 - share)))
+    np.testing.assert_allclose(triples[:, 0], tied, rtol=1e-6)
+    np.testing.assert_allclose(triples[:, 2], better, rtol=1e-6)
+
+
 def test_a_stretch_counts_as_idle_only_when_all_before_it_have_rung() -> None:
     """The first outcomes to ring have e^-22 to e^-44 left of them where a block of nodes ends."""
     table = cases((2, 3), (0.01124,), names=("a tiny best", "tiny but one"))

@@ -72,8 +72,21 @@ def entry(name: str, thing: Any, *, level: int) -> Iterator[str]:
     if not inspect.isclass(thing):
         yield f"```python\n{name}{signature(thing)}\n```"
     yield markdown(parts[""])
+    for heading in ("Arg", "Attribute", "Return", "Raise"):
+        if heading in parts:
+            yield f"**{heading}s:**{listed(parts[heading])}"
     if "Example" in parts:
         yield f"```python\n{parts['Example']}\n```"
+
+
+def listed(text: str) -> str:
+    """Items ``name: what it is`` of a section as a list; other text as it stands."""
+    items = re.split(r"\n(?! )", text)
+    matches = [re.match(r"(\w+): (.*)", item, re.S) for item in items]
+    if not all(matches):
+        return f" {markdown(text)}"
+    lines = [f"- `{m[1]}`: {markdown(' '.join(m[2].split()))}" for m in matches if m]
+    return "\n\n" + "\n".join(lines)
 
 
 def signature(function: Any) -> str:
@@ -99,7 +112,7 @@ def render() -> str:
     """Return the whole page."""
     blocks = [
         "# API",
-        "Made by `make docs` from the docstrings, which also say shapes, errors and sources.",
+        "Made by `make docs` from the docstrings.",
     ]
     names = sorted(public_names(bon_theory), key=reading_order)
     sections = [

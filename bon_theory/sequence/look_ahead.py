@@ -32,15 +32,15 @@ __all__ = ["look_ahead", "optimum"]
 def look_ahead(law: SequenceLaw, temperature: Numbers) -> tuple[jax.Array, ...]:
     r"""The value :math:`\lambda \log h_t(s)` of ending block :math:`t` in state :math:`s`.
 
-    With ``block_length=1`` this is the look-ahead of every symbol.
+    Rewards count in excess of the lowest reward of the symbols to come: what is the same for all
+    states makes no difference. With ``block_length=1`` this is the look-ahead of every symbol.
 
     Args:
         law: the reference.
         temperature: :math:`\lambda > 0`, in units of the reward; a scalar.
 
     Returns:
-        One array ``[count, E]`` per stretch, in units of the reward, in excess of the lowest reward
-        of the symbols to come; 0 after the last block.
+        One array ``[count, E]`` per stretch, in units of the reward; 0 after the last block.
 
     Raises:
         ValueError: ``temperature`` is not positive and finite, or not a scalar.

@@ -25,7 +25,7 @@ from bon_theory.bounds.quantities import (
     BEST_REVERSE_KL,
     BEST_REWARD,
     BEST_TOTAL_VARIATION,
-    positive,
+    above_zero,
 )
 from bon_theory.bounds.statistics import (
     collision_probability,
@@ -271,7 +271,7 @@ def best_of_n_renyi(n: Parameter, order: Parameter) -> jax.Array:
     "upper",
     BEST_REWARD,
     source="[V], converse, for sequences of length 1; [M]",
-    also={"temperature": positive},
+    also={"temperature": above_zero},
 )
 def best_of_n_reward(reference: Policy, n: Parameter, temperature: Parameter) -> jax.Array:
     r"""What :math:`\log n - \frac{n-1}{n}` nats can buy, at any :math:`\lambda`.

@@ -22,7 +22,7 @@ from bon_theory.divergences import (
 )
 from bon_theory.performance import expected_reward, win_rate
 
-__all__ = ["Quantity", "positive"]
+__all__ = ["Quantity", "above_zero"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +82,7 @@ def not_negative(_: Any) -> dict[str, Any]:
     return {"at_least": 0}
 
 
-def positive(dtype: Any) -> dict[str, Any]:
+def above_zero(dtype: Any) -> dict[str, Any]:
     """Temperatures and strengths."""
     return {"at_least": float(np.finfo(dtype).tiny)}
 
@@ -93,7 +93,7 @@ def extended(_: Any) -> dict[str, Any]:
 
 
 _DRAWS: Mapping[str, Range] = {"n": at_least_one}
-_RACE: Mapping[str, Range] = {"n": at_least_one, "temperature": positive}
+_RACE: Mapping[str, Range] = {"n": at_least_one, "temperature": above_zero}
 
 # --- best-of-n --------------------------------------------------------------------------
 
@@ -128,7 +128,7 @@ BEST_WIN_RATE_TIES_LOSE = _best(
 BEST_PENALISED_WIN_RATE = _best(
     "win rate − KL/strength of best-of-n",
     lambda p: win_rate(p.best_of_n, p.law) - kl_divergence(p.best_of_n, p.law) / p["strength"],
-    strength=positive,
+    strength=above_zero,
 )
 BEST_REWARD = _best("reward of best-of-n", lambda p: expected_reward(p.best_of_n))
 
@@ -149,25 +149,25 @@ POISSON_WIN_RATE = Quantity(
 OPTIMAL_KL = Quantity(
     "KL(win-rate optimum ‖ reference)",
     "win_rate_optimal",
-    {"strength": positive},
+    {"strength": above_zero},
     lambda p: kl_divergence(p.win_rate_optimal, p.law),
 )
 OPTIMAL_WIN_RATE = Quantity(
     "win rate of the win-rate optimum",
     "win_rate_optimal",
-    {"strength": positive},
+    {"strength": above_zero},
     lambda p: win_rate(p.win_rate_optimal, p.law),
 )
 OPTIMAL_WIN_RATE_TIES_WIN = Quantity(
     "win rate of the win-rate optimum, ties won",
     "win_rate_optimal",
-    {"strength": positive},
+    {"strength": above_zero},
     lambda p: win_rate(p.win_rate_optimal, p.law, ties="win"),
 )
 OPTIMAL_WIN_RATE_TIES_LOSE = Quantity(
     "win rate of the win-rate optimum, ties lost",
     "win_rate_optimal",
-    {"strength": positive},
+    {"strength": above_zero},
     lambda p: win_rate(p.win_rate_optimal, p.law, ties="loss"),
 )
 
@@ -176,7 +176,7 @@ OPTIMAL_WIN_RATE_TIES_LOSE = Quantity(
 TILT_CHI_SQUARED = Quantity(
     "χ²(tilt ‖ reference)",
     "exponential_tilt",
-    {"temperature": positive},
+    {"temperature": above_zero},
     lambda p: chi_squared_divergence(p.exponential_tilt, p.law),
 )
 

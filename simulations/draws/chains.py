@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from simulations.draws.variates import unit_interval
 from simulations.draws.words import derived_key, threefry_words
 from simulations.statistics.estimate import Estimate
-from simulations.tools.arguments import whole_number
+from simulations.tools.arguments import integer_within
 from simulations.tools.pytree import pytree
 
 _MOST_OUTCOMES = 2**20
@@ -332,9 +332,9 @@ def blockwise(
         >>> simulate(jax.random.key(0), sampler, num_trials=100).counts
         array([  0,   0,   0,   0,   0,   0,   0, 100])
     """
-    length = whole_number("length", length, at_most=_LONGEST, remedy="symbols are counted")
+    length = integer_within("length", length, at_most=_LONGEST, remedy="symbols are counted")
     size = length if block_length is None else block_length
-    size = whole_number(
+    size = integer_within(
         "block_length", size, at_most=length, remedy="None takes the sequence as one block"
     )
     if by not in ("words", "rewards"):

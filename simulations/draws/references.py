@@ -26,7 +26,7 @@ from simulations.draws.alias import AliasTable, alias_table
 from simulations.draws.variates import exponential_quantile, gaussian_quantile, unit_interval
 from simulations.draws.words import high_product
 from simulations.statistics.estimate import Estimate
-from simulations.tools.arguments import whole_number
+from simulations.tools.arguments import integer_within
 from simulations.tools.pytree import pytree
 
 _WORDS = 2**32
@@ -256,7 +256,7 @@ class ContinuousReference:
 
     def __post_init__(self) -> None:
         """Check that the bins are a power of two."""
-        size = whole_number(
+        size = integer_within(
             "num_outcomes", self.num_outcomes, at_least=2, at_most=_MOST_BINS, remedy=_BINS
         )
         if size & (size - 1):

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from simulations.draws.words import key_words
 from simulations.engine import checkpoint as checkpoints
 from simulations.statistics.estimate import Estimate, merge_moments
-from simulations.tools.arguments import whole_number
+from simulations.tools.arguments import integer_within
 
 _MAX_TRIALS = 2**32 - 1  # a trial is one 32-bit counter word
 _CHUNK = 2**14  # scores of a block, 16 draws of each, then stay in a core's cache
@@ -141,10 +141,10 @@ def accumulate(
     if chunk_size is None:
         largest = _CHUNK if flat.devices[0].platform == "cpu" else 64 * _CHUNK
         chunk_size = max(largest // 32, min(largest, _DRAWS_IN_CHUNK // draws))
-    num_trials = whole_number(
+    num_trials = integer_within(
         "num_trials", num_trials, at_most=_MAX_TRIALS, remedy="merge runs of several keys for more"
     )
-    chunk_size = whole_number(
+    chunk_size = integer_within(
         "chunk_size", chunk_size, at_most=2**20, remedy="None chooses one that is fast"
     )
     # Plain arrays: every process has the same, and the mesh may be of any devices.

@@ -20,7 +20,7 @@ from simulations.engine import checkpoint as files
 from simulations.language_model import decode, sharding
 from simulations.language_model.sampler import TokenLaw
 from simulations.language_model.transformer import Transformer, num_parameters, token_log_probs
-from simulations.tools.arguments import whole_number
+from simulations.tools.arguments import integer_within
 
 _CHUNK = 16  # tokens after which rows that have ended are taken out
 _WORTH_COMPILING = 1e12  # operations of a call from which on a program for fewer rows pays
@@ -359,4 +359,4 @@ def _kept(
 
 
 def _whole(name: str, value: Any) -> int:
-    return whole_number(name, value, at_most=2**31 - 1, remedy="pass how many, 1 or more")
+    return integer_within(name, value, at_most=2**31 - 1, remedy="pass how many, 1 or more")

@@ -9,7 +9,7 @@ from flax import nnx
 
 from simulations.language_model.cache import Branches
 from simulations.language_model.transformer import Transformer
-from simulations.tools.arguments import whole_number
+from simulations.tools.arguments import integer_within
 
 
 def greedy(model: Transformer, prompts: np.ndarray, *, max_new_tokens: int) -> np.ndarray:
@@ -24,7 +24,7 @@ def greedy(model: Transformer, prompts: np.ndarray, *, max_new_tokens: int) -> n
         ValueError: the prompts and the answers are longer than the model's context.
     """
     room = model.config.context - prompts.shape[1]
-    whole_number(
+    integer_within(
         "max_new_tokens",
         max_new_tokens,
         at_most=room,

@@ -24,7 +24,7 @@ from simulations.language_model.sampler import TokenLaw, row_words, token_words
 from simulations.language_model.transformer import Transformer
 from simulations.selection.candidates import CandidateRule
 from simulations.statistics.estimate import Estimate
-from simulations.tools.arguments import whole_number
+from simulations.tools.arguments import integer_within
 
 Value = Callable[[NDArray[np.int32], NDArray[np.int32]], NDArray[np.float64]]
 """(prompts ``[R, P]``, responses so far ``[R, M, t]``, PAD after an end) → what each is worth."""
@@ -325,6 +325,6 @@ def _checked(values: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.
 
 
 def _whole(name: str, value: int, *, at_least: int = 1) -> int:
-    return whole_number(
+    return integer_within(
         name, value, at_least=at_least, at_most=2**31 - 1, remedy="pass how many there are to be"
     )

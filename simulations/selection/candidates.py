@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 import bon_theory as bt
 from simulations.draws.variates import exponential, gumbel
-from simulations.tools.arguments import positive, whole_number
+from simulations.tools.arguments import integer_within, positive_float
 
 _NOISE = {"gumbel": gumbel, "exponential": exponential}
 
@@ -88,12 +88,12 @@ def best_of_n(n: int) -> CandidateRule:
 
 def soft_best_of_n(n: int, temperature: float) -> CandidateRule:
     """Keep candidate i with probability ∝ e^{r_i/λ}: argmax r_i/λ + Gumbel_i."""
-    return CandidateRule(_number(n), positive("temperature", temperature))
+    return CandidateRule(_number(n), positive_float("temperature", temperature))
 
 
 def exponential_race(n: int, temperature: float) -> CandidateRule:
     """Keep argmax r_i/λ + Exp(1)_i."""
-    return CandidateRule(_number(n), positive("temperature", temperature), "exponential")
+    return CandidateRule(_number(n), positive_float("temperature", temperature), "exponential")
 
 
 def first_above(n: int, threshold: float) -> CandidateRule:
@@ -113,4 +113,4 @@ def first_above(n: int, threshold: float) -> CandidateRule:
 
 
 def _number(n: int) -> int:
-    return whole_number("n", n, at_most=2**31 - 1, remedy="candidates are counted")
+    return integer_within("n", n, at_most=2**31 - 1, remedy="candidates are counted")

@@ -27,7 +27,7 @@ from simulations.draws.variates import exponential, gumbel, unit_interval
 from simulations.selection.pessimism import PessimisticRejection, accept_chi_squared
 from simulations.selection.races import CandidateCount, OrderRace, RankRace, Score, ScoredRace
 from simulations.selection.rejection import Rejection
-from simulations.tools.arguments import positive, whole_number
+from simulations.tools.arguments import integer_within, positive_float
 
 _SMALLEST_ACCEPTANCE = 1e-4
 _LARGEST_BLOCK = 16
@@ -78,7 +78,7 @@ def exponential_clocks(reference: Ordered, n: int, temperature: float) -> Scored
     Raises:
         ValueError: where rewards that can be drawn span more than 80 λ.
     """
-    temperature = positive("temperature", temperature)
+    temperature = positive_float("temperature", temperature)
     if not isinstance(reference, Ordered):
         raise ValueError("reference must be one of rewards, got blocks: use soft_best_of_n")
     lowest, highest = _extremes(reference)
@@ -136,7 +136,7 @@ def nearest_reachable(reference: Ordered, n: int, temperature: float) -> OrderRa
         >>> race.places.tolist()  # mostly the higher reward first, sometimes the lower one
         [[1.0, 0.0], [0.0, 1.0]]
     """
-    temperature = positive("temperature", temperature)
+    temperature = positive_float("temperature", temperature)
     levels, weights = _levels(reference)
     with jax.enable_x64(True):
         drawn = bt.Policy.from_probs(weights / weights.sum(), levels)
@@ -162,7 +162,7 @@ def soft_best_of_poisson(
 
 def win_rate_optimal(reference: Ordered, strength: float) -> RankRace | ScoredRace:
     """Best of N candidates, N ~ Poisson(c) given N ≥ 1, which is the win-rate-optimal policy."""
-    strength = positive("strength", strength)
+    strength = positive_float("strength", strength)
     sizes = np.arange(1, _poisson_range(strength))
     cdf = 1 - special.pdtrc(sizes, strength) / -math.expm1(-strength)
     return _by_reward(reference, _random_count(cdf))
@@ -173,7 +173,7 @@ def win_rate_optimal(reference: Ordered, strength: float) -> RankRace | ScoredRa
 
 def top_fraction(reference: Ordered, fraction: float) -> Rejection:
     """Draw until a candidate's rank, uniform within its tie, is among the top q."""
-    fraction = positive("fraction", fraction)
+    fraction = positive_float("fraction", fraction)
     if not _SMALLEST_ACCEPTANCE <= fraction <= 1:
         raise ValueError(
             f"fraction must be in [{_SMALLEST_ACCEPTANCE}, 1], got {fraction}: "
@@ -191,7 +191,7 @@ def top_fraction(reference: Ordered, fraction: float) -> Rejection:
 
 def exponential_tilt(reference: Ordered, temperature: float) -> Rejection:
     """Draw until one is accepted, with probability e^{(r − r_max)/λ}."""
-    temperature = positive("temperature", temperature)
+    temperature = positive_float("temperature", temperature)
     rewards, weights = reference.reward_grid()
     accepted = np.exp((rewards - float(reference.max_reward)) / temperature)
     _check_acceptance(float(weights @ accepted), reference)
@@ -204,7 +204,7 @@ def chi_squared_tilt(reference: Ordered, strength: float) -> Rejection:
     Candidates and acceptance are simulated; the rule is given ν and r_max, computed from the
     reference. :func:`inference_time_pessimism` has to estimate ν, as whoever runs it does.
     """
-    strength = positive("strength", strength)
+    strength = positive_float("strength", strength)
     rewards, weights = (values[::-1] for values in reference.reward_grid())
     # E(r − ν)₊ ≥ E(r − ν) over the k highest rewards, with equality where these are the r > ν.
     nu = float(np.max((np.cumsum(weights * rewards) - strength) / np.cumsum(weights)))
@@ -227,10 +227,10 @@ def inference_time_pessimism(reference: Ordered, n: int, strength: float) -> Pes
         >>> round(float(counts[0]) / 10_000, 2)  # after a 0, 1 is kept with odds of 1.25 to 0.25
         0.08
     """
-    strength = positive("strength", strength)
+    strength = positive_float("strength", strength)
     if not float(reference.max_reward) < math.inf:
         raise ValueError("reference must have a largest reward, got none: use a bounded reward")
-    draws = whole_number("n", n, at_most=2**31 - 1, remedy="draws are counted")
+    draws = integer_within("n", n, at_most=2**31 - 1, remedy="draws are counted")
     return PessimisticRejection(reference.unordered(), jnp.int32(draws), jnp.float32(strength))
 
 
@@ -305,7 +305,7 @@ def _race(
 
 def _inverse(temperature: float, reference: Ordered) -> Array:
     """1/λ, by which no reward becomes an infinite score: those tie, and 0·∞ loses to everything."""
-    temperature = positive("temperature", temperature)
+    temperature = positive_float("temperature", temperature)
     rewards = np.abs(_extremes(reference) if isinstance(reference, Ordered) else _LARGEST_TOTAL)
     smallest = float(np.max(rewards, initial=1, where=np.isfinite(rewards))) / _LARGEST_SCORE
     if temperature < smallest:
@@ -322,12 +322,12 @@ def _extremes(reference: Ordered) -> NDArray[np.float32]:
 
 
 def _fixed(n: int) -> CandidateCount:
-    n = whole_number("n", n, at_most=2**31 - 1, remedy="candidates are counted")
+    n = integer_within("n", n, at_most=2**31 - 1, remedy="candidates are counted")
     return CandidateCount(jnp.int32(n), jnp.zeros(0, jnp.uint32), _block(n))
 
 
 def _one_plus_poisson(mean_extra_draws: float) -> CandidateCount:
-    mean_extra_draws = positive("mean_extra_draws", mean_extra_draws)
+    mean_extra_draws = positive_float("mean_extra_draws", mean_extra_draws)
     return _random_count(
         special.pdtr(np.arange(_poisson_range(mean_extra_draws)), mean_extra_draws)
     )

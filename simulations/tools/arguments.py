@@ -12,14 +12,14 @@ from numpy.typing import ArrayLike, NDArray
 _ROUNDING = 1e-9  # of a sum of probabilities in float64
 
 
-def whole_number(name: str, value: Any, *, at_least: int = 1, at_most: int, remedy: str) -> int:
+def integer_within(name: str, value: Any, *, at_least: int = 1, at_most: int, remedy: str) -> int:
     """``value`` as an int in [at_least, at_most].
 
     Raises:
         ValueError: for anything else; a float is not whole even where it has no fraction.
 
     Example:
-        >>> whole_number("n", 2.5, at_most=9, remedy="candidates are counted")
+        >>> integer_within("n", 2.5, at_most=9, remedy="candidates are counted")
         Traceback (most recent call last):
         ...
         ValueError: n must be a whole number in [1, 9], got 2.5: candidates are counted
@@ -35,7 +35,7 @@ def whole_number(name: str, value: Any, *, at_least: int = 1, at_most: int, reme
     return number
 
 
-def positive(name: str, value: Any) -> float:
+def positive_float(name: str, value: Any) -> float:
     """``value`` as a positive, finite float.
 
     Raises:

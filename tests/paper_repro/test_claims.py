@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from paper_repro.papers.bonbon_alignment import claims as bonbon
-from paper_repro.papers.bonbon_alignment.rank_policies import NUMBERS, best_of_n_curve
+from paper_repro.papers.bonbon_alignment.rank_policies import NUMBERS, win_rates_and_kls
 from paper_repro.papers.catalogue import PAPERS, claims
 from paper_repro.papers.claim import (
     DERIVED,
@@ -151,7 +151,7 @@ def test_every_claim_of_bonbon_comes_out_as_documented(bonbon_results: list[Comp
 
 def test_a_wrong_theory_is_found():
     curves = {c.id: c for c in bonbon.CLAIMS}
-    win_rate, kl = best_of_n_curve(np.array(NUMBERS) + 1e-6)  # n, off by a millionth
+    win_rate, kl = win_rates_and_kls(np.array(NUMBERS) + 1e-6)  # n, off by a millionth
     assert judge(curves["bonbon/best-of-n-win-rate"], win_rate) == "differs"
     assert judge(curves["bonbon/best-of-n-kl"], kl) == "differs"
 

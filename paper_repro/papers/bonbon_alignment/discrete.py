@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 import bon_theory as bt
 from paper_repro.papers.bonbon_alignment.rank_policies import (
-    best_of_n_curve,
     optimal_kl,
     optimal_win_rate,
+    win_rates_and_kls,
 )
 from paper_repro.papers.claim import DERIVED, READ, Claim, Tolerance
 from paper_repro.papers.closed_forms import tie_free_kl
@@ -82,7 +82,7 @@ def _half_ties_shortfalls() -> list[float]:
 
 def _kl_shortfalls() -> list[float]:
     """KL of tie-free best-of-n minus that on the law, both by the core."""
-    tie_free = np.asarray(best_of_n_curve(jnp.array(_NUMBERS, float))[1]).tolist()
+    tie_free = np.asarray(win_rates_and_kls(jnp.array(_NUMBERS, float))[1]).tolist()
     at = dict(zip(_NUMBERS, tie_free, strict=True))
     return [at[n] - _kl(name, n) for name, n in _CASES]
 

@@ -12,11 +12,11 @@ from paper_repro.papers.bonbon_alignment.rank_policies import (
     BEST_OF_N_CHECK,
     OPTIMAL_CHECK,
     RIVALS,
-    best_of_n_curve,
     optimal_curve,
     optimal_kl,
     optimal_win_rate,
     rivals,
+    win_rates_and_kls,
 )
 from paper_repro.papers.claim import DERIVED, READ, Claim, Tolerance, printed
 from paper_repro.papers.closed_forms import tie_free_kl
@@ -47,7 +47,7 @@ def win_rate_at_kl(kl: float) -> float:
 
 def equal_kl(numbers: ArrayLike) -> NDArray[np.float64]:
     """Strength, win rate and advantage of the optimum at the KL of best-of-n: ``[N, 3]``."""
-    win_rates, kls = best_of_n_curve(jnp.atleast_1d(jnp.asarray(numbers, float)))
+    win_rates, kls = win_rates_and_kls(jnp.atleast_1d(jnp.asarray(numbers, float)))
     rows = []
     for win_rate, kl in zip(np.asarray(win_rates), np.asarray(kls), strict=True):
         strength = strength_at_kl(float(kl))

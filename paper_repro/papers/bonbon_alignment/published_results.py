@@ -11,9 +11,9 @@ from paper_repro.papers.bonbon_alignment.equal_kl import win_rate_at_kl
 from paper_repro.papers.bonbon_alignment.rank_policies import (
     BEST_OF_N_CHECK,
     OPTIMAL_CHECK,
-    best_of_n_curve,
     optimal_kl,
     optimal_win_rate,
+    win_rates_and_kls,
 )
 from paper_repro.papers.claim import DERIVED, READ, Claim, Tolerance
 from paper_repro.papers.search import root
@@ -43,7 +43,7 @@ def _kl_needed(win_rate: float) -> float:
 
 def _best_of_8() -> list[float]:
     """Win rate and KL, once for each task."""
-    win_rate, kl = best_of_n_curve(np.array([8.0]))
+    win_rate, kl = win_rates_and_kls(np.array([8.0]))
     return [float(win_rate[0]), float(kl[0])] * len(_SAMPLING)
 
 

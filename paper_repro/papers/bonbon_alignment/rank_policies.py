@@ -53,7 +53,7 @@ def optimal_kl(strength: float) -> float:
 
 
 @jax.jit
-def best_of_n_curve(numbers: Array) -> tuple[Array, Array]:
+def win_rates_and_kls(numbers: Array) -> tuple[Array, Array]:
     """Win rate and KL of best-of-n against the reference, at each n."""
     return _curve(bt.best_of_n, numbers)
 
@@ -217,7 +217,7 @@ CLAIMS: tuple[Claim, ...] = (
         id="bonbon/best-of-n-win-rate",
         where="Theorem 2, p. 6",
         statement="Without ties, best-of-n wins against the reference with probability n/(n+1).",
-        compute=lambda: best_of_n_curve(jnp.asarray(NUMBERS))[0],
+        compute=lambda: win_rates_and_kls(jnp.asarray(NUMBERS))[0],
         expected=tuple(n / (n + 1) for n in NUMBERS),
         tolerance=QUADRATURE,
         labels=tuple(f"n={n:g}" for n in NUMBERS),
@@ -229,7 +229,7 @@ CLAIMS: tuple[Claim, ...] = (
         id="bonbon/best-of-n-kl",
         where="Theorem 2, p. 6",
         statement="Without ties, KL(best-of-n ‖ reference) = log n − (n−1)/n.",
-        compute=lambda: best_of_n_curve(jnp.asarray(NUMBERS))[1],
+        compute=lambda: win_rates_and_kls(jnp.asarray(NUMBERS))[1],
         expected=tuple(tie_free_kl(n) for n in NUMBERS),
         tolerance=QUADRATURE,
         labels=tuple(f"n={n:g}" for n in NUMBERS),

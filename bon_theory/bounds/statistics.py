@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from bon_theory._numerics import kl_term, log1mexp, log_diff_exp, safe_log
-from bon_theory.divergences import chi_squared_of
+from bon_theory.divergences.named import chi_squared_of
 from bon_theory.performance import reward_extremes
 from bon_theory.policy import Policy
 from bon_theory.selection import exponential_tilt

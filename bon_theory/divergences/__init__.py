@@ -11,7 +11,6 @@ variation has a kink, with one-sided derivatives only, wherever :math:`P = Q`.
 from bon_theory.divergences.generated import f_divergence
 from bon_theory.divergences.named import (
     chi_squared_divergence,
-    chi_squared_of,
     jensen_shannon,
     kl_divergence,
     squared_hellinger,
@@ -22,7 +21,6 @@ from bon_theory.divergences.terms import log_ratio
 
 __all__ = [
     "chi_squared_divergence",
-    "chi_squared_of",
     "f_divergence",
     "jensen_shannon",
     "kl_divergence",

@@ -95,9 +95,11 @@ def entrants(reference: Policy, temperature: jax.Array) -> Entrants:
     # Beyond a gap that was cut a position is the sum of gaps on the way from the centre, which is
     # shorter; elsewhere it is told more exactly at once.
     direct = (falling - centre) / positive
-    bridged = _from_centre(gaps, extent, falling[..., :-1] > centre)
+    bridged = _from_centre(gaps, falling[..., :-1] > centre)
+    if not reference.continuous:
+        bridged = _equal_where(falling[..., 1:] == falling[..., :-1], bridged)
     rounding = jnp.finfo(dtype).eps * falling.shape[-1]
-    is_cut = jnp.abs(direct) > jnp.abs(bridged) + rounding * extent
+    is_cut = jnp.abs(direct) > (1 + rounding) * jnp.abs(bridged)
     is_hard = is_zero | (extent * 16 * jnp.finfo(dtype).eps >= 1)
     log_weights = jnp.where(is_hard, 0, jnp.where(is_cut, bridged, direct))
     return Entrants(log_probs, log_weights, place, is_hard)
@@ -123,14 +125,22 @@ def _by_falling_reward(
     return -lowered, log_probs, place
 
 
-def _from_centre(gaps: jax.Array, extent: jax.Array, is_above: jax.Array) -> jax.Array:
-    """Signed sums ``[..., K]`` of the ``gaps [..., K - 1]`` between the centre and each reward.
+def _from_centre(gaps: jax.Array, is_above: jax.Array) -> jax.Array:
+    """Signed sums ``[..., K]`` of the ``gaps [..., K - 1]`` between the centre and each reward."""
+    # Both directions in one running sum, [2, ..., K - 1].
+    steps = jnp.stack([jnp.where(is_above, gaps, 0)[..., ::-1], jnp.where(is_above, 0, gaps)])
+    upwards, downwards = cumulative_sum(steps)
+    edge = [(0, 0)] * (gaps.ndim - 1)
+    return jnp.pad(upwards[..., ::-1], [*edge, (0, 1)]) - jnp.pad(downwards, [*edge, (1, 0)])
 
-    Gaps rounded to a unit of their ``extent`` add up exactly, in any order: ties stay ties.
-    """
-    steps = (gaps + extent) - extent
-    from_top = jnp.pad(cumulative_sum(steps), [(0, 0)] * (gaps.ndim - 1) + [(1, 0)])
-    return jnp.sum(jnp.where(is_above, steps, 0), axis=-1, keepdims=True) - from_top
+
+def _equal_where(tied: jax.Array, falling: jax.Array) -> jax.Array:
+    """``falling [..., K]``, rounded alike where an entry is ``tied [..., K - 1]`` to the last."""
+    tied = jnp.pad(tied, [(0, 0)] * (tied.ndim - 1) + [(1, 0)])
+    starts = jnp.where(tied, jnp.inf, falling)
+    first = jax.lax.cummin(jax.lax.stop_gradient(starts), axis=falling.ndim - 1)
+    # The difference of such near numbers is exact; each keeps its own derivative.
+    return falling + jax.lax.stop_gradient(first - falling)
 
 
 @one_program

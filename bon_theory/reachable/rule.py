@@ -20,7 +20,6 @@ does not build up. Derived here.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -43,9 +42,7 @@ _ROUNDING = 1e-15  # of sums of probabilities
 _LEAST = 1e-300
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class OrderMixture:
+class OrderMixture(NamedTuple):
     r"""A rule: draw an order with these probabilities, then keep the draw that is first in it.
 
     Attributes:

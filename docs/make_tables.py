@@ -26,6 +26,7 @@ def table(results: Path = RESULTS) -> str:
         quadrature_rows,
         tuning_rows,
         sequence_rows,
+        training_rows,
         monte_carlo_rows,
     )
     rows = [row for make in makers for row in make(results)]
@@ -121,6 +122,26 @@ def large_rows(results: Path) -> Iterator[tuple[str, str]]:
         if "kl_error" in case:
             value += f", KL off by {case['kl_error']:.0e}, mass by {case['mass_error']:.0e}"
         yield f"{case['num_outcomes']:,} outcomes, {what}", value
+
+
+def training_rows(results: Path) -> Iterator[tuple[str, str]]:
+    """Training beside PyTorch."""
+    what = "training, tokens/s on 2 cores, float32, AdamW"
+    document = load(results, "training")
+    if document is None:
+        yield what, "not measured yet"
+        return
+    for name, row in document["results"]["measured"].items():
+        size = document["results"]["sizes"][name]
+        tokens = {side: f"{row[side]['tokens_per_second']:,.0f}" for side in ("ours", "theirs")}
+        memory = {side: f"{row[side]['peak_memory_gib']:.1f}" for side in ("ours", "theirs")}
+        yield (
+            f"{what}: Llama of {row['ours']['parameters']:,} parameters, {size['batch']} × "
+            f"{size['window']} tokens",
+            f"{tokens['ours']}; transformers {tokens['theirs']}; peak memory {memory['ours']} GiB "
+            f"against {memory['theirs']}; compilation {row['ours']['compile_cpu_s']:.1f} processor "
+            "seconds",
+        )
 
 
 def sequence_rows(results: Path) -> Iterator[tuple[str, str]]:

@@ -59,10 +59,10 @@ class EnumerableModelConfig:
         false_alarm: chance, at most, that any check is rejected although everything is right.
     """
 
-    num_tokens: int = 5
-    max_new_tokens: int = 6
+    num_tokens: int = 4
+    max_new_tokens: int = 4
     width: int = 16
-    block_lengths: tuple[int, ...] = (1, 2, 3, 6)
+    block_lengths: tuple[int, ...] = (1, 2, 4)
     num_sequences: int = 8192
     false_alarm: float = 1e-6
 

@@ -298,7 +298,9 @@ def _condition(joint: Floats, reference: Floats) -> tuple[Floats, Floats]:
 def _select(rule: Rule, log_probs: Floats, rewards: Floats) -> Floats:
     """log-probabilities ``[rows, K]`` under ``rule``, a few rows at a time: races need memory."""
     num_rows, num_outcomes = log_probs.shape
-    batch_size = min(num_rows, max(1, _OUTCOMES_AT_ONCE // num_outcomes))
+    # Few sizes, so that few programs are compiled; small problems all have the same one.
+    batch_size = max(num_rows, _FEWEST_OUTCOMES // num_outcomes)
+    batch_size = min(1 << (batch_size - 1).bit_length(), max(1, _MOST_OUTCOMES // num_outcomes))
     selected = []
     for first in range(0, num_rows, batch_size):
         # The last batch repeats its last row, so that one compiled program serves all.
@@ -308,7 +310,7 @@ def _select(rule: Rule, log_probs: Floats, rewards: Floats) -> Floats:
     return np.concatenate(selected)[:num_rows]
 
 
-_OUTCOMES_AT_ONCE = 2**17
+_FEWEST_OUTCOMES, _MOST_OUTCOMES = 2**10, 2**17  # worked on at once
 
 
 def _columns(vocabulary: Vocabulary) -> NDArray[np.int32]:

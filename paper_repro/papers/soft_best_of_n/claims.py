@@ -5,6 +5,7 @@ from __future__ import annotations
 from paper_repro.papers.claim import Claim
 from paper_repro.papers.soft_best_of_n import (
     blocks,
+    enumerated,
     frontier,
     rates,
     reachable,
@@ -61,5 +62,6 @@ CLAIMS: tuple[Claim, ...] = (
     *reachable.CLAIMS,
     *sequences.CLAIMS,
     *blocks.CLAIMS,
+    *enumerated.CLAIMS,
     *_NOT_CHECKABLE,
 )

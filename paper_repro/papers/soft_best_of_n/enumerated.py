@@ -1,4 +1,4 @@
-"""A claim on a language model whose every sequence is known: drawn block by block, the exact law."""
+"""A claim on a language model whose every sequence is known: blocks as drawn, and the exact law."""
 
 from __future__ import annotations
 

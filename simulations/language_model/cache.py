@@ -118,3 +118,14 @@ class Branches:
     def num_tokens(self) -> jax.Array:
         """How many tokens each branch holds, ``[B, N]``."""
         return jnp.sum(self.occupied, axis=-1, dtype=jnp.int32)
+
+    def widen(self, num_slots: int) -> Branches:
+        """The same with ``num_slots``, at least as many as there are."""
+        free = (0, num_slots - self.occupied.shape[-1])
+        spread = [(0, 0), (0, 0), (0, 0), (0, 0), free, (0, 0)]
+        return replace(
+            self,
+            keys=jnp.pad(self.keys, spread),
+            values=jnp.pad(self.values, spread),
+            occupied=jnp.pad(self.occupied, [(0, 0), (0, 0), free]),
+        )

@@ -125,7 +125,7 @@ def read(frozen: Frozen, prompts: jax.Array, num_more: int = 0) -> Start:
     return Start(logits, prefix, jnp.int32(0), jnp.zeros(prompts.shape[0], bool))
 
 
-@partial(jax.jit, static_argnames=("num_tokens", "mesh"))
+@partial(jax.jit, static_argnames=("num_tokens", "num_slots", "mesh"))
 def begin(
     frozen: Frozen,
     law: TokenLaw,
@@ -135,6 +135,7 @@ def begin(
     start: Start,
     *,
     num_tokens: int,
+    num_slots: int | None = None,
     mesh: Mesh | None = None,
 ) -> Drawn:
     """The first tokens, with room for ``num_tokens``.
@@ -147,6 +148,8 @@ def begin(
         candidate: the number of each candidate, ``[B, N]``.
         start: of the prompts.
         num_tokens: T.
+        num_slots: of what is remembered of each, T by default; :func:`widen` adds more. All are
+            looked at for each token, so few are faster.
         mesh: devices that share the candidates.
     """
     shape = candidate.shape
@@ -162,7 +165,7 @@ def begin(
         nothing(),
         None if law.plain else nothing(),
         jnp.broadcast_to(start.ended[:, None], shape),
-        Branches.empty(start.prefix, shape[1], num_tokens),
+        Branches.empty(start.prefix, shape[1], num_slots or num_tokens),
     )
     drawn = _shared_out(drawn, mesh)
     logits = jnp.broadcast_to(start.logits[:, None], (*shape, start.logits.shape[-1]))
@@ -173,7 +176,10 @@ def begin(
 def go_on(
     frozen: Frozen, law: TokenLaw, start: Start, drawn: Drawn, num_tokens: jax.Array
 ) -> Drawn:
-    """Draw on, until there are ``num_tokens`` of each or all have ended; ``drawn`` is given up."""
+    """Draw on, until there are ``num_tokens`` of each or all have ended; ``drawn`` is given up.
+
+    It has a slot for each token but the last, which is not checked.
+    """
     model = frozen.model
 
     def unfinished(drawn: Drawn) -> jax.Array:
@@ -187,6 +193,12 @@ def go_on(
         return replace(drawn, branches=branches).write(frozen, at + 1, new)
 
     return jax.lax.while_loop(unfinished, one_more, drawn)
+
+
+@partial(jax.jit, static_argnames="num_slots")
+def widen(drawn: Drawn, *, num_slots: int) -> Drawn:
+    """The same with ``num_slots`` to remember tokens in."""
+    return replace(drawn, branches=drawn.branches.widen(num_slots))
 
 
 @partial(jax.jit, static_argnames="mesh")

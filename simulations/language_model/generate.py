@@ -86,7 +86,7 @@ def generate(
 
     A prompt is read once for all the candidates of a batch. A batch stops when all its responses
     have ended; every ``chunk_size`` tokens those that have ended are taken out of it, once they are
-    half.
+    half, and those that have not get room to remember as many more.
 
     Args:
         key: a typed key.
@@ -98,9 +98,9 @@ def generate(
         top_k: keeps the k likeliest tokens, and what ties with the last.
         top_p: keeps the fewest likeliest tokens of at least this probability, in (0, 1].
         batch_size: rows sampled at once, ≥ 1.
-        chunk_size: tokens between looking for responses that have ended, ≥ 1. Each halving of the
-            rows compiles a program; by default it is 16 for work of at least 1e12 operations, two
-            for each parameter, row and token, and no rows are taken out of less.
+        chunk_size: tokens between looking for responses that have ended, ≥ 1. Each chunk, and each
+            halving of the rows, compiles a program; by default it is 16 for work of at least 1e12
+            operations, two for each parameter, row and token, and less work is one chunk.
         mesh: devices that share the work, see :mod:`simulations.language_model.sharding`.
         checkpoint: a directory, in which each batch is kept as it is done; the same call again goes
             on from what is there, with the same result.
@@ -291,14 +291,18 @@ class _Sampler:
         start = self.start(batch.prompt)
         frozen, law, mesh, size = self.frozen, self.law, self.mesh, self.num_tokens
         rows = self.key, batch.prompt, batch.candidate
-        drawn = decode.begin(frozen, law, *rows, start, num_tokens=size, mesh=mesh)
+        slots = min(self.chunk, size)
+        drawn = decode.begin(frozen, law, *rows, start, num_tokens=size, num_slots=slots, mesh=mesh)
         whole = decode.on_host(drawn)
         place = np.broadcast_to(np.arange(batch.candidate.shape[1]), batch.candidate.shape)
         for stop in range(self.chunk, size + self.chunk, self.chunk):
-            drawn = decode.go_on(frozen, law, start, drawn, np.int32(min(stop, size)))
+            stop = min(stop, size)
+            if stop > drawn.branches.occupied.shape[-1]:
+                drawn = decode.widen(drawn, num_slots=stop)
+            drawn = decode.go_on(frozen, law, start, drawn, np.int32(stop))
             running = ~np.asarray(drawn.ended)
             width = self.width(running)
-            finished = stop >= size or not running.any()
+            finished = stop == size or not running.any()
             if finished or width < place.shape[1]:
                 for array, part in zip(whole, decode.on_host(drawn), strict=True):
                     np.put_along_axis(array, place[..., None], part, axis=1)

@@ -20,6 +20,7 @@ from benchmarks import (
     main_job,
     measure,
     monte_carlo,
+    sampling,
 )
 from benchmarks.monte_carlo_peers import PEERS
 
@@ -168,3 +169,17 @@ def test_the_accelerator_benchmark_runs_without_one(capsys: pytest.CaptureFixtur
     assert set(results["trials_counted_elsewhere"].values()) == {0}
     assert results["integer"]["share"] > 0
     assert "flax" in results["missing"] or results["tokens"]["sampled_per_second"] > 0
+
+
+def test_the_share_of_matrix_products_counts_what_passes_through_the_model():
+    """At a tiny size: what is reported is consistent, and programs say what they take."""
+    found = sampling.share_of_matrix_products(sampling.TINY, (2, 4), 3, 1)
+    through = 8 * 2 + 2 * sampling.PROMPT
+    operations = 2 * found["parameters"] * through  # all but norms are matrices, the head tied
+    rate = operations / found["cost"]["wall_s"] / 1e9
+    assert found["share"]["wall_s"] == pytest.approx(
+        rate / found["gigaflops_of_products"]["wall_s"]
+    )
+    assert found["tokens_per_s"]["wall_s"] == pytest.approx(24 / found["cost"]["wall_s"])
+    programs = sampling.programs(sampling.TINY, (2, 4), 3)
+    assert all(p["compilation_processor_s"] > 0 for p in programs.values())

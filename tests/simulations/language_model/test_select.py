@@ -1,5 +1,6 @@
 """Selection on real sequences against a law written down by enumerating candidates and blocks."""
 
+import dataclasses
 import itertools
 from collections import defaultdict
 from typing import Any
@@ -26,6 +27,7 @@ from simulations.language_model.select import (
 from simulations.language_model.text.tokenizers import Vocabulary
 from simulations.language_model.transformer import Transformer, TransformerConfig
 from simulations.selection.candidates import (
+    CandidateRule,
     best_of_n,
     exponential_race,
     first_above,
@@ -175,6 +177,37 @@ def test_online_in_one_block_is_from_a_pool(model) -> None:
     )
 
 
+def test_blocks_of_one_candidate_change_nothing(model) -> None:
+    """What is read and what is random is that of a response drawn at once."""
+    options: dict[str, Any] = {"max_new_tokens": 6}
+    whole = generate(jax.random.key(8), model, PROMPTS, num_candidates=64, **options)
+    value = additive(TOKEN_REWARDS)
+    pieces = select_online(
+        jax.random.key(8),
+        model,
+        PROMPTS,
+        best_of_n(1),
+        value=value,
+        block_length=2,
+        num_sequences=64,
+        **options,
+    )
+    np.testing.assert_array_equal(pieces.tokens, whole.tokens)
+    np.testing.assert_allclose(pieces.token_log_probs, whole.token_log_probs, atol=1e-5)
+
+
+def test_every_block_of_every_sequence_is_selected_by_words_of_its_own(model) -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Spy(CandidateRule):
+        def pick(self, words, rewards) -> np.ndarray:
+            seen.append(np.array(words))
+            return super().pick(words, rewards)
+
+    seen: list[np.ndarray] = []
+    draw(model, 9, Spy(2), 1, num_sequences=16)
+    assert len(np.unique(np.concatenate(seen))) == LENGTH * 16 * 2
+
+
 def test_sequences_do_not_depend_on_how_they_are_batched(model) -> None:
     whole = draw(model, 4, best_of_n(2), 2, num_sequences=7)
     pieces = draw(model, 4, best_of_n(2), 2, num_sequences=5, batch_size=4)
@@ -263,3 +296,14 @@ def test_both_kl_estimates_hold_the_exact_divergence(model, block_length: int) -
 def test_bad_input_is_named(model, act, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         act(model)
+
+
+@pytest.mark.parametrize("name", ["soft", "exponential"])
+def test_a_race_keeps_each_of_two_as_often_as_it_should(name: str) -> None:
+    """G-test at a false-alarm rate of 1e-7; the other noise is rejected."""
+    rewards = (0.3, 0.9)
+    words = np.random.default_rng(0).integers(0, 2**32, (2**15, 2), np.uint32)
+    counts = np.bincount(RULES[name][0].pick(words, np.tile(rewards, (2**15, 1))))
+    for other in ("soft", "exponential"):
+        check = check_histogram(other, counts, RULES[other][1](rewards))
+        assert (check.p_value > 1e-7) == (other == name)

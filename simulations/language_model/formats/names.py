@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
@@ -156,7 +157,8 @@ class Place:
         parameter: of the model, to which it belongs.
         index: of its part of that parameter.
         transposed: whether inputs and outputs change places.
-        order: of the outputs in the file, or None where it is the model's.
+        order: makes the order of the outputs in the file, once their number is known to be right;
+            None where it is the model's.
     """
 
     name: str
@@ -164,16 +166,16 @@ class Place:
     parameter: Path
     index: tuple
     transposed: bool
-    order: np.ndarray | None
+    order: Callable[[], np.ndarray] | None
 
     def from_file(self, array: np.ndarray) -> np.ndarray:
         """The model's part, from the file's tensor."""
         array = array.T if self.transposed else array
-        return array if self.order is None else array[..., self.order]
+        return array if self.order is None else array[..., self.order()]
 
     def to_file(self, part: np.ndarray) -> np.ndarray:
         """The file's tensor, from the model's part."""
-        part = part if self.order is None else part[..., np.argsort(self.order)]
+        part = part if self.order is None else part[..., np.argsort(self.order())]
         return part.T if self.transposed else part
 
 
@@ -218,7 +220,7 @@ def places(
                     path,
                     (*([] if layer is None else [layer]), ..., slice(first, last)),
                     transposed,
-                    None if order is None else order(config),
+                    None if order is None else partial(order, config),
                 )
 
 

@@ -54,6 +54,7 @@ def copy(case: str, to: Path, **settings: Any) -> Path:
         ("llama", {"num_hidden_layers": 2**31 - 1}, "has 20 tensors for 2147483647 layers"),
         ("llama", {"num_hidden_layers": 1}, "holds 'model.layers.1.*, which no model of this"),
         ("llama", {"vocab_size": 2**31 - 1}, r"embed_tokens.weight has shape \[300, 32\]"),
+        ("gpt_neox", {"hidden_size": 2**30}, r"\[41, 32\], .* says \[41, 1073741824\]"),
         ("llama", {"num_attention_heads": 3}, "num_heads is 3 and num_key_heads is 2"),
         ("llama", {"tie_word_embeddings": False}, "lacks 'lm_head.weight'"),
         ("llama_biased", {"tie_word_embeddings": True}, "lm_head.weight is not .*embed_tokens"),

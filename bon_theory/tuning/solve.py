@@ -13,6 +13,7 @@ import numpy as np
 
 from bon_theory._arguments import (
     Numbers,
+    is_concrete,
     on_device,
     real_array,
     require,
@@ -93,7 +94,9 @@ def parameter_at(
         require_batches(argument, array.shape, batches)
         batches = jnp.broadcast_shapes(array.shape, batches)
     wanted, fixed = (jnp.broadcast_to(array, batches) for array in (wanted, fixed))
-    found = search(knob, quantity, reference, wanted, fixed, weights, rounding=options.rounding)
+    problem = reference, wanted, fixed, weights
+    find = _outermost_search if is_concrete(problem) else search
+    found = find(knob, quantity, *problem, rounding=options.rounding)
 
     def out_of_range() -> str:
         return _out_of_range(name, knob, reference, wanted, fixed, found, weights)
@@ -165,8 +168,7 @@ class Found(NamedTuple):
     value: jax.Array
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1), static_argnames="rounding")
-def search(
+def _search(
     knob: Knob,
     quantity: Quantity,
     reference: Policy,
@@ -240,6 +242,14 @@ def search(
         resolved &= missed <= RESOLVED * jnp.abs(wanted - low) + 8 * slack + 64 * eps
         resolved &= error <= RESOLVED
     return Found(parameter, low, high, reached, resolved, root.value + wanted, value)
+
+
+_program = functools.partial(jax.jit, static_argnums=(0, 1), static_argnames="rounding")
+search = _program(_search)
+# With the former emitters of fused loops jaxlib 0.10 compiles in half the time what runs as fast.
+# It takes the choice of an outermost program only, and later versions know none.
+_SOONER = {"xla_cpu_use_fusion_emitters": False} if jax.__version_info__ < (0, 11) else None
+_outermost_search = _program(_search, compiler_options=_SOONER)
 
 
 def outcome_values(name: str, values: Numbers, reference: Policy) -> jax.Array:

@@ -12,6 +12,7 @@ from bon_theory.certificate import certificate, quadrature_error
 from bon_theory.divergences import (
     chi_squared_divergence,
     f_divergence,
+    hockey_stick_divergence,
     jensen_shannon,
     kl_divergence,
     log_ratio,
@@ -99,6 +100,7 @@ __all__ = [
     "hedge_mean_extra_draws",
     "hedge_n",
     "hedge_temperature",
+    "hockey_stick_divergence",
     "jensen_shannon",
     "kl_divergence",
     "log_ratio",

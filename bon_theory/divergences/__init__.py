@@ -11,6 +11,7 @@ variation has a kink, with one-sided derivatives only, wherever :math:`P = Q`.
 from bon_theory.divergences.generated import f_divergence
 from bon_theory.divergences.named import (
     chi_squared_divergence,
+    hockey_stick_divergence,
     jensen_shannon,
     kl_divergence,
     squared_hellinger,
@@ -22,6 +23,7 @@ from bon_theory.divergences.terms import log_ratio
 __all__ = [
     "chi_squared_divergence",
     "f_divergence",
+    "hockey_stick_divergence",
     "jensen_shannon",
     "kl_divergence",
     "log_ratio",

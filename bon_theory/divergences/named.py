@@ -7,7 +7,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from bon_theory._numerics import kl_term, one_program
+from bon_theory._arguments import Numbers, require_batches, scalar
+from bon_theory._numerics import kl_term, one_program, safe_log
 from bon_theory._quadrature import absolute_sum
 from bon_theory._ragged import law_program
 from bon_theory.divergences.terms import log_ratio_of, outcome_log_probs, ratio_and_masses
@@ -16,6 +17,7 @@ from bon_theory.policy import Policy, aligned, require_same_outcomes
 __all__ = [
     "chi_squared_divergence",
     "chi_squared_of",
+    "hockey_stick_divergence",
     "jensen_shannon",
     "kl_divergence",
     "squared_hellinger",
@@ -116,6 +118,58 @@ def _total_variation(policy: Policy, reference: Policy) -> jax.Array:
         return 0.5 * jnp.sum(jnp.abs(signed), axis=-1)
     running = jnp.exp(policy.log_cdf) - jnp.exp(reference.log_cdf)
     return 0.5 * absolute_sum(jnp.broadcast_to(running, signed.shape), signed)
+
+
+def hockey_stick_divergence(policy: Policy, reference: Policy, ratio: Numbers) -> jax.Array:
+    r""":math:`E_c(P\|Q) = \sum (P - c\,Q)_+`: how much of the policy exceeds c times the reference.
+
+    The largest :math:`P(A) - c\,Q(A)` of any set :math:`A`. A rule that may go on drawing, on
+    average :math:`c` times, can have every law of ratios up to :math:`c` and no other; so
+    :math:`E_c(P^*\|\pi)` is the least total variation between a target and such rules. It is the
+    total variation at :math:`c = 1` and 0 from the largest ratio on.
+
+    Args:
+        policy: :math:`P`.
+        reference: :math:`Q`.
+        ratio: :math:`c \ge 0`, broadcasting against the batch axes.
+
+    Raises:
+        ValueError: ``ratio`` is negative or not finite, or the policies are not on the same
+            outcomes.
+
+    Example:
+        >>> import bon_theory as bt
+        >>> uniform = bt.Policy.uniform_reward()
+        >>> best = bt.best_of_n(uniform, n=2)
+        >>> round(float(bt.hockey_stick_divergence(best, uniform, 1.5)), 10)  # (1 - 3/4)^2
+        0.0625
+
+    Polyanskiy, Poor & Verdú 2010; what it says of draws is derived here (Wald's identity and
+    rejection sampling).
+    """
+    require_same_outcomes(policy, "reference", reference)
+    c = scalar("ratio", ratio, policy.dtype, at_least=0)
+    batches = jnp.broadcast_shapes(policy.batch_shape, reference.batch_shape)
+    require_batches("ratio", c.shape, batches)
+    policy, reference = aligned(policy, reference, ndim=c.ndim + 1)
+    ndim = policy.log_probs.ndim
+    return _hockey_stick(policy, reference, c.reshape((1,) * (ndim - 1 - c.ndim) + c.shape + (1,)))
+
+
+@functools.partial(law_program, ranks=True)
+def _hockey_stick(policy: Policy, reference: Policy, ratio: jax.Array) -> jax.Array:
+    ell, p, q = ratio_and_masses(policy.log_probs, reference.log_probs)
+    # P - cQ from whichever is larger, by expm1.
+    excess = ell - jnp.where(ratio > 0, safe_log(ratio), -jnp.inf)
+    above, finite = excess > 0, jnp.isfinite(excess)
+    less = jnp.expm1(-jnp.abs(jnp.where(finite, excess, 0)))
+    more = jnp.where(finite, -p * less, p)
+    if not policy.continuous:
+        return jnp.sum(jnp.where(above, more, 0), axis=-1)
+    slope = jnp.where(above, more, jnp.where(finite, ratio * q * less, -ratio * q))
+    running = jnp.exp(policy.log_cdf) - ratio * jnp.exp(reference.log_cdf)
+    absolute = absolute_sum(jnp.broadcast_to(running, slope.shape), slope)
+    return jnp.maximum((absolute + 1 - ratio[..., 0]) / 2, 0)
 
 
 def squared_hellinger(policy: Policy, reference: Policy) -> jax.Array:

@@ -4,6 +4,7 @@
 either may lack outcomes that the other has.
 """
 
+import itertools
 import math
 from typing import Any
 
@@ -414,3 +415,42 @@ def test_an_expected_value_is_the_sum(pair: Any, values: np.ndarray) -> None:
 
 def test_values_of_impossible_outcomes_may_be_infinite() -> None:
     assert float(bt.expected_value(LEFT, jnp.asarray([1.0, 3.0, -math.inf]))) == 2
+
+
+# --- hockey stick -----------------------------------------------------------------------
+
+hockey_stick = jax.jit(bt.hockey_stick_divergence)
+
+
+@given(pair=pairs, ratio=st.one_of(st.sampled_from([0.0, 1.0]), st.floats(0.0, 50.0)))
+def test_the_hockey_stick_is_the_largest_excess_of_any_set(pair: Any, ratio: float) -> None:
+    p, q = (some.probs(law) for law in pair)
+    most = max(
+        math.fsum(p[list(A)]) - ratio * math.fsum(q[list(A)])
+        for size in range(some.K + 1)
+        for A in itertools.combinations(range(some.K), size)
+    )
+    found = float(hockey_stick(*pair, jnp.asarray(ratio)))
+    assert found == pytest.approx(max(most, 0), abs=1e-14)
+    if ratio == 1:
+        assert found == pytest.approx(float(some.total_variation(*pair)), abs=1e-14)
+
+
+@pytest.mark.parametrize("n", [2.0, 5.5, 64.0])
+def test_the_hockey_stick_of_best_of_n_is_beyond_one_rank(n: float) -> None:
+    """n u^(n-1) exceeds c above t = (c/n)^(1/(n-1)), where 1 - t^n - c(1 - t) is left."""
+    uniform = bt.Policy.uniform_reward()
+    best = bt.best_of_n(uniform, n)
+    ratios = np.array([0.5, 1.0, 1.7, 0.9 * n, n, 2 * n])
+    t = np.minimum(ratios / n, 1) ** (1 / (n - 1))
+    found = bt.hockey_stick_divergence(best, uniform, ratios)
+    np.testing.assert_allclose(found, 1 - t**n - ratios * (1 - t), atol=2e-12)
+
+
+def test_the_hockey_stick_is_differentiable_and_refuses_negative_ratios() -> None:
+    reference = bt.Policy.from_probs([0.5, 0.5, 0.0], [0.0, 1.0, 2.0])
+    best = bt.best_of_n(reference, 3.0)
+    slope = jax.grad(lambda c: bt.hockey_stick_divergence(best, reference, c))(1.2)
+    assert float(slope) == pytest.approx(-0.5, rel=1e-12)  # minus the mass of the higher reward
+    with pytest.raises(ValueError, match=r"ratio must be .*got -1"):
+        bt.hockey_stick_divergence(best, reference, -1.0)

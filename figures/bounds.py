@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from bon_theory.bounds import REGISTRY, Inequality
-from figures.output import Columns, FigureData, FigureFiles, command_line, float64, write
+from figures.output import Columns, FigureData, FigureFiles, command_line, float64, tracked, write
 from figures.style import COLORS, DOUBLE_COLUMN, new_figure, panel_titles, shades, styled
 from simulations.experiments import bounds_sweep
 
@@ -44,7 +44,7 @@ def data(*, points: int = 16_384) -> FigureData:
     ranks = tuple(entry for entry in every if not _is_soft(entry))
     coarse, fine = (
         _tightness(bounds_sweep.BoundsSweepConfig(entries, points, num_outcomes))
-        for entries, num_outcomes in ((every, COARSE), (ranks, FINE))
+        for entries, num_outcomes in tracked(((every, COARSE), (ranks, FINE)), "sweeps")
     )
     violations = int(coarse["violations"].sum() + fine["violations"].sum())
     caption = CAPTION.format(num_problems=points, violations=violations)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import optimize
 
 import bon_theory as bt
-from figures.output import Columns, FigureData, FigureFiles, command_line, float64, write
+from figures.output import Columns, FigureData, FigureFiles, command_line, float64, tracked, write
 from figures.style import (
     BOUND,
     COLORS,
@@ -63,8 +63,14 @@ def data(*, points: int = 20) -> FigureData:
     hard_n = np.asarray(bt.n_for_kl(reference, budgets))
     limits = np.asarray(bt.temperature_for_kl(reference, budgets, n=math.inf))
     # Close points where curves bend: at the first extra draws.
-    spent = [_along(reference, n, 1 + np.geomspace(0.05, MOST / n - 1, points)) for n in hard_n]
-    beaten = [_along(reference, n, 1 + np.geomspace(0.15, 11.0, points)) for n in map(float, HARD)]
+    spent = [
+        _along(reference, n, 1 + np.geomspace(0.05, MOST / n - 1, points))
+        for n in tracked(hard_n, "budgets")
+    ]
+    beaten = [
+        _along(reference, float(n), 1 + np.geomspace(0.15, 11.0, points))
+        for n in tracked(HARD, "advantages")
+    ]
     crossings = np.asarray(CROSSINGS, float)
     tables = {
         "budgets": {"kl": budgets, "hard_n": hard_n, "limit": limits},
@@ -72,7 +78,7 @@ def data(*, points: int = 20) -> FigureData:
         "advantage": _columns(beaten, "hard", "n", "share"),
         "crossings": {
             "hard": crossings,
-            "n": np.array([_crossing(reference, hard) for hard in crossings]),
+            "n": np.array([_crossing(reference, hard) for hard in tracked(crossings, "crossings")]),
         },
     }
     return FigureData(CAPTION, tables, {"num_nodes": NODES})

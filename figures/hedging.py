@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import bon_theory as bt
-from figures.output import FigureData, FigureFiles, command_line, float64, write
+from figures.output import FigureData, FigureFiles, command_line, float64, tracked, write
 from figures.style import (
     BOUND,
     COLORS,
@@ -87,13 +87,13 @@ def data(*, points: int = 81) -> FigureData:
         "soft_best_of_n": np.append(3.0 * 0.006**steps, 0.0),
     }
     tables: dict[str, dict[str, np.ndarray]] = {}
-    for name, grid in grids.items():
+    for name, grid in tracked(grids.items(), "hedging"):
         # The highest point goes with the curve: one program for both.
         with_top = np.append(grid, np.asarray(best[name].parameter))
         table = _walk(SELECTIONS[name], uniform, values, with_top)
         tables[name] = {column: entries[:-1] for column, entries in table.items()}
         tables[f"{name}/best"] = {column: entries[-1:] for column, entries in table.items()}
-    for name, noise in NOISES.items():
+    for name, noise in tracked(NOISES.items(), "over-optimisation"):
         tables[name] = _overoptimization(noise, np.geomspace(1.01, 6e4, points))
     n, mu, tilt, soft = (float(found.parameter) for found in best.values())
     caption = CAPTION.format(n=n, mu=mu, inverse=1 / tilt, soft=soft, soft_n=SOFT_N)

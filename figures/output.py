@@ -6,10 +6,12 @@ import argparse
 import io
 import json
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import matplotlib
@@ -22,9 +24,48 @@ from figures.style import settings
 from simulations.tools.files import write_atomically
 from simulations.tools.precision import float64
 
-__all__ = ["FigureData", "FigureFiles", "command_line", "float64", "write"]
+__all__ = [
+    "FigureData",
+    "FigureFiles",
+    "command_line",
+    "float64",
+    "reporting",
+    "tracked",
+    "write",
+]
 
 Columns = dict[str, NDArray[Any]]
+Progress = Callable[[str, int, int], None]
+T = TypeVar("T")
+
+_listener: ContextVar[Progress | None] = ContextVar("_listener", default=None)
+
+
+@contextmanager
+def reporting(progress: Progress) -> Iterator[None]:
+    """Figures made here tell ``progress(what, done, total)`` how far they are."""
+    token = _listener.set(progress)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+def tracked(items: Iterable[T], what: str) -> Iterator[T]:
+    """The items of a computation that takes seconds each, and word to who listens.
+
+    Example:
+        >>> with reporting(lambda *step: print(*step)):
+        ...     print(sum(tracked([3, 4], "adding")))
+        adding 0 2
+        adding 1 2
+        7
+    """
+    every, progress = tuple(items), _listener.get()
+    for done, item in enumerate(every):
+        if progress is not None:
+            progress(what, done, len(every))
+        yield item
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 import bon_theory as bt
 from bon_theory import sequence
-from figures.output import Columns, FigureData, FigureFiles, command_line, float64, write
+from figures.output import Columns, FigureData, FigureFiles, command_line, float64, tracked, write
 from figures.style import (
     BOUND,
     COLORS,
@@ -87,7 +87,7 @@ def _draws(coin: bt.Policy) -> Columns:
     laws = {size: sequence.SequenceLaw.independent(coin, size) for _, _, size in rows}
     n = [
         sequence.n_for_kl_from_optimum(laws[size], BUDGET * size / length, TEMPERATURE)
-        for _, length, size in rows
+        for _, length, size in tracked(rows, "draws for a budget")
     ]
     blocks, lengths, _ = np.array(rows).T
     return {"block": blocks, "length": lengths, "n": np.array(n, float)}
@@ -103,7 +103,7 @@ def _any_rule(coin: bt.Policy, lengths: np.ndarray) -> Columns:
 
 
 def _transition(coin: bt.Policy, exponents: np.ndarray) -> Columns:
-    tables = [_per_symbol(coin, m, np.exp(exponents * m)) for m in LONG_LENGTHS]
+    tables = [_per_symbol(coin, m, np.exp(exponents * m)) for m in tracked(LONG_LENGTHS, "lengths")]
     limit = np.asarray(sequence.limit_kl(coin, TEMPERATURE, exponents))
     tables = [table | {"exponent": exponents, "limit": limit} for table in tables]
     return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}

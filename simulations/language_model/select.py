@@ -32,18 +32,34 @@ Value = Callable[[NDArray[np.int32], NDArray[np.int32]], NDArray[np.float64]]
 _NOISE = 1  # the words of a position that decide about selection, not about its token
 
 
-def additive(token_rewards: ArrayLike) -> Value:
+@dataclass(frozen=True)
+class Additive:
+    """What the tokens so far have earned; made by :func:`additive`.
+
+    Attributes:
+        token_rewards: ``[V]``.
+    """
+
+    token_rewards: NDArray[np.float64]
+
+    def __call__(
+        self, prompts: NDArray[np.int32], tokens: NDArray[np.int32]
+    ) -> NDArray[np.float64]:
+        """Sums ``[R, M]`` over ``tokens [R, M, t]``."""
+        return of_tokens(self.token_rewards, tokens).sum(axis=-1)
+
+
+def additive(token_rewards: ArrayLike) -> Additive:
     """What the tokens so far have earned, by a table ``[V]``.
 
     Within a block it differs from the block's own reward by a constant, so that no look-ahead is
     left out: the theory of additive rewards (:mod:`bon_theory.sequence`) speaks of it.
 
     Example:
-        >>> additive([0.0, 1.0, 2.0])(np.zeros((1, 1), np.int32), np.array([[[2, 1], [1, 3]]]))
+        >>> additive([0.0, 1.0, 2.0])(np.zeros((1, 1), np.int32), np.array([[[2, 1], [1, 4]]]))
         array([[3., 1.]])
     """
-    table = np.asarray(token_rewards, np.float64)
-    return lambda prompts, tokens: of_tokens(table, tokens).sum(axis=-1)
+    return Additive(np.asarray(token_rewards, np.float64))
 
 
 @dataclass(frozen=True)
@@ -146,7 +162,8 @@ def select_online(
         progress: called as ``progress(done, total)``, in sequences, after each batch.
 
     Raises:
-        ValueError: as ``generate``, or a value function that returns other shapes.
+        ValueError: as ``generate``; token rewards of another vocabulary, or a value function that
+            returns other shapes.
 
     Example:
         >>> from flax import nnx
@@ -164,6 +181,12 @@ def select_online(
     """
     law = TokenLaw(temperature, top_k, top_p)
     prompts = checked_prompts(np.asarray(prompts), model, law, max_new_tokens)
+    num_tokens = model.config.vocabulary.num_tokens
+    if isinstance(value, Additive) and value.token_rewards.shape != (num_tokens,):
+        raise ValueError(
+            f"value has token rewards of shape {value.token_rewards.shape}, but the model has "
+            f"{num_tokens} tokens: give one reward to each"
+        )
     size = max_new_tokens if block_length is None else _whole("block_length", block_length)
     size = min(size, max_new_tokens)
     sizes = [min(size, max_new_tokens - first) for first in range(0, max_new_tokens, size)]

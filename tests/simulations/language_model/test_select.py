@@ -215,7 +215,7 @@ def test_sequences_do_not_depend_on_how_they_are_batched(model) -> None:
 
 
 def test_a_selected_sequence_has_the_models_log_probs_and_its_value(model, next_probs) -> None:
-    selected = draw(model, 5, best_of_n(2), 2, num_sequences=64)
+    selected = draw(model, 5, best_of_n(2), 1, num_sequences=64)
     for tokens, log_probs, value in zip(
         selected.tokens[0], selected.token_log_probs[0], selected.values[0], strict=True
     ):
@@ -284,6 +284,9 @@ def test_both_kl_estimates_hold_the_exact_divergence(model, block_length: int) -
             max_new_tokens=1), "value returned an array of shape \\(3,\\)"),
         (lambda m: kl_from_candidates(best_of_n(2), draw(m, 0, best_of_n(2), 1, num_sequences=2)),
          "selected has 2 candidates of a block"),
+        (lambda m: select_online(
+            jax.random.key(0), m, PROMPTS, best_of_n(2), value=additive(np.zeros(4)),
+            max_new_tokens=1), "token rewards of shape \\(4,\\), but the model has 3 tokens"),
         (lambda m: kl_from_laws([0.0], [0.0, 0.0]), "shape \\(1,\\)"),
         (lambda m: kl_from_laws([0.0], [-np.inf]), "must be finite"),
         (lambda m: best_of_n(2).pick([0, 0], [np.nan, 0.0]), "NaN at \\(0,\\)"),

@@ -1,0 +1,18 @@
+"""Figures that take long: whoever makes them is told how far they are."""
+
+from figures import hedging
+from figures.output import reporting, tracked
+
+
+def test_a_figure_tells_how_far_it_is() -> None:
+    steps: list[tuple[str, int, int]] = []
+    with reporting(lambda *step: steps.append(step)):
+        hedging.data(points=3)
+    assert steps == [
+        *(("hedging", done, 4) for done in range(4)),
+        *(("over-optimisation", done, 3) for done in range(3)),
+    ]
+
+
+def test_nobody_has_to_listen() -> None:
+    assert list(tracked(iter("ab"), "letters")) == ["a", "b"]

@@ -108,8 +108,8 @@ def ours(size: dict[str, int], num_steps: int) -> dict[str, float]:
 
 def theirs(size: dict[str, int], num_steps: int) -> dict[str, float]:
     """The usual loop of transformers."""
-    import torch
-    import transformers
+    import torch  # pyright: ignore[reportMissingImports]
+    import transformers  # pyright: ignore[reportMissingImports]
 
     torch.set_num_threads(os.cpu_count() or 1)
     torch.manual_seed(0)

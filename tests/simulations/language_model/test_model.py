@@ -59,7 +59,7 @@ def test_logits_are_those_of_a_plain_numpy_transformer(model: Transformer) -> No
     weights = {"/".join(map(str, path)): np.asarray(leaf[...], np.float64) for path, leaf in flat}
     expected = oracle.logits(weights, list(TOKENS), layers=2, heads=3)
     assert np.ptp(expected) > 1
-    np.testing.assert_allclose(logits_of(model, row(*TOKENS))[0], expected, atol=TOLERANCE * 10)
+    np.testing.assert_allclose(logits_of(model, row(*TOKENS))[0], expected, atol=2 * TOLERANCE)
 
 
 def test_everything_is_float32_even_under_x64(model: Transformer) -> None:

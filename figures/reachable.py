@@ -41,8 +41,8 @@ DISTANCES = {
 }
 
 CAPTION = (
-    "{whole} draws sample the tilt of a uniform reward at λ = 1/4 exactly; soft best-of-n with as "
-    "many is {soft:.3f} nats away from it. "
+    "A few draws sample the tilt of a uniform reward exactly, which soft best-of-n does with none. "
+    "At λ = 1/4 it takes {whole} draws; soft best-of-n with as many is {soft:.3f} nats away. "
     "The law nearest to the tilt among all rules that return one of n draws (blue), beside soft "
     "best-of-n (orange). (a) A reward uniform on (0, 1): KL divergence from the tilt at λ = 1/4 "
     "and, darker, 1/10; from n* draws on (vertical lines) some rule has the tilt itself. (b, c) "

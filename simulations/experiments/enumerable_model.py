@@ -63,7 +63,7 @@ class EnumerableModelConfig:
     max_new_tokens: int = 4
     width: int = 16
     block_lengths: tuple[int, ...] = (1, 2, 4)
-    num_sequences: int = 8192
+    num_sequences: int = 2048
     false_alarm: float = 1e-6
 
 

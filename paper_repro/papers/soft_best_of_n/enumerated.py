@@ -39,6 +39,7 @@ CLAIMS: tuple[Claim, ...] = (
             f"counts; {_LAWS} tests of {_CONFIG.num_sequences:,} sequences each, which reject a "
             f"right law with probability {_CONFIG.false_alarm:g} in all"
         ),
+        checked_by=("soft_best_of_n(8, 1.5) on i.i.d. sequence, blockwise",),
         labels=("laws rejected", "laws of one candidate more rejected"),
         test="simulations/test_enumerable_model.py::test_what_is_drawn_has_the_exact_law",
     ),

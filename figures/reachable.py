@@ -148,9 +148,10 @@ def _draw_uniform(ax: Axes, data: FigureData) -> None:
         ax.plot(table["n"][below], table["best_kl_from_tilt"][below], color=best[i])
         ax.annotate(
             f"$n^*$ = {n:.2f}".replace(".00", ""),
-            (n, (1.3, 0.3)[i]),
-            (3, 0),
+            (n, 3e-5),
+            ((-9, 0), (3, 0))[i],  # beside the curves, which fall to their lines
             textcoords="offset points",
+            ha=("right", "left")[i],
             fontsize=7,
             color=ink(BOUND),
         )
@@ -160,7 +161,7 @@ def _draw_uniform(ax: Axes, data: FigureData) -> None:
     ax.set_xticks([1, 2, 4, 8, 16, 32], ["1", "2", "4", "8", "16", "32"])
     ax.xaxis.set_ticks([], minor=True)
     ax.yaxis.set_ticks([], minor=True)
-    ax.legend(loc="lower left")
+    ax.legend(loc="upper right")
 
 
 def _draw_coins(ax: Axes, data: FigureData, name: str) -> None:

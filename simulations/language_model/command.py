@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from simulations.language_model.formats import load_checkpoint
-from simulations.language_model.greedy import greedy
+from simulations.language_model.generate import greedy
 from simulations.language_model.real_model import smollm2
 from simulations.language_model.text.chat import chat_prompts
 

@@ -153,6 +153,32 @@ def generate(
     return Responses(tokens, lengths, log_probs, model_log_probs)
 
 
+def greedy(
+    model: Transformer, prompts: np.ndarray | jax.Array, *, max_new_tokens: int
+) -> NDArray[np.int32]:
+    """The answer ``[B, T]`` to each of ``prompts [B, P]`` that takes the likeliest token always.
+
+    Up to EOS, which is the last token kept, then PAD. Nothing is random: answers can be compared.
+
+    Args:
+        model: the language model.
+        prompts: as :func:`generate` takes them.
+        max_new_tokens: T, EOS included.
+
+    Raises:
+        ValueError: as :func:`generate`.
+    """
+    drawn = generate(
+        jax.random.key(0),
+        model,
+        prompts,
+        num_candidates=1,
+        max_new_tokens=max_new_tokens,
+        temperature=0,
+    )
+    return drawn.tokens[:, 0]
+
+
 def response_token_log_probs(
     model: Transformer,
     prompts: np.ndarray | jax.Array,

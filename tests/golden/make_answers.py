@@ -7,7 +7,7 @@ tokens is a test of the oracle group.
 import json
 from pathlib import Path
 
-from simulations.language_model.greedy import greedy
+from simulations.language_model.generate import greedy
 from simulations.language_model.real_model import SHA256, smollm2
 from simulations.language_model.text.chat import chat_prompts
 

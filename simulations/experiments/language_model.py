@@ -22,6 +22,7 @@ from simulations.experiments.reward_pools import (
     PoolComparison,
     compare_pools,
     tail_bound,
+    tie_probability,
 )
 from simulations.language_model import train
 from simulations.language_model.generate import generate
@@ -79,9 +80,7 @@ class Scored:
     @property
     def tie_probability(self) -> float:
         """Chance that two different candidates of a prompt have equal rewards, over prompts."""
-        size = self.rewards.shape[1]
-        counts = [np.unique(row, return_counts=True)[1] for row in self.rewards]
-        return float(np.mean([np.sum(c * (c - 1)) / (size * (size - 1)) for c in counts]))
+        return tie_probability(self.rewards)
 
 
 @dataclass(frozen=True)

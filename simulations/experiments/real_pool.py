@@ -17,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 import bon_theory as bt
-from simulations.experiments.reward_pools import PoolComparison, compare_pools
+from simulations.experiments.reward_pools import PoolComparison, compare_pools, tie_probability
 
 POOL = Path(__file__).with_name("data") / "smollm2_pool.parquet"
 _COLUMNS = ("prompt_id", "candidate", "prompt", "text")
@@ -150,7 +150,7 @@ def run(
             if progress is None
             else lambda done, total, name=reward.name: progress(name, done, total),
         )
-        ties[reward.name] = _tie_probability(rewards)
+        ties[reward.name] = tie_probability(rewards)
     samples_key = jax.random.fold_in(key, len(config.rewards))
     return RealPoolResults(
         comparisons,
@@ -164,13 +164,6 @@ def run(
 def _table(pool: pl.DataFrame, column: str) -> NDArray[np.float64]:
     """A column as ``[B, N]``."""
     return pool[column].to_numpy().astype(np.float64).reshape(pool["prompt_id"].n_unique(), -1)
-
-
-def _tie_probability(rewards: NDArray[np.float64]) -> float:
-    """Chance that two different answers to an instruction have equal ``rewards [B, N]``."""
-    size = rewards.shape[1]
-    counts = [np.unique(row, return_counts=True)[1] for row in rewards]
-    return float(np.mean([np.sum(c * (c - 1)) / (size * (size - 1)) for c in counts]))
 
 
 def _samples(config: RealPoolConfig, key: jax.Array, pool: pl.DataFrame) -> tuple[Selected, ...]:

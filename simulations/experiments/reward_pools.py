@@ -272,6 +272,17 @@ def _std_error(error: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.maximum(np.linalg.norm(error, axis=-1) / error.shape[-1], 1e-7)
 
 
+def tie_probability(rewards: NDArray[np.float64]) -> float:
+    """Chance that two different candidates of a prompt have equal ``rewards [B, N]``, over prompts.
+
+    >>> tie_probability(np.array([[1.0, 1.0, 2.0]])) == 1 / 3
+    True
+    """
+    size = rewards.shape[1]
+    counts = [np.unique(row, return_counts=True)[1] for row in rewards]
+    return float(np.mean([np.sum(c * (c - 1)) / (size * (size - 1)) for c in counts]))
+
+
 def tail_bound(z: NDArray[np.float64], largest: NDArray[np.float64]) -> NDArray[np.float64]:
     """Bernstein's bound 2 exp(−z²/(2 + 2·largest·|z|/3)) on the chance of a sum beyond ±z.
 

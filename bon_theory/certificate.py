@@ -25,7 +25,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from bon_theory._arguments import Numbers, real_array
-from bon_theory.policy import Policy, require_policy, require_same_outcomes
+from bon_theory._laws import require_policy, require_same_outcomes
+from bon_theory.policy import Policy
 
 __all__ = ["certificate", "quadrature_error"]
 

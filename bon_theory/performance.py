@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from bon_theory._arguments import Numbers, real_array, require, require_batches, shown
+from bon_theory._laws import aligned, require_policy, require_same_outcomes, total
 from bon_theory._ragged import law_program
-from bon_theory.policy import Policy, aligned, require_policy, require_same_outcomes, total
+from bon_theory.policy import Policy
 
 __all__ = ["expected_reward", "expected_value", "win_rate"]
 

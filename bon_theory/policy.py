@@ -24,20 +24,15 @@ from bon_theory._arguments import (
     is_concrete,
     real_array,
     require,
-    require_batches,
     reward_array,
     shown,
     untraced,
 )
 from bon_theory._numerics import log_normalised, namespace, numpy_or_program
-from bon_theory._quadrature import gaps, lattice_sum, log_odds_nodes
+from bon_theory._quantile import DEFAULT_NODES, quantile_nodes
 from bon_theory._reward_cdf import reward_log_cdf
 
-__all__ = ["Policy", "aligned", "total"]
-
-_DEFAULT_NODES = 1281  # spacing 1/8 in log-odds
-_FEWEST_NODES = 321  # spacing 1/2: divergences of best-of-8 to 1e-10
-_MOST_GAPS = 16
+__all__ = ["Policy"]
 
 
 @jax.tree_util.register_dataclass
@@ -242,7 +237,7 @@ class Policy:
         quantile: Callable[[jax.Array], jax.Array],
         survival_quantile: Callable[[jax.Array], jax.Array] | None = None,
         *,
-        num_nodes: int = _DEFAULT_NODES,
+        num_nodes: int = DEFAULT_NODES,
         breaks: tuple[float, ...] = (),
     ) -> Policy:
         r"""A continuous, tie-free law from its quantile function :math:`u \mapsto F^{-1}(u)`.
@@ -279,47 +274,13 @@ class Policy:
             >>> round(float(bt.expected_reward(bt.best_of_n(logistic, n=2))), 5)
             1.0
         """
-        if not isinstance(num_nodes, int) or num_nodes < _FEWEST_NODES:
-            raise ValueError(
-                f"num_nodes must be a whole number of at least {_FEWEST_NODES}, got "
-                f"{shown(num_nodes)}: the default is {_DEFAULT_NODES}."
-            )
-        if list(breaks) != sorted({b for b in breaks if 0 < b < 1}):
-            raise ValueError(
-                f"breaks must be distinct ascending ranks in (0, 1), got {shown(breaks)}."
-            )
-        dtype = jnp.zeros(()).dtype  # float64 where the caller has enabled it
-        largest = 1 - jnp.finfo(dtype).epsneg
-
-        def reward_at(log_u: np.ndarray, complement: np.ndarray) -> jax.Array:
-            ranks = jnp.minimum(jnp.asarray(np.exp(log_u), dtype), largest)
-            rewards = quantile(ranks)
-            if survival_quantile is not None:
-                from_above = survival_quantile(jnp.asarray(complement, dtype))
-                rewards = jnp.where(ranks <= 0.5, rewards, from_above)
-            return reward_array(rewards, ranks.shape, dtype)
-
-        nodes = log_odds_nodes(num_nodes, tuple(breaks))
-        if is_concrete(reward_at(*nodes[:2])):
-            found = _gaps(reward_at, num_nodes, dtype, survival_quantile is not None)
-            nodes = log_odds_nodes(num_nodes, _merged(breaks, found))
-        log_u, complement, log_weights = nodes
-        rewards = reward_at(log_u, complement)
-        require(
-            lambda: _ascending(np.asarray(rewards)),
-            lambda: (
-                "quantile must be increasing in the rank, got a decreasing stretch: "
-                "check the order of its argument (survival_quantile takes 1 - u)."
-            ),
-            rewards,
+        log_weights, rewards, log_cdf = quantile_nodes(
+            quantile, survival_quantile, num_nodes=num_nodes, breaks=breaks
         )
-        log_cdf = jnp.asarray(log_u, dtype)
-        return Policy(jnp.asarray(log_weights, dtype), rewards, (log_cdf, log_cdf), continuous=True)
+        return Policy(log_weights, rewards, (log_cdf, log_cdf), continuous=True)
 
     @staticmethod
-    def uniform_reward(
-        *, num_nodes: int = _DEFAULT_NODES, breaks: tuple[float, ...] = ()
-    ) -> Policy:
+    def uniform_reward(*, num_nodes: int = DEFAULT_NODES, breaks: tuple[float, ...] = ()) -> Policy:
         r"""The calibrated reward, uniform on (0, 1): every tie-free reward in rank units.
 
         Takes the keywords of :meth:`from_quantile` and raises as it does.
@@ -336,7 +297,7 @@ class Policy:
 
     @staticmethod
     def gaussian_reward(
-        *, num_nodes: int = _DEFAULT_NODES, breaks: tuple[float, ...] = ()
+        *, num_nodes: int = DEFAULT_NODES, breaks: tuple[float, ...] = ()
     ) -> Policy:
         r"""A standard normal reward.
 
@@ -353,7 +314,7 @@ class Policy:
 
     @staticmethod
     def exponential_reward(
-        *, num_nodes: int = _DEFAULT_NODES, breaks: tuple[float, ...] = ()
+        *, num_nodes: int = DEFAULT_NODES, breaks: tuple[float, ...] = ()
     ) -> Policy:
         r"""A standard exponential reward; its tilt exists only for ``temperature > 1``.
 
@@ -422,54 +383,6 @@ class Policy:
         return dataclasses.replace(self, ranks=ranks)
 
 
-def require_policy(name: str, value: Policy) -> None:
-    """Raise ``ValueError`` unless ``value`` is a policy in a precision that is switched on."""
-    if not isinstance(value, Policy):
-        raise ValueError(
-            f"{name} must be a Policy, got {type(value).__name__}: "
-            "make one with Policy.from_probs, from_logits, from_samples or from_quantile."
-        )
-    if value.dtype != jax.dtypes.canonicalize_dtype(value.dtype):
-        raise ValueError(
-            f"{name} must be in a precision that is switched on, got {value.dtype} while "
-            "jax_enable_x64 is off: switch it on again, or make the policy anew in float32."
-        )
-
-
-def require_same_outcomes(policy: Policy, name: str, other: Policy) -> None:
-    """Raise ``ValueError`` unless ``policy`` and the ``other``, so named, can be compared."""
-    require_policy("policy", policy)
-    require_policy(name, other)
-    if policy.num_outcomes != other.num_outcomes or policy.continuous != other.continuous:
-        raise ValueError(
-            f"policy and {name} must be laws on the same outcomes, got {_describe(policy)} and "
-            f"{_describe(other)}: derive one from the other by a selection."
-        )
-    require_batches("policy", policy.batch_shape, other.batch_shape)
-
-
-def _describe(policy: Policy) -> str:
-    kind = "continuous nodes" if policy.continuous else "outcomes"
-    return f"{policy.num_outcomes} {kind}"
-
-
-def aligned(*policies: Policy, ndim: int = 0) -> tuple[Policy, ...]:
-    """The policies with singleton batch axes in front, so that all arrays have the same rank."""
-    ndim = max(ndim, *(policy.log_probs.ndim for policy in policies))
-
-    def expand(leaf: jax.Array) -> jax.Array:
-        return leaf.reshape((1,) * (ndim - leaf.ndim) + leaf.shape)
-
-    return tuple(jax.tree.map(expand, policy) for policy in policies)
-
-
-def total(law: Policy, terms: jax.Array) -> jax.Array:
-    """The sum over outcomes of ``terms [..., K]``, or the integral for which they stand."""
-    if not law.continuous:
-        return jnp.sum(terms, axis=-1)
-    return lattice_sum(terms, jnp.broadcast_to(law.probs, terms.shape))
-
-
 def _discrete(log_probs: jax.Array | np.ndarray, rewards: Numbers) -> Policy:
     """The law of logarithms that sum to one, its rewards checked and its ranks found."""
     scores = reward_array(rewards, log_probs.shape, log_probs.dtype)
@@ -492,36 +405,3 @@ def _log_softmax(logits: jax.Array) -> jax.Array:
         return jax.nn.log_softmax(logits)
     below_top = logits - np.max(logits, axis=-1, keepdims=True)
     return below_top - np.log(np.sum(np.exp(below_top), axis=-1, keepdims=True))
-
-
-def _gaps(
-    reward_at: Callable[[np.ndarray, np.ndarray], jax.Array],
-    num_nodes: int,
-    dtype: Any,
-    both_tails: bool,
-) -> list[float]:
-    """The jumps of a quantile function, as far out as its ranks are floating-point numbers."""
-
-    def at_log_odds(x: np.ndarray) -> np.ndarray:
-        return np.asarray(reward_at(-np.logaddexp(0, -x), np.exp(-np.logaddexp(0, x))))
-
-    end = 40.0 if both_tails else -0.5 * float(np.log(jnp.finfo(dtype).eps))
-    found = gaps(at_log_odds, num_nodes, end)
-    if len(found) > _MOST_GAPS:
-        raise ValueError(
-            f"quantile must be continuous but for {_MOST_GAPS} gaps, got {len(found)} jumps: a law "
-            "of atoms is discrete, Policy.from_probs or from_samples."
-        )
-    return found
-
-
-def _merged(breaks: tuple[float, ...], found: list[float]) -> tuple[float, ...]:
-    """The breaks that were given, and those found elsewhere."""
-    new = [rank for rank in found if not np.any(np.isclose(rank, breaks, rtol=1e-6, atol=0))]
-    return tuple(sorted([*breaks, *new]))
-
-
-def _ascending(values: np.ndarray) -> bool:
-    """Whether values never fall by more than rounding of their largest magnitude."""
-    slack = 8 * np.finfo(values.dtype).eps * np.max(np.abs(values))
-    return bool(np.all(np.diff(values) >= -slack))

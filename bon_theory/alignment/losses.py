@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from bon_theory._arguments import Numbers, positive, scalar
+from bon_theory._laws import require_same_outcomes
 from bon_theory._numerics import one_program
 from bon_theory.alignment.margins import best_of_n_beta
 from bon_theory.alignment.pairs import (
@@ -22,7 +23,7 @@ from bon_theory.alignment.pairs import (
     require_discrete,
 )
 from bon_theory.performance import expected_value
-from bon_theory.policy import Policy, require_same_outcomes
+from bon_theory.policy import Policy
 from bon_theory.selection import best_of_n
 
 __all__ = ["bonbon_loss", "dpo_loss", "ipo_loss", "ipo_matched_loss", "sft_best_of_n_loss"]

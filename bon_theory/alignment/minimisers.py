@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bon_theory._arguments import Numbers, positive, require, scalar
+from bon_theory._laws import aligned, require_policy
 from bon_theory.alignment.margins import best_of_n_beta
 from bon_theory.alignment.pairs import (
     PairLaw,
@@ -28,7 +29,7 @@ from bon_theory.alignment.pairs import (
 )
 from bon_theory.alignment.rank_grid import grid_pair_law, interpolate, log_densities
 from bon_theory.alignment.stationarity import log_ratio_between, minimising_log_ratio
-from bon_theory.policy import Policy, aligned, require_policy
+from bon_theory.policy import Policy
 from bon_theory.selection import best_of_n, exponential_tilt
 
 __all__ = ["bonbon", "dpo", "ipo", "ipo_best_of_n", "ipo_matched", "sft_best_of_n"]

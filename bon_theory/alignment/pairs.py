@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from bon_theory._arguments import Numbers, is_concrete, require, require_batches, scalar
+from bon_theory._laws import aligned, require_policy
 from bon_theory._numerics import NOTHING, one_program, safe_log
-from bon_theory.policy import Policy, aligned, require_policy
+from bon_theory.policy import Policy
 from bon_theory.selection import best_of_n, worst_of_n
 
 __all__ = [

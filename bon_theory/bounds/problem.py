@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from bon_theory._arguments import Numbers, scalar
-from bon_theory.policy import Policy, aligned, require_policy
+from bon_theory._laws import aligned, require_policy
+from bon_theory.policy import Policy
 from bon_theory.selection import (
     best_of_n,
     best_of_poisson,

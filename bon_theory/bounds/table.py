@@ -10,10 +10,11 @@ import jax
 import numpy as np
 
 from bon_theory._arguments import Numbers, is_concrete
+from bon_theory._laws import require_policy
 from bon_theory._ragged import completed
 from bon_theory.bounds.inequality import REGISTRY, Bound
 from bon_theory.bounds.problem import Problem
-from bon_theory.policy import Policy, require_policy
+from bon_theory.policy import Policy
 
 __all__ = ["Row", "Table", "table"]
 

@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from bon_theory._arguments import Numbers, require_batches, scalar
+from bon_theory._laws import aligned, require_same_outcomes
 from bon_theory._numerics import kl_term, one_program, safe_log
 from bon_theory._quadrature import absolute_sum
 from bon_theory._ragged import law_program
 from bon_theory.divergences.terms import log_ratio_of, outcome_log_probs, ratio_and_masses
-from bon_theory.policy import Policy, aligned, require_same_outcomes
+from bon_theory.policy import Policy
 
 __all__ = [
     "chi_squared_divergence",

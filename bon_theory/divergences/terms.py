@@ -8,9 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from bon_theory._laws import aligned, require_same_outcomes
 from bon_theory._numerics import one_program
 from bon_theory._ragged import completed, law_program
-from bon_theory.policy import Policy, aligned, require_same_outcomes
+from bon_theory.policy import Policy
 
 __all__ = ["log_ratio", "log_ratio_of", "outcome_log_probs", "ratio_and_masses"]
 

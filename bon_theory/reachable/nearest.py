@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from bon_theory._arguments import Numbers, shown
+from bon_theory._laws import aligned, require_same_outcomes
 from bon_theory._numerics import (
     NOTHING,
     cumulative_log_sum,
@@ -30,7 +31,7 @@ from bon_theory._numerics import (
 )
 from bon_theory._ragged import law_program
 from bon_theory._reward_cdf import log_from_both_tails
-from bon_theory.policy import Policy, aligned, require_same_outcomes
+from bon_theory.policy import Policy
 from bon_theory.reachable.isotonic import increasing_log_slopes
 from bon_theory.selection.parameters import Real, aligned_parameters
 

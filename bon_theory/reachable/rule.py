@@ -28,8 +28,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bon_theory._arguments import Numbers, is_concrete, static_number
+from bon_theory._laws import require_same_outcomes
 from bon_theory._numerics import log_sum_exp
-from bon_theory.policy import Policy, require_same_outcomes
+from bon_theory.policy import Policy
 from bon_theory.reachable.nearest import distance_to_reachable
 from bon_theory.selection import best_of_n
 

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from bon_theory._arguments import Numbers, is_concrete, require_batches, scalar
+from bon_theory._laws import aligned, require_policy
 from bon_theory._numerics import cumulative_sum, one_program
-from bon_theory.policy import Policy, aligned, require_policy
+from bon_theory.policy import Policy
 
 __all__ = [
     "Entrants",

@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 
 from bon_theory._arguments import Numbers
+from bon_theory._laws import require_policy
 from bon_theory._ragged import law_program
 from bon_theory.distortion import BestOfN, BestOfPoisson, Distortion
-from bon_theory.policy import Policy, require_policy
+from bon_theory.policy import Policy
 from bon_theory.race import (
     NumberOfCandidates,
     exponential_race_log_ratio,

@@ -24,7 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from bon_theory._arguments import is_concrete, require, whole_number
-from bon_theory.policy import Policy, require_policy
+from bon_theory._laws import require_policy
+from bon_theory.policy import Policy
 from bon_theory.sequence.convolution import log_convolution_power, log_sum
 from bon_theory.sequence.lattice import Lattice
 from bon_theory.sequence.markov import MarkovChain, log_block_law

@@ -30,11 +30,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from bon_theory._arguments import Numbers, is_concrete, require, require_batches, scalar
+from bon_theory._laws import aligned
 from bon_theory._numerics import one_program
 from bon_theory.certificate import certificate
 from bon_theory.divergences import kl_divergence, log_ratio
 from bon_theory.performance import expected_reward, reward_extremes, win_rate
-from bon_theory.policy import Policy, aligned
+from bon_theory.policy import Policy
 from bon_theory.selection import best_of_n, best_of_poisson, exponential_tilt, soft_best_of_n
 
 __all__ = [

@@ -26,8 +26,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from bon_theory._arguments import Numbers, real_array, require, shown, static_number
+from bon_theory._laws import require_policy
 from bon_theory._numerics import log1mexp
-from bon_theory.policy import Policy, require_policy
+from bon_theory.policy import Policy
 from bon_theory.tuning.root import increasing_root
 
 __all__ = ["Noise", "NoisyProxy", "OveroptimizationFit", "fit_overoptimization", "noisy_proxy"]

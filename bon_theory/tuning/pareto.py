@@ -25,10 +25,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from bon_theory._arguments import Numbers, require, require_batches, scalar, shown, whole_number
+from bon_theory._laws import aligned, require_policy
 from bon_theory._ragged import completed, law_program
 from bon_theory.divergences import log_ratio
 from bon_theory.performance import expected_value
-from bon_theory.policy import Policy, aligned, require_policy
+from bon_theory.policy import Policy
 from bon_theory.selection import best_of_n, exponential_tilt
 from bon_theory.tuning import knobs
 from bon_theory.tuning.knobs import (

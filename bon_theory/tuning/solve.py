@@ -22,11 +22,12 @@ from bon_theory._arguments import (
     shown,
     untraced,
 )
+from bon_theory._laws import aligned
 from bon_theory._numerics import namespace, numpy_or_program
 from bon_theory._ragged import completed
 from bon_theory.certificate import quadrature_error
 from bon_theory.performance import expected_value
-from bon_theory.policy import Policy, aligned
+from bon_theory.policy import Policy
 from bon_theory.tuning.knobs import Knob, Quantity, average, own_batches, prompt_weights
 from bon_theory.tuning.root import Evaluation, implicit_root
 

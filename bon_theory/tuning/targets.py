@@ -25,8 +25,9 @@ import jax
 import numpy as np
 
 from bon_theory._arguments import Numbers, is_concrete, scalar, shown
+from bon_theory._laws import require_policy
 from bon_theory.performance import Ties
-from bon_theory.policy import Policy, require_policy
+from bon_theory.policy import Policy
 from bon_theory.tuning import knobs
 from bon_theory.tuning.knobs import Quantity
 from bon_theory.tuning.solve import Options, Rounding, Unattainable, parameter_at

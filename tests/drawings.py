@@ -20,6 +20,7 @@ from figures import (
     published_points,
     reachable,
     readme,
+    real_answers,
     reward_frontier,
     sequences,
     ties,
@@ -27,6 +28,7 @@ from figures import (
 )
 from figures.output import FigureData
 from simulations.experiments.language_model import LanguageModelConfig, LanguageModelResults, Scored
+from simulations.experiments.real_pool import RealPoolResults
 from simulations.experiments.reward_pools import compare_pools
 
 # Few points: what is tested is the same at any number.
@@ -89,9 +91,35 @@ def results() -> LanguageModelResults:
 
 
 @cache
+def answers() -> RealPoolResults:
+    """The same with three rewards of answers that nobody gave."""
+    draws = np.random.default_rng(1)
+    size = (SMALL.num_prompts, 80)
+    rewards = {
+        "lexicon": draws.poisson(3.0, size).astype(float),
+        "sentiment": draws.uniform(-1, 1, size),
+        "likelihood": draws.normal(-2.0, 0.3, size),
+    }
+    comparisons = {
+        name: compare_pools(
+            jax.random.key(seed),
+            table[:, :40],
+            table[:, 40:],
+            numbers=SMALL.numbers,
+            temperatures=(0.0, 0.3),
+            num_resamples=SMALL.num_resamples,
+        )
+        for seed, (name, table) in enumerate(rewards.items())
+    }
+    return RealPoolResults({"key": [0, 0]}, rewards, comparisons, 0.75, 20.0, ())
+
+
+@cache
 def data(name: str) -> FigureData:
     if name == "language_model":
         return language_model.data(results())
+    if name == "real_answers":
+        return real_answers.data(answers())
     return MODULES[name].data(points=POINTS[name])
 
 
@@ -117,6 +145,7 @@ MODULES: dict[str, ModuleType] = {
         bonbon,
         readme,
         language_model,
+        real_answers,
     )
 }
 # Those whose data take ten seconds and more to compile.

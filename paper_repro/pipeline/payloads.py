@@ -101,16 +101,10 @@ class SampleTexts:
 
 
 @dataclass(frozen=True)
-class SequenceResults(Payload):
-    """The claim on real sequences: what the language model is, and what selecting from it gave.
+class SelectionEvidence:
+    """What selecting gave beside what the exact law predicts.
 
     Attributes:
-        corpus_bytes: of the text trained on.
-        num_parameters: of the model.
-        num_steps: of training.
-        validation_loss: nats per symbol on held-out text.
-        mean_length: of the responses, in symbols.
-        tie_probability: that two samples have the same number of known words.
         seed: of everything.
         false_alarm: chance, at most, that any check is rejected although everything is right.
         threshold: p-value at or below which a check is rejected.
@@ -122,15 +116,8 @@ class SequenceResults(Payload):
         unproved: planted errors not rejected at n ≤ 2, where they must be; at larger n the
             predictions for n and n + 1 hardly differ.
         tables: predicted beside measured.
-        samples: a few texts.
     """
 
-    corpus_bytes: int
-    num_parameters: int
-    num_steps: int
-    validation_loss: float
-    mean_length: float
-    tie_probability: float
     seed: int
     false_alarm: float
     threshold: float
@@ -141,12 +128,75 @@ class SequenceResults(Payload):
     planted_rejected: int
     unproved: tuple[str, ...]
     tables: tuple[PredictionTable, ...]
-    samples: tuple[SampleTexts, ...]
 
     @property
     def passed(self) -> bool:
         """No prediction was rejected, and every error was that has to be."""
         return not self.rejected and not self.unproved
+
+
+@dataclass(frozen=True)
+class SequenceResults(Payload):
+    """The claim on real sequences: what the language model is, and what selecting from it gave.
+
+    Attributes:
+        corpus_bytes: of the text trained on.
+        num_parameters: of the model.
+        num_steps: of training.
+        validation_loss: nats per symbol on held-out text.
+        mean_length: of the responses, in symbols.
+        tie_probability: that two samples have the same number of known words.
+        evidence: predicted and measured.
+        samples: a few texts.
+    """
+
+    corpus_bytes: int
+    num_parameters: int
+    num_steps: int
+    validation_loss: float
+    mean_length: float
+    tie_probability: float
+    evidence: SelectionEvidence
+    samples: tuple[SampleTexts, ...]
+
+
+@dataclass(frozen=True)
+class SelectedTexts:
+    """An instruction, an answer, and what is selected at one divergence from the model."""
+
+    prompt: str
+    reference: str
+    best_of_n: str
+    soft: str
+
+
+@dataclass(frozen=True)
+class RealAnswersResults(Payload):
+    """Selection among a real model's answers.
+
+    Attributes:
+        num_prompts: instructions.
+        num_answers: to each.
+        finished: share of answers that ended by themselves.
+        mean_length: of answers, in tokens.
+        rewards: in words.
+        tie_probability: that two answers to an instruction have the same reward, by reward.
+        evidence: predicted and measured.
+        shown: n of best-of-n in ``samples``.
+        shown_soft: n of soft best-of-n in ``samples``.
+        samples: a few texts.
+    """
+
+    num_prompts: int
+    num_answers: int
+    finished: float
+    mean_length: float
+    rewards: tuple[str, ...]
+    tie_probability: tuple[float, ...]
+    evidence: SelectionEvidence
+    shown: int
+    shown_soft: int
+    samples: tuple[SelectedTexts, ...]
 
 
 @dataclass(frozen=True)

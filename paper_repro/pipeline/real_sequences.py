@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import jax
 
 from paper_repro.pipeline import provenance
-from paper_repro.pipeline.payloads import PredictionTable, SampleTexts, SequenceResults
+from paper_repro.pipeline.evidence import evidence
+from paper_repro.pipeline.payloads import SampleTexts, SequenceResults
 from simulations.experiments import language_model
 from simulations.experiments.language_model import LanguageModelResults
 from simulations.language_model import train
@@ -18,7 +20,6 @@ from simulations.language_model import train
 SEED = 20250505
 FALSE_ALARM = 1e-6
 REWARDS = {"known_words": "known words", "trigram_likelihood": "trigram likelihood"}
-QUANTITIES = {"expected_reward": "expected reward", "win_rate": "win rate"}
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,7 @@ def run(
         progress=progress,
     )
     results.save(results_path(output))
-    report = results.report(false_alarm=config.false_alarm)
-    planted = results.report(false_alarm=config.false_alarm, planted=True)
-    missed = sorted({check.name for check in planted.checks} - {c.name for c in planted.rejected})
-    # At larger n, n and n+1 hardly differ: there nothing can be proved at this size.
-    unproved = [name for name in missed if ", n=1," in name or ", n=2," in name]
+    pools = {name: getattr(results, name).comparison for name in REWARDS}
     return SequenceResults(
         corpus_bytes=results.corpus_bytes,
         num_parameters=results.num_parameters,
@@ -72,16 +69,9 @@ def run(
         validation_loss=float(results.validation_loss),
         mean_length=float(results.lengths.mean()),
         tie_probability=float(results.known_words.tie_probability),
-        seed=config.seed,
-        false_alarm=report.false_alarm,
-        threshold=report.threshold,
-        num_checks=len(report.checks),
-        largest_z=max(abs(check.statistic) for check in report.checks),
-        rejected=tuple(check.name for check in report.rejected),
-        num_planted=len(planted.checks),
-        planted_rejected=len(planted.rejected),
-        unproved=tuple(unproved),
-        tables=tuple(_tables(results)),
+        evidence=evidence(
+            partial(results.report, false_alarm=config.false_alarm), pools, REWARDS, config.seed
+        ),
         samples=_samples(results),
     )
 
@@ -90,27 +80,6 @@ def _checkpoints(output: Path) -> Path:
     """Training goes on from a checkpoint only if the code that wrote it is the code that runs."""
     code = provenance.key("training", "simulations.language_model.train", {})
     return output / "checkpoints" / code[:12]
-
-
-def _tables(results: LanguageModelResults) -> Iterator[PredictionTable]:
-    """One per reward, quantity and temperature."""
-    for reward, title in REWARDS.items():
-        pools = getattr(results, reward).comparison
-        for quantity, name in QUANTITIES.items():
-            comparison = getattr(pools, quantity)
-            predicted = (comparison.predicted - comparison.predicted_bias).mean(axis=-1)
-            measured = comparison.measured.mean(axis=-1)
-            error = comparison.measured_std_error
-            for row, temperature in enumerate(pools.temperatures):
-                yield PredictionTable(
-                    reward=title,
-                    quantity=name,
-                    temperature=float(temperature),
-                    numbers=tuple(pools.numbers.tolist()),
-                    predicted=tuple(predicted[row].tolist()),
-                    measured=tuple(measured[row].tolist()),
-                    error=tuple(error[row].tolist()),
-                )
 
 
 def _samples(results: LanguageModelResults, count: int = 4) -> tuple[SampleTexts, ...]:

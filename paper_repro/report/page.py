@@ -97,7 +97,11 @@ def render(summary: Summary, output: Path) -> str:
     shown_at = _first_claims(parts, pictures)
     own = {
         name: pictures[name]
-        for name, part in (("bounds", summary.bounds), ("language_model", summary.language_model))
+        for name, part in (
+            ("bounds", summary.bounds),
+            ("language_model", summary.language_model),
+            ("real_answers", summary.real_answers),
+        )
         if part is not None and name in pictures and name not in shown_at
     }
     loose = [p for name, p in pictures.items() if name not in shown_at and name not in own]
@@ -131,6 +135,7 @@ def render(summary: Summary, output: Path) -> str:
             own_pictures=own,
             loose_pictures=loose,
             tables=tables,
+            zip=zip,
         )
     )
 
@@ -150,6 +155,7 @@ def _contents(summary: Summary, loose: list[Picture]) -> list[tuple[str, str]]:
         ("bounds", "Bounds", summary.bounds),
         ("monte-carlo-checks", "Monte Carlo checks", summary.checks),
         ("language-model", "Real sequences", summary.language_model),
+        ("real-answers", "Real answers", summary.real_answers),
         ("bibliography", "Bibliography", True),
         ("making", "How this page was made", True),
     )

@@ -18,6 +18,8 @@ from paper_repro.pipeline.payloads import (
     FigureResult,
     MonteCarloResults,
     Payload,
+    RealAnswersResults,
+    SelectionEvidence,
     SequenceResults,
 )
 from paper_repro.pipeline.records import Record
@@ -35,6 +37,7 @@ class Summary:
         ledger: the claims that have been computed, each beside its value.
         checks: payload of the Monte Carlo checks, or None if they have not been made.
         language_model: payload of the language model, or None.
+        real_answers: payload of selection among a real model's answers, or None.
         bounds: payload of the sweep of inequalities, or None.
         figures: payload of each figure made.
         stages: title, seconds and time of finish of each stage, None where it has not been run.
@@ -46,6 +49,7 @@ class Summary:
     ledger: Ledger
     checks: MonteCarloResults | None
     language_model: SequenceResults | None
+    real_answers: RealAnswersResults | None
     bounds: BoundsResults | None
     figures: tuple[FigureResult, ...]
     stages: tuple[tuple[str, Record | None], ...]
@@ -61,12 +65,7 @@ class Summary:
     @property
     def failures(self) -> tuple[str, ...]:
         """What is not as documented, by name."""
-        parts = (
-            ("Monte Carlo checks", self.checks),
-            ("language model", self.language_model),
-            ("bounds", self.bounds),
-        )
-        failed = (name for name, part in parts if part is not None and not part.passed)
+        failed = (name for name, part in self.evidence if not part.passed)
         return (*(entry.id for entry in self.ledger.unexpected), *failed, *self.broken)
 
     @property
@@ -77,15 +76,27 @@ class Summary:
     @property
     def false_alarm(self) -> float:
         """Chance, at most, that anything random in the report fails although all is right."""
-        return sum(part.false_alarm for part in self._random_parts())
+        parts = (part for _, part in self.evidence)
+        return sum(part.false_alarm for part in parts if not isinstance(part, BoundsResults))
 
     @property
     def passed(self) -> bool:
         """Whether nothing unexpected is among what has been run."""
         return not self.failures
 
-    def _random_parts(self) -> list[MonteCarloResults | SequenceResults]:
-        return [part for part in (self.checks, self.language_model) if part is not None]
+    @property
+    def evidence(
+        self,
+    ) -> tuple[tuple[str, BoundsResults | MonteCarloResults | SelectionEvidence], ...]:
+        """What the statements were held against, by name, as far as it has been made."""
+        model, answers = self.language_model, self.real_answers
+        parts = (
+            ("bounds", self.bounds),
+            ("Monte Carlo checks", self.checks),
+            ("language model", None if model is None else model.evidence),
+            ("real answers", None if answers is None else answers.evidence),
+        )
+        return tuple((name, part) for name, part in parts if part is not None)
 
 
 def summarise(
@@ -113,6 +124,7 @@ def summarise(
         ),
         checks=_payload(records, "checks", MonteCarloResults),
         language_model=_payload(records, "language-model", SequenceResults),
+        real_answers=_payload(records, "real-answers", RealAnswersResults),
         bounds=_payload(records, "bounds", BoundsResults),
         figures=tuple(
             payload for stage in stages if (payload := _payload(records, stage.name, FigureResult))

@@ -75,11 +75,14 @@ def checks(caption: str, checks: Iterable[Check], threshold: float) -> PageTable
     return PageTable(caption, heads, rows, numbers=4)
 
 
-def predictions(tables: Iterable[PredictionTable]) -> list[PageTable]:
-    """Predicted, measured, standard error in a cell; a row per temperature, a column per n."""
+def predictions(tables: Iterable[PredictionTable], of: str) -> list[PageTable]:
+    """Predicted, measured, standard error in a cell; a row per temperature, a column per n.
+
+    ``of`` is what is selected, which tells the captions of a page apart.
+    """
     groups: dict[str, list[PredictionTable]] = {}
     for table in tables:
-        title = f"{table.quantity.capitalize()} when selecting by {table.reward}"
+        title = f"{table.quantity.capitalize()} when selecting {of} by {table.reward}"
         groups.setdefault(title, []).append(table)
     return [_prediction(title, rows) for title, rows in groups.items()]
 

@@ -91,14 +91,19 @@ def _checks(summary: Summary) -> list[Text]:
                 f"{len(checks.missed)} missed; false-alarm rate {checks.false_alarm:g}"
             )
         )
-    if (model := summary.language_model) is not None:
-        lines.append(
-            Text(
-                f"Language model: {model.num_checks} checks, {len(model.rejected)} rejected; "
-                f"{model.planted_rejected} of {model.num_planted} checks reject n+1; "
-                f"false-alarm rate {model.false_alarm:g}"
+    for name, part in (
+        ("Language model", summary.language_model),
+        ("Real answers", summary.real_answers),
+    ):
+        if part is not None:
+            found = part.evidence
+            lines.append(
+                Text(
+                    f"{name}: {found.num_checks} checks, {len(found.rejected)} rejected; "
+                    f"{found.planted_rejected} of {found.num_planted} checks reject n+1; "
+                    f"false-alarm rate {found.false_alarm:g}"
+                )
             )
-        )
     if (bounds := summary.bounds) is not None:
         lines.append(
             Text(

@@ -8,7 +8,6 @@ candidates, one selected.
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,9 @@ from numpy.typing import NDArray
 
 from simulations.engine import checkpoint
 from simulations.experiments.reward_pools import (
-    MeasuredQuantity,
     PoolComparison,
     compare_pools,
-    tail_bound,
+    judge,
     tie_probability,
 )
 from simulations.language_model import train
@@ -31,7 +29,8 @@ from simulations.language_model.text.corpus import load_corpus, prompt_texts, to
 from simulations.language_model.text.tokenizers import SubwordTokenizer, encode_prompts
 from simulations.language_model.train import Progress
 from simulations.language_model.transformer import num_parameters
-from simulations.statistics.checks import Check, Family, Report
+from simulations.statistics.checks import Report
+from simulations.tools.nested import flatten, unflatten
 
 
 @dataclass(frozen=True)
@@ -114,50 +113,20 @@ class LanguageModelResults:
     def report(self, *, false_alarm: float = 1e-3, planted: bool = False) -> Report:
         """The claim as one family of checks: selection does what the exact law predicts.
 
-        A check per reward, quantity (expected reward, win rate), route (fresh candidates, resampled
-        ones), λ and n, on the mean over prompts, at a family-wise ``false_alarm`` rate by
-        Bonferroni. The statistic is z; the p-value is Bernstein's bound, which holds for the few
-        and skewed terms of a large n. For the resampled route it is rigorous. For fresh candidates
-        it takes the prediction's own error to first order, whose terms are smaller than the
-        measurement's.
-
-        With ``planted``, the resampled route is held against the law for n+1 instead: the proof
-        that a wrong prediction is rejected (at the default size for n ≤ 2 always,
-        for n = 4 and 8 nearly always).
+        See :func:`~simulations.experiments.reward_pools.judge`; at the default size the wrong
+        prediction is rejected for n ≤ 2 always, for n = 4 and 8 nearly always.
         """
-        checks = [
-            check
-            for reward in ("known_words", "trigram_likelihood")
-            for quantity in ("expected_reward", "win_rate")
-            for check in self._checks(reward, quantity, planted=planted)
-        ]
-        return Family(tuple(check.name for check in checks), false_alarm).judge(checks)
-
-    def _checks(self, reward: str, quantity: str, *, planted: bool) -> list[Check]:
-        scored: Scored = getattr(self, reward)
-        pools = scored.comparison
-        comparison: MeasuredQuantity = getattr(pools, quantity)
-        fresh = (comparison.measured_z, comparison.measured_std_error, pools.num_measured)
-        error, groups = comparison.resampled_std_error, pools.num_resampled
-        routes = {"fresh": fresh, "resampled": (comparison.resampled_z, error, groups)}
-        if planted:
-            routes = {"planted": (comparison.planted_z, error, groups)}
-
-        spread = np.ptp(scored.rewards, axis=1).max() if quantity == "expected_reward" else 1.0
-        checks = []
-        for route, (z, std_error, groups) in routes.items():
-            num_terms = groups * len(self.prompts)
-            p_values = tail_bound(z, spread / (num_terms * std_error))
-            for (i, temperature), (j, n) in product(
-                enumerate(pools.temperatures), enumerate(pools.numbers)
-            ):
-                name = f"{reward}, {quantity}, {route}, n={n}, temperature={temperature:g}"
-                checks.append(Check(name, float(z[i, j]), float(p_values[i, j]), int(num_terms[j])))
-        return checks
+        scored = {name: getattr(self, name) for name in ("known_words", "trigram_likelihood")}
+        return judge(
+            {name: one.comparison for name, one in scored.items()},
+            {name: one.rewards for name, one in scored.items()},
+            false_alarm=false_alarm,
+            planted=planted,
+        )
 
     def save(self, path: Path) -> None:
         """Write one ``.npz``, atomically."""
-        arrays = _flatten({k: v for k, v in asdict(self).items() if k != "identity"})
+        arrays = flatten({k: v for k, v in asdict(self).items() if k != "identity"})
         checkpoint.save(path, self.identity, arrays)
 
     @classmethod
@@ -171,12 +140,10 @@ class LanguageModelResults:
                 another.
         """
         found, arrays = checkpoint.load(path, identity)
-        tree = _unflatten(arrays)
+        tree = unflatten(arrays)
         for reward in ("known_words", "trigram_likelihood"):
-            pools = tree[reward]["comparison"]
-            for quantity in ("expected_reward", "win_rate"):
-                pools[quantity] = MeasuredQuantity(**pools[quantity])
-            tree[reward] = Scored(**(tree[reward] | {"comparison": PoolComparison(**pools)}))
+            comparison = PoolComparison.from_tree(tree[reward].pop("comparison"))
+            tree[reward] = Scored(**tree[reward], comparison=comparison)
         for scalar in ("corpus_bytes", "num_parameters", "validation_loss"):
             tree[scalar] = tree[scalar].item()
         return cls(identity=found, **tree)
@@ -278,25 +245,3 @@ def _at_stage(progress: Progress | None, stage: str) -> Callable[[int, int], Non
     if progress is None:
         return None
     return lambda done, total: progress(stage, done, total)
-
-
-def _flatten(tree: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Nested names joined by slashes."""
-    flat = {}
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            flat |= {f"{name}/{inner}": array for inner, array in _flatten(value).items()}
-        else:
-            flat[name] = np.asarray(value)
-    return flat
-
-
-def _unflatten(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    for name, array in arrays.items():
-        *outer, last = name.split("/")
-        branch = tree
-        for part in outer:
-            branch = branch.setdefault(part, {})
-        branch[last] = array
-    return tree

@@ -7,9 +7,11 @@ the others n are taken, one is selected and compared with one more.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,7 +19,15 @@ import polars as pl
 from numpy.typing import NDArray
 
 import bon_theory as bt
-from simulations.experiments.reward_pools import PoolComparison, compare_pools, tie_probability
+from simulations.engine import checkpoint
+from simulations.experiments.reward_pools import (
+    PoolComparison,
+    compare_pools,
+    judge,
+    tie_probability,
+)
+from simulations.statistics.checks import Report
+from simulations.tools.nested import flatten, unflatten
 
 POOL = Path(__file__).with_name("data") / "smollm2_pool.parquet"
 _COLUMNS = ("prompt_id", "candidate", "prompt", "text")
@@ -85,18 +95,52 @@ class RealPoolResults:
     """What was predicted and measured.
 
     Attributes:
+        identity: configuration, key and hash of the pool.
+        rewards: ``[B, N]`` of all answers, by reward.
         comparisons: by reward.
-        tie_probability: by reward, that two answers to an instruction have the same.
         finished: share of answers that ended by themselves.
         mean_length: of answers, in tokens, the end counted.
         samples: selected texts.
     """
 
+    identity: dict[str, Any]
+    rewards: dict[str, NDArray[np.float64]]
     comparisons: dict[str, PoolComparison]
-    tie_probability: dict[str, float]
     finished: float
     mean_length: float
     samples: tuple[Selected, ...]
+
+    @property
+    def tie_probability(self) -> dict[str, float]:
+        """Chance that two answers to an instruction have the same reward, by reward."""
+        return {name: tie_probability(rewards) for name, rewards in self.rewards.items()}
+
+    def report(self, *, false_alarm: float = 1e-3, planted: bool = False) -> Report:
+        """All checks as one family; see :func:`~simulations.experiments.reward_pools.judge`."""
+        return judge(self.comparisons, self.rewards, false_alarm=false_alarm, planted=planted)
+
+    def save(self, path: Path) -> None:
+        """Write one ``.npz``, atomically."""
+        fields = {name: value for name, value in asdict(self).items() if name != "identity"}
+        fields["samples"] = [list(asdict(texts).values()) for texts in self.samples]
+        checkpoint.save(path, self.identity, flatten(fields))
+
+    @classmethod
+    def load(cls, path: Path) -> RealPoolResults:
+        """Read what ``save`` wrote."""
+        identity, arrays = checkpoint.load(path)
+        tree = unflatten(arrays)
+        return cls(
+            identity=identity,
+            rewards=tree["rewards"],
+            comparisons={
+                name: PoolComparison.from_tree(fields)
+                for name, fields in tree["comparisons"].items()
+            },
+            finished=tree["finished"].item(),
+            mean_length=tree["mean_length"].item(),
+            samples=tuple(Selected(*map(str, texts)) for texts in tree["samples"]),
+        )
 
 
 def load_pool(path: Path = POOL) -> pl.DataFrame:
@@ -135,9 +179,9 @@ def run(
 
     Consumes ``key``.
     """
-    comparisons, ties = {}, {}
+    comparisons, tables = {}, {}
     for index, reward in enumerate(config.rewards):
-        rewards = _table(pool, reward.name)
+        rewards = tables[reward.name] = _table(pool, reward.name)
         half = rewards.shape[1] // 4 * 2  # even, since its halves show the bias
         comparisons[reward.name] = compare_pools(
             jax.random.fold_in(key, index),
@@ -150,15 +194,26 @@ def run(
             if progress is None
             else lambda done, total, name=reward.name: progress(name, done, total),
         )
-        ties[reward.name] = tie_probability(rewards)
     samples_key = jax.random.fold_in(key, len(config.rewards))
     return RealPoolResults(
+        _identity(config, key, tables),
+        tables,
         comparisons,
-        ties,
         float(np.mean(pool["finished"].to_numpy())),
         float(np.mean(pool["num_tokens"].to_numpy())),
         _samples(config, samples_key, pool),
     )
+
+
+def _identity(
+    config: RealPoolConfig, key: jax.Array, tables: dict[str, NDArray[np.float64]]
+) -> dict[str, Any]:
+    digest = hashlib.sha256(b"".join(table.tobytes() for table in tables.values())).hexdigest()
+    return {
+        "config": asdict(config),
+        "key": jax.random.key_data(key).tolist(),
+        "rewards_sha256": digest,
+    }
 
 
 def _table(pool: pl.DataFrame, column: str) -> NDArray[np.float64]:

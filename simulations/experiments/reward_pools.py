@@ -10,9 +10,10 @@ Letters: B prompts, N candidates in a prediction pool, L temperatures (0 is best
 candidates n, G groups of n+1.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import product
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,9 @@ from numpy.typing import NDArray
 
 import bon_theory as bt
 from simulations.experiments.pool_selection import measure, resample
+from simulations.statistics.checks import Check, Family, Report
+
+QUANTITIES = ("expected_reward", "win_rate")
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,79 @@ class PoolComparison:
     expected_reward: MeasuredQuantity
     win_rate: MeasuredQuantity
     kl_divergence: NDArray[np.float64]
+
+    @classmethod
+    def from_tree(cls, tree: Mapping[str, Any]) -> Self:
+        """Undo ``dataclasses.asdict``, for what comes from a file."""
+        fields = dict(tree)
+        for name in QUANTITIES:
+            fields[name] = MeasuredQuantity(**tree[name])
+        return cls(**fields)
+
+    def checks(self, reward: str, spread: float, *, planted: bool = False) -> list[Check]:
+        """A check per quantity, route, λ and n, on the mean over prompts.
+
+        Routes are the measurement pool ("fresh") and the prediction pool ("resampled"); the
+        statistic is z; the p-value is Bernstein's bound, which holds for the few and skewed terms
+        of a large n. For the resampled route it is rigorous. For fresh candidates it takes the
+        prediction's own error to first order, whose terms are smaller than the measurement's.
+
+        Args:
+            reward: in the checks' names.
+            spread: largest less smallest reward of a prompt.
+            planted: hold the resampled route against the law for n+1 instead, which is wrong.
+        """
+        checks = []
+        for quantity, largest in zip(QUANTITIES, (spread, 1.0), strict=True):
+            comparison: MeasuredQuantity = getattr(self, quantity)
+            for route, (z, std_error, groups) in self._routes(comparison, planted).items():
+                num_terms = groups * self.kl_divergence.shape[-1]
+                p_values = tail_bound(z, largest / (num_terms * std_error))
+                for (i, temperature), (j, n) in product(
+                    enumerate(self.temperatures), enumerate(self.numbers)
+                ):
+                    name = f"{reward}, {quantity}, {route}, n={n}, temperature={temperature:g}"
+                    trials = int(num_terms[j])
+                    checks.append(Check(name, float(z[i, j]), float(p_values[i, j]), trials))
+        return checks
+
+    def _routes(
+        self, comparison: MeasuredQuantity, planted: bool
+    ) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]]:
+        """z, its standard error, and the groups behind it, by route."""
+        error = comparison.resampled_std_error
+        if planted:
+            return {"planted": (comparison.planted_z, error, self.num_resampled)}
+        return {
+            "fresh": (comparison.measured_z, comparison.measured_std_error, self.num_measured),
+            "resampled": (comparison.resampled_z, error, self.num_resampled),
+        }
+
+
+def judge(
+    comparisons: Mapping[str, PoolComparison],
+    rewards: Mapping[str, NDArray[np.float64]],
+    *,
+    false_alarm: float,
+    planted: bool = False,
+) -> Report:
+    """The checks of all rewards as one family, at a family-wise rate by Bonferroni.
+
+    Args:
+        comparisons: by reward.
+        rewards: ``[B, N+M]``, of all candidates, by reward.
+        false_alarm: chance, at most, that any check is rejected although everything is right.
+        planted: as :meth:`PoolComparison.checks` takes it: the proof that a wrong prediction is
+            rejected (at n ≤ 2; at larger n the laws for n and n+1 hardly differ).
+    """
+    checks = [
+        check
+        for name, comparison in comparisons.items()
+        for check in comparison.checks(
+            name, float(np.ptp(rewards[name], axis=1).max()), planted=planted
+        )
+    ]
+    return Family(tuple(check.name for check in checks), false_alarm).judge(checks)
 
 
 def compare_pools(

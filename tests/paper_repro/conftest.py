@@ -16,7 +16,10 @@ from paper_repro.pipeline.payloads import (
     FigureResult,
     MonteCarloResults,
     PredictionTable,
+    RealAnswersResults,
     SampleTexts,
+    SelectedTexts,
+    SelectionEvidence,
     SequenceResults,
 )
 from paper_repro.pipeline.records import Record
@@ -46,13 +49,7 @@ TABLE = PredictionTable(
     measured=(-2.350, -2.097, -1.921, -1.757, -1.629, -1.521, -1.424),
     error=(0.0061, 0.0055, 0.0051, 0.005, 0.0052, 0.0058, 0.0062),
 )
-MODEL = SequenceResults(
-    corpus_bytes=100,
-    num_parameters=10,
-    num_steps=5,
-    validation_loss=1.5,
-    mean_length=3.0,
-    tie_probability=0.25,
+EVIDENCE = SelectionEvidence(
     seed=8,
     false_alarm=1e-6,
     threshold=1e-8,
@@ -63,7 +60,28 @@ MODEL = SequenceResults(
     planted_rejected=1,
     unproved=(),
     tables=(TABLE,),
+)
+MODEL = SequenceResults(
+    corpus_bytes=100,
+    num_parameters=10,
+    num_steps=5,
+    validation_loss=1.5,
+    mean_length=3.0,
+    tie_probability=0.25,
+    evidence=EVIDENCE,
     samples=(SampleTexts("The <b>", " next", " word", " likely"),),
+)
+ANSWERS = RealAnswersResults(
+    num_prompts=2,
+    num_answers=8,
+    finished=0.9,
+    mean_length=20.5,
+    rewards=("valence <1>", "letters"),
+    tie_probability=(0.25, 0.0),
+    evidence=EVIDENCE,
+    shown=16,
+    shown_soft=64,
+    samples=(SelectedTexts("Say <i>", "first & last", "<script>alert(1)</script>", "soft"),),
 )
 BOUND = BoundRow(
     name="best_of_n_kl_from_selected_atom",
@@ -100,6 +118,7 @@ def made_up(output: Path) -> Summary:
         ledger=Ledger("0123456789ab", provenance.versions(), shown + found[2:]),
         checks=CHECKS,
         language_model=MODEL,
+        real_answers=ANSWERS,
         bounds=BOUNDS,
         figures=FIGURES,
         stages=(("Monte Carlo checks", record), ("Language model", None)),

@@ -17,7 +17,10 @@ from paper_repro.pipeline.payloads import BoundsResults, Payload
 from paper_repro.report import terminal
 from paper_repro.report.summary import Summary
 from tests.examples import example, ledger
-from tests.paper_repro.conftest import BOUND, CHECKS, MODEL
+from tests.paper_repro.conftest import ANSWERS, BOUND, CHECKS, EVIDENCE, MODEL
+
+REJECTED = dataclasses.replace(EVIDENCE, rejected=("mean",))
+UNPROVED = dataclasses.replace(EVIDENCE, unproved=("mean, n=2,",))
 
 ALL_CLAIMS = tuple(claim for paper in PAPERS for claim in claims(paper))
 
@@ -40,8 +43,8 @@ def test_an_unexpected_claim_is_named_in_the_terminal(summary: Summary, tmp_path
     [
         ("checks", dataclasses.replace(CHECKS, rejected=("law <8>",))),
         ("checks", dataclasses.replace(CHECKS, missed=("law for 9",))),
-        ("language_model", dataclasses.replace(MODEL, rejected=("mean",))),
-        ("language_model", dataclasses.replace(MODEL, unproved=("mean, n=2,",))),
+        ("language_model", dataclasses.replace(MODEL, evidence=REJECTED)),
+        ("real_answers", dataclasses.replace(ANSWERS, evidence=UNPROVED)),
         ("bounds", BoundsResults(9, 1, (dataclasses.replace(BOUND, violations=1),))),
     ],
 )

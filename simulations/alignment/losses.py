@@ -31,6 +31,7 @@ __all__ = [
     "ipo_best_of_n",
     "ipo_matched",
     "jeffreys",
+    "log_atom_excess",
     "log_rank",
     "matched_target",
     "reverse_kl",
@@ -184,6 +185,34 @@ def log_rank(num_not_above: ArrayLike, num_draws: ArrayLike) -> NDArray[np.float
             f"{m.max()}: count draws with a reward at most the response's"
         )
     return digamma(k + 1) - digamma(m + 1)
+
+
+def log_atom_excess(
+    num_below: ArrayLike, num_not_above: ArrayLike, *, n: int
+) -> NDArray[np.float64]:
+    r"""What an atom of the reward takes off the log density of best-of-n, by counts of draws.
+
+    .. math:: \log\frac{F^n - (F^-)^n}{F - F^-} = \log n + (n-1)\log F
+              + \log\frac{1 - r^n}{n (1 - r)}, \qquad r = F^-/F
+
+    and this is the last term, with r estimated by the share of the draws not above that are below:
+    0 where no draw ties with the response, as without atoms.
+
+    Args:
+        num_below: draws with a lower reward than the response's.
+        num_not_above: draws with a reward at most the response's.
+        n: candidates of best-of-n.
+
+    Example:
+        >>> log_atom_excess([3, 0], [3, 4], n=2)
+        array([ 0.        , -0.69314718])
+
+    Derived here; :func:`log_rank` estimates the middle term.
+    """
+    below, not_above = np.asarray(num_below, np.float64), np.asarray(num_not_above, np.float64)
+    share = np.where(not_above > 0, below / np.maximum(not_above, 1), 1.0)
+    # (1 − rⁿ)/(1 − r) = 1 + r + … + r^(n−1): no quotient of differences that vanish.
+    return np.log(np.sum(share[..., None] ** np.arange(n), axis=-1) / n)
 
 
 class OnPolicy(NamedTuple):

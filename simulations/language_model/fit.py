@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -76,6 +76,8 @@ def fit(
     num_parts: int = 1,
     devices: jax.sharding.Mesh | None = None,
     checkpoint: Checkpoint | None = None,
+    observe: Callable[[int, Any], None] | None = None,
+    observe_at: Collection[int] = (),
     progress: Callable[[Update], None] | None = None,
 ) -> Fit:
     """Train a model in place; when anything stops it, the model has what the last update made.
@@ -92,6 +94,10 @@ def fit(
         devices: a mesh of one axis, over which the examples are shared out; the parameters are on
             every device.
         checkpoint: where the state is kept; a run that finds one goes on from it.
+        observe: called as ``observe(done, model)`` with the model after so many updates, whose
+            arrays the next update takes: it keeps what it finds, not the model. A run that goes on
+            calls it again for the state it begins with, since it may have been interrupted there.
+        observe_at: numbers of updates at which it is called, from 0 to S.
         progress: called after each update.
 
     Raises:
@@ -109,7 +115,14 @@ def fit(
 
     state, frozen = _on_all(devices, (state, frozen))
     clock = _Clock()
+
+    def look() -> None:
+        if observe is not None and done in observe_at:
+            observe(done, nnx.merge(graph, state[0], frozen))
+            clock.stop()
+
     try:
+        look()
         batch = _shared_out(devices, batches(done)) if done < num_steps else None
         while done < num_steps:
             *state, told = _step(graph, loss, transform, num_parts, *state, frozen, batch)
@@ -125,6 +138,7 @@ def fit(
             history[:, done] = value, norm
             done += 1
             clock.count(divisor)
+            look()  # before a state is kept, so that what is kept has been looked at
             if progress is not None:
                 progress(Update(done, num_steps, value, clock.speed))
             if checkpoint is not None and checkpoint.is_due(done, num_steps):
@@ -191,15 +205,21 @@ class _Clock:
     """Counts what is done after the first update, which compiles."""
 
     def __init__(self) -> None:
-        self.start, self.counted, self.speed = 0.0, 0.0, math.nan
+        self.since: float | None = None
+        self.seconds, self.counted, self.speed = 0.0, 0.0, math.nan
 
     def count(self, amount: float) -> None:
         now = time.perf_counter()
-        if self.start:
+        if self.since is not None:
             self.counted += amount
-            self.speed = self.counted / (now - self.start)
-        else:
-            self.start = now
+            self.seconds += now - self.since
+            self.speed = self.counted / self.seconds
+        self.since = now
+
+    def stop(self) -> None:
+        """What happens until now is no update; the next one is counted from here."""
+        if self.since is not None:
+            self.since = time.perf_counter()
 
 
 def _on_all(devices: jax.sharding.Mesh | None, tree: Any) -> Any:

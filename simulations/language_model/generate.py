@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +18,12 @@ from simulations.draws.words import key_words
 from simulations.engine import checkpoint as files
 from simulations.language_model import decode, sharding
 from simulations.language_model.sampler import TokenLaw
-from simulations.language_model.transformer import Transformer, num_parameters, token_log_probs
+from simulations.language_model.transformer import (
+    Transformer,
+    num_parameters,
+    parameters_sha256,
+    token_log_probs,
+)
 from simulations.tools.arguments import integer_within
 
 _CHUNK = 16  # tokens after which rows that have ended are taken out
@@ -356,9 +360,6 @@ class _Sampler:
     @cached_property
     def identity(self) -> files.Identity:
         """What decides the responses; of the model the SHA-256 of its parameters."""
-        digest = hashlib.sha256()
-        for leaf in jax.tree.leaves(self.frozen.parameters):
-            digest.update(np.ascontiguousarray(leaf).tobytes())
         described = {
             "key": np.asarray(self.key),
             "model": self.config,
@@ -367,7 +368,7 @@ class _Sampler:
             "max_new_tokens": self.num_tokens,
             "chunk_size": self.chunk,
         }
-        return {"parameters": digest.hexdigest()} | {
+        return {"parameters": parameters_sha256(self.frozen.model)} | {
             name: files.describe(value) for name, value in described.items()
         }
 

@@ -14,6 +14,7 @@ tokens of this pass into what they attend to, and remembers what is to be rememb
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,6 +22,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from simulations.language_model.cache import Branches, Prefix
@@ -361,6 +363,14 @@ def num_parameters(model: nnx.Module) -> int:
         131584
     """
     return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
+
+
+def parameters_sha256(model: nnx.Module) -> str:
+    """Hash of all parameters, in the order of the module's tree: which model it is."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(nnx.state(model)):
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()
 
 
 def _attend_causally(

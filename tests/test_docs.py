@@ -171,3 +171,19 @@ def test_what_is_not_measured_says_so(tmp_path: Path):
 
 def test_the_first_screen_of_the_readme_stays_short():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_the_gallery_names_every_figure():
+    scripts = [
+        path.stem
+        for path in (ROOT / "figures").glob("*.py")
+        if re.search(r"^def draw\(", path.read_text(encoding="utf-8"), re.M)
+    ]
+    shown = re.findall(r"Script: `figures/(\w+)\.py`", (ROOT / "docs" / "gallery.md").read_text())
+    assert sorted(shown) == sorted(scripts)
+
+
+def test_the_first_page_leads_to_every_other():
+    first = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    pages = {page.name for page in PAGES} - {"README.md", "index.md"}
+    assert set(re.findall(r"^- \[[^\]]+\]\(([\w-]+\.md)\)", first, re.M)) == pages

@@ -76,7 +76,8 @@ def test_the_version_is_the_same_everywhere():
 
 
 @pytest.mark.parametrize(
-    ("name", "at_least"), [("browser", 10), ("dev", 10), ("reproduce", 10), ("real-model", 1)]
+    ("name", "at_least"),
+    [("browser", 10), ("dev", 10), ("docs", 10), ("reproduce", 10), ("real-model", 1)],
 )
 def test_the_lock_pins_and_hashes_everything(name: str, at_least: int):
     lock = (ROOT / "requirements" / f"{name}.txt").read_text().replace("\\\n", " ")

@@ -6,8 +6,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from docutils.nodes import SkipNode
-from latex2mathml.converter import convert
+from docutils.nodes import SkipNode  # pyright: ignore[reportMissingModuleSource]
+from latex2mathml.converter import convert  # pyright: ignore[reportMissingImports]
 
 project = "bon-theory"
 author = "The bon-theory developers"

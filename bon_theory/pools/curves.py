@@ -18,20 +18,25 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bon_theory._arguments import shown
+from bon_theory._arguments import shown, whole_number
 from bon_theory.pools.pool import Pool
 
-__all__ = ["Curve", "best_of_n_curve", "best_of_n_weights", "pass_at_k"]
+__all__ = ["Curve", "best_of_n_curve", "best_of_n_weights", "pass_at_k", "ranked_weights"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """A quantity at several n, for every prompt.
+    """A quantity at several settings, n and a temperature each, for every prompt.
 
     Attributes:
         n: ``[G]``, in the order asked for.
         per_prompt: ``[B, G]``.
         weights: ``[B]``, of the prompts in the mean.
+        temperature: ``[G]`` of soft best-of-n; None for best-of-n.
+        label: what it is where that is not plain: an upper bound, an extrapolation.
+
+    The difference of two curves, ``first - second``, is taken prompt by prompt: they are of the
+    same prompts in the same order, and its interval is that of a paired comparison.
 
     Example:
         >>> import bon_theory as bt
@@ -45,6 +50,23 @@ class Curve:
     n: NDArray[np.int64]
     per_prompt: NDArray[np.float64]
     weights: NDArray[np.float64]
+    temperature: NDArray[np.float64] | None = None
+    label: str = ""
+
+    def __sub__(self, other: Curve) -> Curve:
+        """Prompt by prompt, at every setting."""
+        if self.per_prompt.shape != other.per_prompt.shape:
+            raise ValueError(
+                f"curves must have the same prompts and settings, got shapes "
+                f"{self.per_prompt.shape} and {other.per_prompt.shape}: take both at the same n."
+            )
+        same_weights = np.allclose(self.weights, other.weights, rtol=1e-12, atol=0)
+        if not (np.array_equal(self.n, other.n) and same_weights):
+            raise ValueError(
+                f"curves must have the same n and weights, got n {shown(self.n)} and "
+                f"{shown(other.n)}: take both at the same n, of pools of equal weights."
+            )
+        return dataclasses.replace(self, per_prompt=self.per_prompt - other.per_prompt)
 
     @property
     def mean(self) -> NDArray[np.float64]:
@@ -53,11 +75,19 @@ class Curve:
 
 
 def best_of_n_curve(
-    pool: Pool, *, n: ArrayLike | None = None, of: ArrayLike | None = None
+    pool: Pool,
+    *,
+    n: ArrayLike | None = None,
+    of: ArrayLike | None = None,
+    rank: int = 1,
+    top: int | None = None,
 ) -> Curve:
     r"""Mean score of best-of-n over all subsets of n answers, unbiased, at every n at once.
 
     .. math:: \hat R_n = \sum_{i=n}^{N} \binom{i-1}{n-1} \Big/ \binom{N}{n}\; g_{(i)}
+
+    In place of the best it takes the r-th best, or one of the best k at random, with
+    :func:`ranked_weights`.
 
     Args:
         pool: the answers; the best has the highest ``scores``.
@@ -65,6 +95,8 @@ def best_of_n_curve(
         of: what is averaged at the best: ``"scores"`` (default) or ``"true_scores"``, or an array
             ``[B, N]`` in the pool's order, finite for every answer. Ties in the score are shared
             out evenly.
+        rank: 1 for the best, 2 for the second best of n, and so on; n is at least that.
+        top: k for the mean of the k best of n, in place of ``rank``.
 
     Raises:
         ValueError: ``n`` is not whole, below 1 or above the shortest prompt's count; there are no
@@ -81,14 +113,55 @@ def best_of_n_curve(
     [Gao] Appendix I for scores without ties; ties derived here (the group's mean, since the order
     within it is uniform).
     """
-    numbers = checked_numbers(pool, n)
-    values = _values(pool, of)
+    ranks = [whole_number("rank", rank)] if top is None else range(1, whole_number("top", top) + 1)
+    numbers = checked_numbers(pool, n, least=ranks[-1])
+    values = checked_values(pool, of)
     if values is not pool.scores:  # which are equal where they are tied
         values = tie_averaged(pool, values)
     per_prompt = np.empty((pool.num_prompts, numbers.size))
     for count, rows in pool.of_count():
-        per_prompt[rows] = values[rows, :count] @ best_of_n_weights(count, numbers).T
+        weights = np.mean([ranked_weights(count, numbers, r) for r in ranks], axis=0)
+        per_prompt[rows] = values[rows, :count] @ weights.T
     return Curve(numbers, per_prompt, pool.weights)
+
+
+def ranked_weights(num_answers: int, n: ArrayLike, rank: int) -> NDArray[np.float64]:
+    r"""How often the i-th lowest of N answers is the r-th best of n.
+
+    .. math:: \binom{i-1}{n-r} \binom{N-i}{r-1} \Big/ \binom{N}{n}
+
+    Args:
+        num_answers: :math:`N`.
+        n: ``[G]`` whole numbers in [r, N].
+        rank: :math:`r`, 1 for the best.
+
+    Returns:
+        ``[G, N]``, rows summing to one.
+
+    Example:
+        >>> import bon_theory as bt
+        >>> bt.pools.ranked_weights(4, [2], 2).round(4)  # the lower of two
+        array([[0.5   , 0.3333, 0.1667, 0.    ]])
+
+    Standard (order statistics of a sample without replacement); the logarithms are summed from
+    ratios of neighbours and normalised, since binomials of a million overflow.
+    """
+    if rank == 1:
+        return best_of_n_weights(num_answers, n)
+    numbers = np.asarray(n, np.float64)[:, None]
+    i = np.arange(2.0, num_answers + 1)
+    below, above = i - 1 - (numbers - rank), num_answers - i - rank + 2
+    possible = (below > 0) & (above > 0)
+    with np.errstate(all="ignore"):
+        steps = np.where(
+            possible, np.log((i - 1) / below) + np.log(above / (num_answers - i + 1)), 0
+        )
+    logs = np.concatenate([np.zeros_like(numbers), np.cumsum(steps, axis=1)], axis=1)
+    places = np.arange(1.0, num_answers + 1)
+    inside = (places > numbers - rank) & (places <= num_answers - rank + 1)
+    logs = np.where(inside, logs, -np.inf)
+    weights = np.exp(logs - logs.max(axis=1, keepdims=True))
+    return weights / weights.sum(axis=1, keepdims=True)
 
 
 def best_of_n_weights(num_answers: int, n: ArrayLike) -> NDArray[np.float64]:
@@ -136,12 +209,17 @@ def pass_at_k(pool: Pool, *, k: ArrayLike | None = None) -> Curve:
 
     Chen et al. 2021, equation 1.
     """
+    require_binary(pool)
+    return best_of_n_curve(pool, n=k)
+
+
+def require_binary(pool: Pool) -> None:
+    """Raise ``ValueError`` unless every score is 0 or 1."""
     strays = np.setdiff1d(pool.scores, [0.0, 1.0, np.inf])
     if strays.size:
         raise ValueError(
             f"scores must be 0 or 1, got {shown(strays)}: compare them with a threshold first."
         )
-    return best_of_n_curve(pool, n=k)
 
 
 def tie_averaged(pool: Pool, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -151,7 +229,7 @@ def tie_averaged(pool: Pool, values: NDArray[np.float64]) -> NDArray[np.float64]
     starts[:, 1:] = pool.scores[:, 1:] != pool.scores[:, :-1]
     group = np.cumsum(starts) - 1  # counts on from prompt to prompt
     # Divided before they are summed: a sum of the largest numbers would overflow.
-    shares = np.where(_is_answer(pool), values, 0.0).ravel() / np.bincount(group)[group]
+    shares = np.where(is_answer(pool), values, 0.0).ravel() / np.bincount(group)[group]
     means = np.asarray(np.bincount(group, shares), np.float64)
     return means[group].reshape(num_prompts, size)
 
@@ -160,11 +238,12 @@ def checked_numbers(
     pool: Pool,
     n: ArrayLike | None,
     most: Callable[[NDArray[np.int64]], NDArray[np.int64]] = lambda counts: counts,
+    least: int = 1,
 ) -> NDArray[np.int64]:
     """The numbers of candidates asked for, or all up to the ``most`` that every prompt allows."""
     allowed = most(pool.counts)
     available = int(allowed.min())
-    numbers = np.arange(1, max(available, 1) + 1) if n is None else _numbers(n)
+    numbers = np.arange(least, max(available, least) + 1) if n is None else _numbers(n, least)
     short = int(np.sum(allowed < numbers.max()))
     if short:
         got = shown(numbers.max()) if n is None else shown(n)
@@ -175,24 +254,24 @@ def checked_numbers(
     return numbers.astype(np.int64)
 
 
-def _numbers(n: ArrayLike) -> NDArray[np.float64]:
-    """Whole numbers of at least 1, at least one of them."""
+def _numbers(n: ArrayLike, least: int) -> NDArray[np.float64]:
+    """Whole numbers, at least one of them."""
     try:
         numbers = np.atleast_1d(np.asarray(n, np.float64))
     except (TypeError, ValueError):
         numbers = np.empty(0)
     is_list = numbers.ndim == 1 and numbers.size > 0
-    if not is_list or np.any(numbers != np.round(numbers)) or np.any(numbers < 1):
-        raise ValueError(f"n must be whole numbers of at least 1, got {shown(n)}.")
+    if not is_list or np.any(numbers != np.round(numbers)) or np.any(numbers < least):
+        raise ValueError(f"n must be whole numbers of at least {least}, got {shown(n)}.")
     return numbers
 
 
-def _is_answer(pool: Pool) -> NDArray[np.bool_]:
+def is_answer(pool: Pool) -> NDArray[np.bool_]:
     """``[B, N]``: what is within a prompt's count."""
     return np.arange(pool.scores.shape[1]) < pool.counts[:, None]
 
 
-def _values(pool: Pool, of: ArrayLike | None) -> NDArray[np.float64]:
+def checked_values(pool: Pool, of: ArrayLike | None) -> NDArray[np.float64]:
     if of is None or (isinstance(of, str) and of == "scores"):
         return pool.scores
     if isinstance(of, str):
@@ -204,7 +283,7 @@ def _values(pool: Pool, of: ArrayLike | None) -> NDArray[np.float64]:
     values = np.asarray(of, np.float64)
     if values.shape != pool.scores.shape:
         raise ValueError(f"of must have shape {pool.scores.shape}, got {values.shape}.")
-    strays = values[_is_answer(pool) & ~np.isfinite(values)]
+    strays = values[is_answer(pool) & ~np.isfinite(values)]
     if strays.size:
         raise ValueError(f"of must be finite for every answer, got {shown(strays)}: score them.")
     return values

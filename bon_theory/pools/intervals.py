@@ -26,6 +26,7 @@ class Band:
         high: ``[G]``.
         level: the coverage aimed at.
         simultaneous: whether it is that of the whole curve, not of each n.
+        temperature: ``[G]`` of soft best-of-n; None for best-of-n.
 
     Example:
         >>> import bon_theory as bt
@@ -42,6 +43,7 @@ class Band:
     high: NDArray[np.float64]
     level: float
     simultaneous: bool
+    temperature: NDArray[np.float64] | None = None
 
 
 def normal_band(curve: Curve, *, level: float = 0.95, clusters: ArrayLike | None = None) -> Band:
@@ -74,7 +76,7 @@ def normal_band(curve: Curve, *, level: float = 0.95, clusters: ArrayLike | None
         raise ValueError(
             f"clusters must be one per prompt, {curve.weights.size}, got shape {labels.shape}."
         )
-    curve, labels = _weighted(curve), labels[curve.weights > 0]
+    curve, labels = counted(curve), labels[curve.weights > 0]
     _, cluster = np.unique(labels, return_inverse=True)
     size = int(cluster.max()) + 1
     _require(size, level)
@@ -83,7 +85,9 @@ def normal_band(curve: Curve, *, level: float = 0.95, clusters: ArrayLike | None
     np.add.at(sums, cluster, deviations)
     error = np.sqrt(np.sum(sums**2, axis=0) * size / (size - 1))
     half = special.ndtri(0.5 + level / 2) * error
-    return Band(curve.n, curve.mean, curve.mean - half, curve.mean + half, level, False)
+    return Band(
+        curve.n, curve.mean, curve.mean - half, curve.mean + half, level, False, curve.temperature
+    )
 
 
 def bootstrap_band(
@@ -125,7 +129,7 @@ def bootstrap_band(
 
     Efron 1979; the band by the largest studentised deviation is Romano and Wolf's (2005).
     """
-    curve = _weighted(curve)
+    curve = counted(curve)
     size = curve.weights.size
     _require(size, level)
     num_resamples = whole_number("num_resamples", num_resamples)
@@ -153,13 +157,17 @@ def bootstrap_band(
     some = scale > 0  # where all prompts agree there is nothing to resample
     low = np.where(some, curve.mean - above * np.where(some, scale, 1), curve.mean)
     high = np.where(some, curve.mean - below * np.where(some, scale, 1), curve.mean)
-    return Band(curve.n, curve.mean, low, high, level, simultaneous)
+    return Band(curve.n, curve.mean, low, high, level, simultaneous, curve.temperature)
 
 
-def _weighted(curve: Curve) -> Curve:
+def counted(curve: Curve) -> Curve:
     """The prompts that count: one of weight zero is no evidence of anything."""
     counts = curve.weights > 0
-    return Curve(curve.n, curve.per_prompt[counts], curve.weights[counts])
+    if counts.all():
+        return curve
+    return dataclasses.replace(
+        curve, per_prompt=curve.per_prompt[counts], weights=curve.weights[counts]
+    )
 
 
 def _require(size: int, level: float) -> None:

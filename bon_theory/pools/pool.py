@@ -31,6 +31,8 @@ class Pool:
         counts: ``[B]``, how many answers each prompt has.
         true_scores: ``[B, N]`` in the same order, a second score of the same answers, or None.
         weights: ``[B]``, how much each prompt counts in a mean, summing to one.
+        log_probs: ``[B, N]`` in the same order, the log-probability of each whole answer under the
+            model it was drawn from, in nats, or None.
 
     Example:
         >>> import bon_theory as bt
@@ -45,6 +47,7 @@ class Pool:
     counts: NDArray[np.int64]
     true_scores: NDArray[np.float64] | None
     weights: NDArray[np.float64]
+    log_probs: NDArray[np.float64] | None = None
 
     @classmethod
     def from_lists(
@@ -52,6 +55,7 @@ class Pool:
         scores: Scores,
         *,
         true_scores: Scores | None = None,
+        log_probs: Scores | None = None,
         weights: ArrayLike | None = None,
     ) -> Pool:
         """A pool of one array of scores per prompt, of equal or unequal lengths.
@@ -59,11 +63,12 @@ class Pool:
         Args:
             scores: 0 and 1, booleans, integers, half precision or any other finite real numbers.
             true_scores: of the same answers.
+            log_probs: of the same answers, at most 0.
             weights: one per prompt, nonnegative; equal by default.
 
         Raises:
             ValueError: a prompt without answers, a score that is no finite number (with the prompt
-                and the answer), or lengths that differ.
+                and the answer), a log-probability above 0, or lengths that differ.
 
         Example:
             >>> import bon_theory as bt
@@ -75,13 +80,23 @@ class Pool:
             raise ValueError("scores must hold at least one prompt, got none.")
         counts = np.array([row.size for row in rows])
         order = [np.argsort(row, kind="stable") for row in rows]
-        truth = None
-        if true_scores is not None:
-            truth = [_row("true_scores", index, row) for index, row in enumerate(true_scores)]
-            _require_same_lengths(counts, np.array([row.size for row in truth]))
-            truth = _padded([row[o] for row, o in zip(truth, order, strict=True)], np.nan)
+
+        def ordered(name: str, given: Scores | None) -> NDArray[np.float64] | None:
+            if given is None:
+                return None
+            beside = [_row(name, index, row) for index, row in enumerate(given)]
+            _require_same_lengths(name, counts, np.array([row.size for row in beside]))
+            return _padded([row[o] for row, o in zip(beside, order, strict=True)], np.nan)
+
         sorted_scores = _padded([row[o] for row, o in zip(rows, order, strict=True)], np.inf)
-        return cls(sorted_scores, counts, truth, _shares(weights, counts.size))
+        log_weights = ordered("log_probs", log_probs)
+        if log_weights is not None and np.nanmax(log_weights) > 0:
+            raise ValueError(
+                f"log_probs must be at most 0, got {np.nanmax(log_weights)}: give natural "
+                "logarithms of the probabilities of whole answers."
+            )
+        truth = ordered("true_scores", true_scores)
+        return cls(sorted_scores, counts, truth, _shares(weights, counts.size), log_weights)
 
     @classmethod
     def from_table(
@@ -90,6 +105,7 @@ class Pool:
         scores: ArrayLike,
         *,
         true_scores: ArrayLike | None = None,
+        log_probs: ArrayLike | None = None,
     ) -> Pool:
         """A pool of a long table, one row per answer; prompts in order of their first row.
 
@@ -97,6 +113,7 @@ class Pool:
             prompts: what tells the prompt of each row, hashable.
             scores: ``[R]``.
             true_scores: ``[R]`` or None.
+            log_probs: ``[R]`` or None.
 
         Raises:
             ValueError: as :meth:`from_lists`; columns of unequal lengths.
@@ -110,10 +127,12 @@ class Pool:
         places: dict[Any, list[int]] = {}
         for row, prompt in enumerate(prompts):
             places.setdefault(prompt, []).append(row)
-        columns = {"scores": scores} | ({} if true_scores is None else {"true_scores": true_scores})
+        columns = {"scores": scores, "true_scores": true_scores, "log_probs": log_probs}
         num_rows = sum(map(len, places.values()))
         parts = {}
         for name, column in columns.items():
+            if column is None:
+                continue
             values = np.asarray(column)
             if values.shape != (num_rows,):
                 raise ValueError(
@@ -121,7 +140,7 @@ class Pool:
                     f"got shape {values.shape}."
                 )
             parts[name] = [values[rows] for rows in places.values()]
-        return cls.from_lists(parts["scores"], true_scores=parts.get("true_scores"))
+        return cls.from_lists(**parts)
 
     @property
     def num_prompts(self) -> int:
@@ -145,8 +164,21 @@ class Pool:
                 f"num_answers must be at most {self.counts.max()}, what the longest prompt has, "
                 f"got {num_answers}."
             )
-        truth = None if self.true_scores is None else self.true_scores[kept]
-        return Pool(self.scores[kept], self.counts[kept], truth, _shares(self.weights[kept]))
+        return self.take(np.flatnonzero(kept))
+
+    def take(self, prompts: ArrayLike) -> Pool:
+        """The pool of some prompts, in the order given.
+
+        Example:
+            >>> import bon_theory as bt
+            >>> bt.pools.Pool.from_lists([[0.2, 0.9], [0.1, 0.5]]).take([1]).scores
+            array([[0.1, 0.5]])
+        """
+        rows = np.asarray(prompts, np.intp)
+        beside = (None if x is None else x[rows] for x in (self.true_scores, self.log_probs))
+        truth, log_probs = beside
+        weights = _shares(self.weights[rows])
+        return Pool(self.scores[rows], self.counts[rows], truth, weights, log_probs)
 
     def of_count(self) -> Iterable[tuple[int, NDArray[np.intp]]]:
         """``(N, prompts that have N answers)``, for every N that occurs."""
@@ -179,10 +211,10 @@ def _row(name: str, prompt: int, row: ArrayLike) -> NDArray[np.float64]:
     return values
 
 
-def _require_same_lengths(counts: NDArray[np.int64], others: NDArray[np.int64]) -> None:
+def _require_same_lengths(name: str, counts: NDArray[np.int64], others: NDArray[np.int64]) -> None:
     if counts.shape != others.shape or np.any(counts != others):
         raise ValueError(
-            f"true_scores must have the lengths of scores, got {shown(others)} for {shown(counts)}."
+            f"{name} must have the lengths of scores, got {shown(others)} for {shown(counts)}."
         )
 
 

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from bon_theory.pools.curves import Curve, best_of_n_curve, best_of_n_weights, checked_numbers
 from bon_theory.pools.pool import Pool
 
-__all__ = ["subset_variance"]
+__all__ = ["jackknife_variance", "subset_variance"]
 
 
 def subset_variance(pool: Pool, *, n: ArrayLike | None = None) -> Curve:
@@ -60,3 +60,40 @@ def _second_subset(count: int, numbers: NDArray[np.int64]) -> NDArray[np.float64
     for row, n in zip(weights, numbers.tolist(), strict=True):
         row[n:] = best_of_n_weights(count - n, [n])[0]
     return weights
+
+
+def jackknife_variance(pool: Pool, *, n: ArrayLike | None = None) -> Curve:
+    r"""Variance of a prompt's :func:`best_of_n_curve` over fresh answers, by leaving one out.
+
+    .. math:: \hat V_n = \frac{N - 1}{N} \sum_i \bigl(\hat R_n^{(-i)} - \bar R_n\bigr)^2,
+
+    for any n below N. It is biased high, and never negative, where :func:`subset_variance` is
+    unbiased and for n up to N/2.
+
+    Args:
+        pool: the answers.
+        n: whole numbers, below the shortest prompt's count; by default all of them.
+
+    Raises:
+        ValueError: ``n`` as in :func:`best_of_n_curve`, for one answer less.
+
+    Example:
+        >>> import bon_theory as bt
+        >>> pool = bt.pools.Pool.from_lists([[1.0, 2.0, 4.0, 7.0]])
+        >>> bt.pools.jackknife_variance(pool, n=[1, 2]).mean.round(4)
+        array([1.75  , 3.5833])
+
+    Efron and Stein 1981, for the bias.
+    """
+    numbers = checked_numbers(pool, n, lambda counts: counts - 1)
+    per_prompt = np.empty((pool.num_prompts, numbers.size))
+    for count, rows in pool.of_count():
+        weights = best_of_n_weights(count - 1, numbers)  # of what is left
+        steps = np.diff(pool.scores[rows, :count], axis=1)
+        # Without the i-th, those above it move down a place: x_(j+1) in place of x_(j) from j = i.
+        gains = steps[:, None, :] * weights[None]  # [rows, G, N - 1]
+        left = np.zeros((rows.size, numbers.size, count))
+        left[..., :-1] = np.cumsum(gains[..., ::-1], axis=-1)[..., ::-1]
+        left -= left.mean(axis=-1, keepdims=True)
+        per_prompt[rows] = (count - 1) / count * np.sum(left**2, axis=-1)
+    return Curve(numbers, per_prompt, pool.weights)

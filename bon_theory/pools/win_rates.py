@@ -2,14 +2,21 @@ r"""How often best-of-n beats one more answer of the same model, from all subset
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bon_theory.performance import Ties
-from bon_theory.pools.curves import Curve, best_of_n_weights, checked_numbers
+from bon_theory.pools.curves import (
+    Curve,
+    best_of_n_curve,
+    best_of_n_weights,
+    checked_numbers,
+)
 from bon_theory.pools.pool import Pool
 
-__all__ = ["win_rate_curve"]
+__all__ = ["win_rate_between", "win_rate_curve"]
 
 
 def win_rate_curve(pool: Pool, *, n: ArrayLike | None = None, ties: Ties = "half") -> Curve:
@@ -41,8 +48,7 @@ def win_rate_curve(pool: Pool, *, n: ArrayLike | None = None, ties: Ties = "half
 
     Derived here: the other answer is fixed first, and the n are drawn from the N − 1 that are left.
     """
-    if ties not in ("half", "win", "loss"):
-        raise ValueError(f"ties must be 'half', 'win' or 'loss', got {ties!r}.")
+    share = _share_of_ties(ties)
     numbers = checked_numbers(pool, n, lambda counts: counts - 1)
     per_prompt = np.empty((pool.num_prompts, numbers.size))
     for count, rows in pool.of_count():
@@ -52,9 +58,68 @@ def win_rate_curve(pool: Pool, *, n: ArrayLike | None = None, ties: Ties = "half
         at_most = np.stack([np.searchsorted(row, row, side="right") for row in scores]) - 1
         chance = _chance_below(count - 1, numbers).T
         beaten, tied_or_beaten = (_shares(places) @ chance for places in (less, at_most))
-        share = {"half": 0.5, "win": 0.0, "loss": 1.0}[ties]
-        per_prompt[rows] = 1 - beaten - share * (tied_or_beaten - beaten)
+        per_prompt[rows] = 1 - beaten - (1 - share) * (tied_or_beaten - beaten)
     return Curve(numbers, per_prompt, pool.weights)
+
+
+def win_rate_between(
+    pool: Pool,
+    opponent: Pool,
+    *,
+    n: ArrayLike | None = None,
+    opponent_n: int = 1,
+    ties: Ties = "half",
+) -> Curve:
+    r"""Win rate of best-of-n from one pool against best-of-m from another, on the same scale.
+
+    .. math:: \sum_{i,j} w_n(i)\, v_m(j)\, \bigl(1\{x_{(i)} > y_{(j)}\}
+              + c\, 1\{x_{(i)} = y_{(j)}\}\bigr),
+
+    with the weights of :func:`best_of_n_weights`; two models' answers are independent, so that all
+    pairs of subsets count.
+
+    Args:
+        pool: the answers of one model.
+        opponent: those of another to the same prompts in the same order.
+        n: as in :func:`best_of_n_curve`, for ``pool``.
+        opponent_n: m, at most the answers that every prompt has in ``opponent``.
+        ties: c: "half" (default), "win" counts 1, "loss" counts 0.
+
+    Raises:
+        ValueError: different numbers of prompts; ``n``, ``opponent_n`` or ``ties`` as in
+            :func:`win_rate_curve`.
+
+    Example:
+        >>> import bon_theory as bt
+        >>> one, other = bt.pools.Pool.from_lists([[1, 3]]), bt.pools.Pool.from_lists([[1, 2]])
+        >>> bt.pools.win_rate_between(one, other).mean
+        array([0.625, 1.   ])
+
+    Derived here (all pairs of subsets).
+    """
+    share = _share_of_ties(ties)
+    if pool.num_prompts != opponent.num_prompts:
+        raise ValueError(
+            f"opponent must have the prompts of pool, {pool.num_prompts}, got "
+            f"{opponent.num_prompts}: match them first."
+        )
+    numbers, (against,) = checked_numbers(pool, n), checked_numbers(opponent, [opponent_n])
+    beaten = np.zeros_like(pool.scores)  # what each answer of pool scores against best-of-m
+    for row, (scores, count) in enumerate(zip(opponent.scores, opponent.counts, strict=True)):
+        mass = np.concatenate([[0.0], np.cumsum(best_of_n_weights(count, [against])[0])])
+        low, high = (np.searchsorted(scores[:count], pool.scores[row], s) for s in _SIDES)
+        beaten[row] = mass[low] + share * (mass[high] - mass[low])
+    return best_of_n_curve(pool, n=numbers, of=beaten)
+
+
+_SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")
+
+
+def _share_of_ties(ties: Ties) -> float:
+    """What a tie counts."""
+    if ties not in ("half", "win", "loss"):
+        raise ValueError(f"ties must be 'half', 'win' or 'loss', got {ties!r}.")
+    return {"half": 0.5, "win": 1.0, "loss": 0.0}[ties]
 
 
 def _chance_below(num_others: int, numbers: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -1,0 +1,453 @@
+"""What pools estimate beside the curve: soft selection, divergences, votes, fits and choices."""
+
+import math
+from fractions import Fraction
+from typing import Any
+
+import jax
+import mpmath
+import numpy as np
+import pytest
+from scipy import special, stats
+
+import bon_theory as bt
+from bon_theory import pools
+from bon_theory.pools import Pool
+from tests.oracles import subsets
+
+TIED = [0.5, 0.0, 0.5, 1.0, 0.25, 1.0, 0.5]
+TRUTH = [3.0, 1.0, 4.0, 1.0, 5.0, 9.0, 2.0]
+KEY = jax.random.key(0)
+
+
+# --- soft best-of-n ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("temperature", [0.002, 0.05, 0.7, 300.0])
+def test_soft_best_of_n_is_the_mean_over_all_subsets(temperature: float) -> None:
+    """Prompts of unequal length, with ties, in one call; to 1e-12 as the task of pools asks."""
+    lists, n = [TIED, TIED[:4], [0.3] * 5], [1, 2, 4]
+    truths = [TRUTH, TRUTH[:4], TRUTH[:5]]
+    pool = Pool.from_lists(lists, true_scores=truths)
+    found = pools.soft_best_of_n_curve(pool, n=n, temperature=temperature, of="true_scores")
+    expected = [
+        [subsets.soft_best_of_n(x, k, temperature, g) for k in n]
+        for x, g in zip(lists, truths, strict=True)
+    ]
+    np.testing.assert_allclose(found.per_prompt, expected, rtol=1e-12)
+
+
+def test_all_of_twelve_answers() -> None:
+    draws = np.random.default_rng(4).normal(size=12)
+    n = np.arange(1, 13)
+    found = pools.soft_best_of_n_curve(Pool.from_lists([draws]), n=n, temperature=[0.3]).mean
+    expected = [subsets.soft_best_of_n(draws.tolist(), k, 0.3, draws.tolist()) for k in n.tolist()]
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-13)
+
+
+def test_drawn_again_and_with_its_bias_taken_off() -> None:
+    pool = Pool.from_lists([TIED[:5]], true_scores=[TRUTH[:5]])
+    options: dict[str, Any] = {"n": [1, 2, 3], "temperature": 0.4, "of": "true_scores"}
+    whole = [subsets.soft_with_replacement(TIED[:5], n, 0.4, TRUTH[:5]) for n in (1, 2, 3)]
+    found = pools.soft_best_of_n_curve(pool, **options, estimate="resampled").mean
+    np.testing.assert_allclose(found, whole, rtol=1e-12)
+    left = np.mean(
+        [
+            [
+                subsets.soft_with_replacement(
+                    TIED[:i] + TIED[i + 1 : 5], n, 0.4, TRUTH[:i] + TRUTH[i + 1 : 5]
+                )
+                for n in (1, 2, 3)
+            ]
+            for i in range(5)
+        ],
+        axis=0,
+    )
+    found = pools.soft_best_of_n_curve(pool, **options, estimate="jackknife").mean
+    np.testing.assert_allclose(found, 5 * np.array(whole) - 4 * left, rtol=1e-12)
+
+
+def test_drawn_again_it_is_the_law_of_the_library() -> None:
+    scores = np.random.default_rng(2).normal(size=(2, 40))
+    law = bt.soft_best_of_n(bt.Policy.from_samples(scores), 9.0, 0.3)
+    found = pools.soft_best_of_n_curve(
+        Pool.from_lists(scores), n=9, temperature=0.3, estimate="resampled"
+    )
+    np.testing.assert_allclose(found.per_prompt[:, 0], bt.expected_reward(law), rtol=1e-12)
+
+
+def test_subsets_and_jackknife_are_less_biased_than_drawing_again() -> None:
+    """Uniform scores, n = 8 of N = 16 at λ = 1/10: the law's own mean, four standard errors."""
+    truth = float(bt.expected_reward(bt.soft_best_of_n(bt.Policy.uniform_reward(), 8.0, 0.1)))
+    pool = Pool.from_lists(np.random.default_rng(0).uniform(size=(1000, 16)))
+    bias, error = {}, 0.0
+    for estimate in ("subsets", "jackknife", "resampled"):
+        curve = pools.soft_best_of_n_curve(pool, n=8, temperature=0.1, estimate=estimate)
+        error = curve.per_prompt.std() / math.sqrt(1000)
+        bias[estimate] = abs(float(curve.mean[0]) - truth)
+    assert bias["subsets"] < 4 * error < 0.5 * bias["resampled"]
+    assert bias["jackknife"] < 0.5 * bias["resampled"]
+
+
+def test_cold_and_hot_limits_are_best_of_n_and_the_mean() -> None:
+    scores = np.random.default_rng(3).normal(size=(3, 30))
+    pool = Pool.from_lists(scores)
+    cold, hot = (
+        pools.soft_best_of_n_curve(pool, n=[4, 30], temperature=t).mean for t in (1e-5, 1e9)
+    )
+    np.testing.assert_allclose(cold, pools.best_of_n_curve(pool, n=[4, 30]).mean, rtol=1e-4)
+    np.testing.assert_allclose(hot, scores.mean(), rtol=1e-7)
+
+
+# --- ranks, win rates, variances, gradients --------------------------------------------------
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_the_second_and_third_best_are_those_of_all_subsets(rank: int) -> None:
+    pool = Pool.from_lists([TIED], true_scores=[TRUTH])
+    found = pools.best_of_n_curve(pool, of="true_scores", rank=rank)
+    expected = [float(subsets.ranked(TIED, n, rank, TRUTH)) for n in found.n.tolist()]
+    np.testing.assert_allclose(found.mean, expected, rtol=1e-12)
+    assert found.n[0] == rank
+    top = pools.best_of_n_curve(pool, n=[3, 7], top=3, of="true_scores").mean
+    each = [pools.best_of_n_curve(pool, n=[3, 7], rank=r, of="true_scores").mean for r in (1, 2, 3)]
+    np.testing.assert_allclose(top, np.mean(each, axis=0))
+    with pytest.raises(ValueError, match="n must be whole numbers of at least 3, got 2"):
+        pools.best_of_n_curve(pool, n=2, rank=3)
+
+
+def test_ranks_of_many_answers_keep_their_accuracy() -> None:
+    """Of the ranks 1 … N the r-th best of n is (n + 1 − r)(N + 1)/(n + 1) on average."""
+    size, n = 1_000_000, np.array([3, 1000, 999_999])
+    found = pools.ranked_weights(size, n, 3) @ np.arange(1.0, size + 1)
+    np.testing.assert_allclose(found, (n - 2) * (size + 1) / (n + 1), rtol=1e-9)
+
+
+@pytest.mark.parametrize(("ties", "share"), [("half", (1, 2)), ("win", (1, 1)), ("loss", (0, 1))])
+def test_two_pools_meet_in_all_pairs_of_subsets(ties: Any, share: tuple[int, int]) -> None:
+    one, other = [0.0, 0.5, 0.5, 1.0], [0.5, 0.25, 1.0]
+    found = pools.win_rate_between(
+        Pool.from_lists([one, one]),
+        Pool.from_lists([other, other[:2]]),
+        n=[1, 3],
+        opponent_n=2,
+        ties=ties,
+    )
+    for row, theirs in zip(found.per_prompt, (other, other[:2]), strict=True):
+        expected = [
+            float(subsets.win_rate_between(one, n, theirs, 2, Fraction(*share))) for n in (1, 3)
+        ]
+        np.testing.assert_allclose(row, expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize("scores", [TIED, [1.0, 2.0, 4.0, 7.0, 11.0]])
+def test_the_jackknife_leaves_every_answer_out_once(scores: list[float]) -> None:
+    found = pools.jackknife_variance(Pool.from_lists([scores])).mean
+    expected = [float(subsets.jackknife(scores, n)) for n in range(1, len(scores))]
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("baseline", [False, True])
+@pytest.mark.parametrize("n", [2, 4, 7])
+def test_weights_of_the_gradient_are_those_of_all_subsets(n: int, baseline: bool) -> None:
+    found = pools.gradient_weights([TIED, TIED[::-1]], n=n, baseline=baseline)
+    expected = [float(x) for x in subsets.gradient(TIED, n, baseline)]
+    np.testing.assert_allclose(found, [expected, expected[::-1]], rtol=1e-12, atol=1e-16)
+
+
+@pytest.mark.parametrize("baseline", [False, True])
+def test_the_gradient_of_pass_at_k_is_unbiased(baseline: bool) -> None:
+    """Bernoulli answers of probability p: the score is 1/p or −1/(1−p); d/dp 1 − (1−p)^k."""
+    p, k, size = 0.3, 3, 6
+    total = 0.0
+    for right in range(size + 1):
+        answers = np.array([1.0] * right + [0.0] * (size - right))
+        score = np.where(answers == 1, 1 / p, -1 / (1 - p))
+        gradient = pools.gradient_weights(answers, n=k, baseline=baseline) @ score
+        total += stats.binom.pmf(right, size, p) * gradient
+    assert total == pytest.approx(k * (1 - p) ** (k - 1), rel=1e-12)
+    alone = pools.gradient_weights([1.0, 4.0], n=1, baseline=baseline)
+    np.testing.assert_allclose(alone, [-1.5, 1.5] if baseline else [0.5, 2.0])
+
+
+# --- divergences ------------------------------------------------------------------------------
+
+
+def test_the_divergence_of_known_probabilities_is_the_formula_over_subsets() -> None:
+    log_probs = [-0.1, -3.0, -50.0, -2000.0]
+    pool = Pool.from_lists([[1.0, 2.0, 3.0, 4.0]], log_probs=[log_probs])
+
+    def formula(log_prob: float, n: int) -> float:
+        with mpmath.workdps(1200):
+            e = mpmath.exp(log_prob)
+            none = (1 - e) ** n
+            first = mpmath.log(n) + (n - 1) * mpmath.log(1 - e) - mpmath.mpf(n - 1) / n
+            return float(none * first + (1 - none) * mpmath.log((1 - none) / e))
+
+    found = pools.kl_curve(pool)
+    for n, value in zip(found.n.tolist(), found.mean.tolist(), strict=True):
+        values = [formula(x, n) for x in log_probs]
+        expected = float(subsets.best_of_n([1.0, 2.0, 3.0, 4.0], n, values))
+        assert value == pytest.approx(expected, rel=1e-12, abs=1e-14)
+    assert "estimate" in found.label
+    certain = Pool.from_lists([[1.0]], log_probs=[[0.0]])
+    assert pools.kl_curve(certain).mean == [0.0]
+
+
+def test_without_log_probabilities_it_is_an_upper_bound_and_says_so() -> None:
+    curve = pools.kl_curve(Pool.from_lists([TIED, TIED]), n=[1, 4])
+    assert curve.label.startswith("upper bound")
+    np.testing.assert_allclose(curve.mean, [0.0, math.log(4) - 0.75])
+
+
+def test_the_divergence_is_estimated_from_above() -> None:
+    """A model of ten answers, tie-free reward: the mean of the estimate is at least the KL."""
+    draws = np.random.default_rng(1)
+    p = draws.dirichlet(np.ones(10))
+    answers = draws.choice(10, size=(2000, 6), p=p)
+    pool = Pool.from_lists(answers, log_probs=np.log(p)[answers])
+    curve = pools.kl_curve(pool, n=[2, 6])
+    law = bt.Policy.from_probs(p, np.arange(10.0))
+    for column, n in enumerate(curve.n):
+        exact = float(bt.kl_divergence(bt.best_of_n(law, float(n)), law))
+        error = curve.per_prompt[:, column].std() / math.sqrt(2000)
+        assert exact - 4 * error < curve.mean[column] < math.log(n) - (n - 1) / n
+
+
+# --- votes ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("row", ["aabbbcd", "aaaa", "abcabc", "bcd", "aabbcc"])
+def test_a_majority_is_that_of_all_subsets(row: str) -> None:
+    found = pools.majority_curve([list(row)], ["a"]).mean
+    expected = [float(subsets.majority(row, "a", n)) for n in range(1, len(row) + 1)]
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15)
+
+
+def test_a_majority_of_hundreds_does_not_overflow() -> None:
+    """Two answers of 500 votes each: by symmetry one half, at every n."""
+    found = pools.majority_curve([["a"] * 500 + ["b"] * 500], ["a"], n=[1, 100, 101]).mean
+    np.testing.assert_allclose(found, 0.5, rtol=1e-10)
+
+
+def test_votes_by_scores_on_the_whole_pool_need_no_luck() -> None:
+    """At n = N there is one subset: sums of scores, or of the chance of being best of m."""
+    answers, scores = [list("aabbbc")] * 2, [[3.0, 3.0, 1.0, 2.0, 2.5, 3.0]] * 2
+    sums = {"a": 6.0, "b": 5.5, "c": 3.0}
+    curve = pools.sampled_vote_curve(KEY, answers, ["a", "b"], scores, n=6, num_subsets=3)
+    assert curve.per_prompt.tolist() == [[1.0], [0.0]]
+    assert max(sums, key=lambda a: sums[a]) == "a"
+    share = {a: subsets.best_of_n(scores[0], 2, [x == a for x in answers[0]]) for a in "abc"}
+    bests = pools.sampled_vote_curve(KEY, answers, ["a", "b"], scores, n=6, best_of=2)
+    winner = max(share, key=lambda a: share[a])
+    assert bests.per_prompt[:, 0].tolist() == [float(winner == a) for a in "ab"]
+    tied = pools.sampled_vote_curve(KEY, [list("ab")], ["a"], [[0.1 + 0.2, 0.3]], n=2)
+    assert tied.mean == [0.5]
+
+
+def test_equal_scores_vote_as_a_majority() -> None:
+    row = list("aabbbcd")
+    sampled = pools.sampled_vote_curve(KEY, [row], ["a"], [[1.0] * 7], n=[3, 5], num_subsets=4000)
+    exact = pools.majority_curve([row], ["a"], n=[3, 5])
+    np.testing.assert_allclose(sampled.mean, exact.mean, atol=5 / (2 * math.sqrt(4000)))
+
+
+# --- repeated scores, lengths -----------------------------------------------------------------
+
+
+def test_a_held_out_scoring_does_not_flatter() -> None:
+    draws = np.random.default_rng(8)
+    truth = draws.normal(size=(400, 16))
+    scorings = [truth + draws.normal(size=truth.shape) for _ in range(3)]
+    held_out = pools.held_out_curve(scorings, n=16)
+    honest = [
+        pools.best_of_n_curve(Pool.from_lists(s, true_scores=truth), n=16, of="true_scores").mean
+        for s in scorings
+    ]
+    flattered = pools.best_of_n_curve(Pool.from_lists(scorings[0]), n=16).mean[0]
+    error = held_out.per_prompt.std() / 20
+    assert abs(float(held_out.mean[0]) - float(np.mean(honest))) < 5 * error < 0.3
+    assert flattered - held_out.mean[0] > 0.8
+
+
+def test_lengths_divide() -> None:
+    rows = pools.length_normalised([[-6.0, -4.0], [2.0]], [[3, 4], [4]], exponent=0.5)
+    np.testing.assert_allclose(rows[0], [-6 / math.sqrt(3), -2.0])
+    assert rows[1].tolist() == [1.0]
+
+
+# --- fits -------------------------------------------------------------------------------------
+
+
+def test_the_fit_of_difficulty_is_the_likeliest_and_covers() -> None:
+    """Beta(0.4, 1.5): its logarithms within 1.96 errors in 95 % of 150 data sets."""
+    draws, hits = np.random.default_rng(2), []
+    for _ in range(150):
+        p = draws.beta(0.4, 1.5, size=(300, 1))
+        fit = pools.fit_coverage(Pool.from_lists(draws.uniform(size=(300, 24)) < p))
+        hits.append(abs(math.log(fit.a / 0.4)) < 1.96 * fit.a_error)
+        hits.append(abs(math.log(fit.b / 1.5)) < 1.96 * fit.b_error)
+    assert 0.91 < np.mean(hits) < 0.99
+    data = Pool.from_lists(draws.uniform(size=(300, 24)) < p)
+    fit = pools.fit_coverage(data)
+    counts = data.scores.sum(axis=1)
+    best = stats.betabinom.logpmf(counts, 24, fit.a, fit.b).sum()
+    assert best == pytest.approx(fit.log_likelihood, rel=1e-9)
+    for a, b in ((1.05, 1), (0.95, 1), (1, 1.05), (1, 0.95)):
+        assert stats.betabinom.logpmf(counts, 24, fit.a * a, fit.b * b).sum() < best
+    exact = 1 - special.beta(0.3, 52) / special.beta(0.3, 2)
+    assert pools.CoverageFit(0.3, 2, 0, 0, 0, 8).pass_at(50) == pytest.approx(exact)
+    assert exact == pytest.approx(0.64269, abs=1e-5)
+
+
+@pytest.mark.parametrize("answers", [[[1, 1], [1, 1]], [[0, 0], [0, 0]], [[0, 1]] * 40])
+def test_prompts_that_fare_alike_have_no_fit(answers: Any) -> None:
+    with pytest.raises(ValueError, match="scores must differ between prompts"):
+        pools.fit_coverage(Pool.from_lists(answers))
+
+
+@pytest.mark.parametrize("form", ["linear", "log"])
+def test_a_fit_of_its_own_form_is_exact_and_peaks_there(form: Any) -> None:
+    n = np.array([1, 2, 4, 16, 64, 256])
+    d = np.sqrt(np.log(n) - (n - 1) / n)
+    bend = d if form == "linear" else np.log(np.where(d > 0, d, 1))
+    rows = [7 + d * (a - b * bend) for a, b in ((1.0, 0.3), (1.2, 0.5))]
+    curve = pools.Curve(n, np.array(rows), np.full(2, 0.5))
+    fit = pools.fit_peak(curve, form=form)
+    assert (fit.alpha, fit.beta) == pytest.approx((1.1, 0.4))
+    grid = np.linspace(1e-3, 8, 400_001)
+    heights = grid * (1.1 - 0.4 * (grid if form == "linear" else np.log(grid)))
+    assert fit.peak == pytest.approx(grid[heights.argmax()], abs=5e-5)
+    assert fit.gain == pytest.approx(heights.max(), rel=1e-8)
+    assert fit.residual < 1e-12
+    np.testing.assert_allclose(fit.covariance, np.array([[0.01, 0.01], [0.01, 0.01]]), atol=1e-12)
+
+
+@pytest.mark.parametrize("form", ["linear", "log"])
+def test_errors_of_a_peak_cover(form: Any) -> None:
+    """Coefficients vary over prompts; the peak of their mean is covered in 93-97 % of 1,000."""
+    draws, n = np.random.default_rng(5), np.array([1, 2, 8, 64])
+    d = np.sqrt(np.log(n) - (n - 1) / n)
+    bend = d if form == "linear" else np.log(np.where(d > 0, d, 1))
+    peak = 1 / 0.8 if form == "linear" else math.exp(1 / 0.4 - 1)
+    gain = peak / 2 if form == "linear" else 0.4 * peak
+    hits = []
+    for _ in range(1000):
+        a, b = draws.normal(1, 0.3, (100, 1)), draws.normal(0.4, 0.05, (100, 1))
+        curve = pools.Curve(n, d * (a - b * bend), np.full(100, 0.01))
+        fit = pools.fit_peak(curve, form=form)
+        hits += [abs(fit.peak - peak) < 1.96 * fit.peak_error]
+        hits += [abs(fit.gain - gain) < 1.96 * fit.gain_error]
+    assert 0.93 < np.mean(hits) < 0.97
+
+
+def test_a_rising_curve_has_no_peak() -> None:
+    pool = Pool.from_lists(np.random.default_rng(0).normal(size=(20, 16)) ** 3)
+    fit = pools.fit_peak(pools.best_of_n_curve(pool))
+    assert fit.peak == math.inf or fit.beta > 0
+
+
+# --- choices and comparisons --------------------------------------------------------------------
+
+
+def test_the_chosen_setting_is_judged_without_its_choice_and_its_regret_is_bounded() -> None:
+    """Settings of known means, 300 data sets: value and regret are inside as often as they say."""
+    draws, means = np.random.default_rng(6), np.array([0.0, 0.10, 0.15, 0.12, 0.02])
+    value, regret, optimism = [], [], []
+    for trial in range(300):
+        rows = means + draws.normal(size=(60, 5)) + draws.normal(size=(60, 1))
+        curve = pools.Curve(np.arange(1, 6), rows, np.full(60, 1 / 60))
+        choice = pools.choose(jax.random.key(trial), curve)
+        truth = np.mean(means[choice.by_half])
+        value.append(choice.low <= truth <= choice.high)
+        regret.append(choice.regret_low <= means.max() - truth <= choice.regret_high)
+        optimism.append(curve.mean.max() - truth - (choice.value - truth))
+    assert 0.91 < np.mean(value) < 0.98
+    assert np.mean(regret) > 0.93
+    assert np.mean(optimism) > 0.05  # what judging with the data that chose would add
+
+
+def test_a_clear_winner_is_chosen_everywhere_with_no_regret() -> None:
+    draws = np.random.default_rng(0).normal(size=(40, 1)) + np.array([0.0, 1.0, 0.5])
+    temperatures = np.array([1.0, 2.0, 3.0])
+    curve = pools.Curve(np.full(3, 4), draws, np.full(40, 1 / 40), temperatures)
+    choice = pools.choose(KEY, curve)
+    assert (choice.index, choice.n, choice.temperature) == (1, 4, 2.0)
+    assert choice.by_half.tolist() == [1] * 2
+    assert choice.regret == choice.regret_high == 0.0
+    assert choice.value == pytest.approx(draws[:, 1].mean())
+
+
+def test_pairs_are_compared_prompt_by_prompt() -> None:
+    """Two models that differ by 0.1 everywhere, on prompts that vary by 1: no doubt at all."""
+    base = np.random.default_rng(9).normal(size=(30, 1)) + np.linspace(0, 1, 6)
+    one, other = (pools.best_of_n_curve(Pool.from_lists(base + x), n=[1, 4]) for x in (0.1, 0.0))
+    band = pools.normal_band(one - other)
+    np.testing.assert_allclose(band.low, 0.1, rtol=1e-9)
+    np.testing.assert_allclose(band.high, 0.1, rtol=1e-9)
+    with pytest.raises(ValueError, match="same prompts and settings"):
+        _ = one - pools.best_of_n_curve(Pool.from_lists(base), n=1)
+    with pytest.raises(ValueError, match="same n and weights"):
+        _ = one - pools.best_of_n_curve(Pool.from_lists(base), n=[1, 5])
+
+
+def test_advice_is_met() -> None:
+    """As many prompts, or answers, as advised make the interval as short as was asked."""
+    draws = np.random.default_rng(10)
+
+    def pool(num_prompts: int, num_answers: int) -> Pool:
+        shifts = draws.normal(0, 0.05, size=(num_prompts, 1))
+        return Pool.from_lists(shifts + draws.uniform(size=(num_prompts, num_answers)))
+
+    asked = pools.advise(pool(400, 24), 0.006, n=4)
+    assert asked.prompts_at_least < asked.prompts
+    met = pools.advise(pool(asked.prompts, 24), 0.006, n=4).half_width_now
+    assert met == pytest.approx(0.006, rel=0.12)
+    more = pools.advise(pool(400, 24), 0.0062, n=4)
+    assert 24 < more.answers < 400
+    met = pools.advise(pool(400, int(more.answers)), 0.0062, n=4).half_width_now
+    assert met == pytest.approx(0.0062, rel=0.12)
+    assert pools.advise(pool(400, 24), 0.001, n=4).answers == math.inf
+
+
+# --- bad input ----------------------------------------------------------------------------------
+
+POOL = Pool.from_lists([TIED, TIED])
+REFUSED: dict[str, tuple[Any, str]] = {
+    "estimate": (
+        lambda: pools.soft_best_of_n_curve(POOL, n=2, temperature=1.0, estimate="exact"),  # pyright: ignore[reportArgumentType]
+        "estimate must be one of subsets, resampled, jackknife",
+    ),
+    "temperature": (
+        lambda: pools.soft_best_of_n_curve(POOL, n=2, temperature=[0.0]),
+        "temperature must be positive",
+    ),
+    "jackknife": (
+        lambda: pools.soft_best_of_n_curve(POOL, n=7, temperature=1, estimate="jackknife"),
+        "n must be at most 6",
+    ),
+    "log_probs": (lambda: Pool.from_lists([[1.0]], log_probs=[[0.5]]), "log_probs must be at most"),
+    "lengths": (lambda: Pool.from_lists([[1.0]], log_probs=[[-1, -2]]), "log_probs must have the"),
+    "opponent": (lambda: pools.win_rate_between(POOL, POOL.take([0])), "opponent must have"),
+    "gradient": (lambda: pools.gradient_weights([1.0, 2.0], n=3), "n must be at most 2"),
+    "scores": (lambda: pools.gradient_weights([math.nan], n=1), "scores must be finite"),
+    "few": (lambda: pools.choose(KEY, pools.best_of_n_curve(POOL)), "at least 4 prompts, got 2"),
+    "form": (lambda: pools.fit_peak(pools.best_of_n_curve(POOL), form="cubic"), "form must be"),  # pyright: ignore[reportArgumentType]
+    "no base": (lambda: pools.fit_peak(pools.best_of_n_curve(POOL, n=[2, 3])), "must have n = 1"),
+    "width": (lambda: pools.advise(POOL, 0.0, n=2), "half_width must be positive"),
+    "scorings": (lambda: pools.held_out_curve([[TIED]]), "scorings must be at least 2"),
+    "other scorings": (lambda: pools.held_out_curve([[[1, 2]], [[1]]]), "of the same answers"),
+    "no length": (lambda: pools.length_normalised([[1.0]], [[0]]), "lengths of prompt 0"),
+    "right": (lambda: pools.majority_curve([["a"]], []), "right must be one per prompt, 1, got 0"),
+    "vote scores": (
+        lambda: pools.sampled_vote_curve(KEY, [["a"]], ["a"], [[1.0, 2.0]]),
+        "scores of prompt 0 must be finite",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_bad_input_is_refused_by_name(what: str) -> None:
+    call, message = REFUSED[what]
+    with pytest.raises(ValueError, match=message):
+        call()

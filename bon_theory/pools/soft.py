@@ -171,7 +171,7 @@ def _tiles(
     many = np.ceil((math.log(_NOTHING) - matters - first) / width).astype(np.intp)
     row = np.repeat(np.arange(counts.size), many)
     tile = np.arange(row.size) - np.repeat(np.cumsum(many) - many, many)
-    return row, first + width * tile
+    return row, np.asarray(first + width * tile, np.float64)
 
 
 def _subsets(rows: Any, counts: jax.Array, numbers: tuple[int, ...]) -> jax.Array:

@@ -281,7 +281,7 @@ def test_lengths_divide() -> None:
 
 def test_the_fit_of_difficulty_is_the_likeliest_and_covers() -> None:
     """Beta(0.4, 1.5): its logarithms within 1.96 errors in 95 % of 150 data sets."""
-    draws, hits = np.random.default_rng(2), []
+    draws, hits, p = np.random.default_rng(2), [], np.zeros(0)
     for _ in range(150):
         p = draws.beta(0.4, 1.5, size=(300, 1))
         fit = pools.fit_coverage(Pool.from_lists(draws.uniform(size=(300, 24)) < p))

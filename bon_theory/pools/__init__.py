@@ -9,7 +9,7 @@ Everything is computed in float64, whatever JAX's settings: scores come from fil
 """
 
 from bon_theory.pools.advice import Advice, advise
-from bon_theory.pools.choice import Choice, choose
+from bon_theory.pools.choice import ChosenSetting, choose
 from bon_theory.pools.coverage import CoverageFit, fit_coverage
 from bon_theory.pools.curves import (
     Curve,
@@ -32,7 +32,7 @@ from bon_theory.pools.win_rates import win_rate_between, win_rate_curve
 __all__ = [
     "Advice",
     "Band",
-    "Choice",
+    "ChosenSetting",
     "CoverageFit",
     "Curve",
     "PeakFit",

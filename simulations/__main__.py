@@ -48,17 +48,27 @@ def main(arguments: list[str] | None = None) -> int:
     pool.add_argument(
         "--checkpoint", type=Path, default=Path("out") / "pool", help="folder of what was drawn"
     )
+    blocks = commands.add_parser(
+        "blocks", help="a real model's answers to 16 instructions, selected block by block"
+    )
+    blocks.add_argument("--seed", type=int, default=20261126)
+    blocks.add_argument("--output", type=Path, default=Path("out") / "blocks.json")
+    blocks.add_argument(
+        "--checkpoint", type=Path, default=Path("out") / "blocks", help="folder of what was done"
+    )
     check = commands.add_parser("check", help="every selection law against its process")
     check.add_argument("--quick", action="store_true", help="one-sided errors, no single atoms")
     check.add_argument("--only", default="", help="cases whose name contains this text")
     check.add_argument("--seed", type=int, default=20240602)
     check.add_argument("--output", type=Path, default=Path("out") / "simulations")
     chosen = parser.parse_args(arguments)
-    if chosen.command == "pool":
+    made = {"pool": (pool, make_pool), "blocks": (blocks, select_blocks)}
+    if chosen.command in made:
+        command, make = made[chosen.command]
         try:
-            return make_pool(chosen.seed, chosen.output, chosen.checkpoint)
+            return make(chosen.seed, chosen.output, chosen.checkpoint)
         except ValueError as error:
-            pool.error(str(error))
+            command.error(str(error))
     return run_checks(chosen, check)
 
 
@@ -80,6 +90,32 @@ def make_pool(seed: int, output: Path, checkpoint: Path) -> int:
         )
     write_atomically(output, lambda file: answers.write_parquet(file, compression_level=19))
     print(f"{output}: {len(answers):,} answers, {output.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+def select_blocks(seed: int, output: Path, checkpoint: Path) -> int:
+    """Select SmolLM2's answers block by block as they are drawn, a quarter of an hour."""
+    from simulations.experiments import block_selection, response_pool
+    from simulations.language_model.real_model import smollm2
+    from simulations.language_model.rewards.tokens import lexicon
+    from simulations.language_model.text.chat import chat_prompts
+
+    model, tokenizer = smollm2()
+    chats = [[{"role": "user", "content": text}] for text in response_pool.instructions()[:16]]
+    with progress_bar("selecting", unit="cases") as progress:
+        results = block_selection.run(
+            block_selection.BlockSelectionConfig(
+                numbers=(4,), block_lengths=(1, 2, 4, 8, 16, 32), max_new_tokens=32
+            ),
+            jax.random.key(seed),
+            model,
+            chat_prompts(chats, tokenizer),
+            lexicon(tokenizer),
+            checkpoint=checkpoint,
+            progress=progress,
+        )
+    write_atomically(output, json.dumps(results.to_json(), indent=1) + "\n")
+    print(f"{output}: reward by length of block {results.reward.value[0].round(2).tolist()}")
     return 0
 
 

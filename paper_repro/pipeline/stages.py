@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -13,7 +14,13 @@ import figures
 from figures.output import reporting
 from paper_repro.papers.catalogue import PAPERS, Paper, claims
 from paper_repro.papers.claim import evaluate
-from paper_repro.pipeline import bounds, monte_carlo, payloads, real_sequences
+from paper_repro.pipeline import (
+    bounds,
+    monte_carlo,
+    payloads,
+    real_answers,
+    real_sequences,
+)
 from paper_repro.pipeline.payloads import ComputedClaims, FigureResult, Payload
 
 Profile = Literal["quick", "full"]
@@ -109,6 +116,16 @@ def stages(profile: Profile) -> tuple[Stage, ...]:
             weight=80.0,
             settings=SIMULATES,
         ),
+        Stage(
+            "real-answers",
+            "Real answers",
+            "paper_repro.pipeline.real_answers",
+            partial(_run_real_answers, real_answers.QUICK),
+            payloads.RealAnswersResults,
+            asdict(real_answers.QUICK) | {"pool": _digest(real_answers.real_pool.POOL)},
+            weight=15.0,
+            settings=SIMULATES,
+        ),
         *(_figure_stage(name) for name in figures.ALL),
         Stage(
             "bounds",
@@ -127,6 +144,16 @@ def stages(profile: Profile) -> tuple[Stage, ...]:
             _run_language_model_figure,
             FigureResult,
             needs=("language-model",),
+            weight=2.0,
+            settings=COMPILES,
+        ),
+        Stage(
+            "figures/real_answers",
+            "Figure: real answers",
+            "figures.real_answers",
+            _run_real_answers_figure,
+            FigureResult,
+            needs=("real-answers",),
             weight=2.0,
             settings=COMPILES,
         ),
@@ -193,6 +220,25 @@ def _run_language_model_figure(output: Path, progress: Progress) -> Product:
 
     results = language_model.LanguageModelResults.load(real_sequences.results_path(output))
     return _figure_product(language_model.main(output / "figures", results))
+
+
+def _run_real_answers(
+    config: real_answers.RealAnswersConfig, output: Path, progress: Progress
+) -> Product:
+    payload = real_answers.run(config, output, progress)
+    return Product(payload, (real_answers.results_path(output),))
+
+
+def _run_real_answers_figure(output: Path, progress: Progress) -> Product:
+    from figures import real_answers as figure  # with a table's reader, as above
+    from simulations.experiments.real_pool import RealPoolResults
+
+    results = RealPoolResults.load(real_answers.results_path(output))
+    return _figure_product(figure.main(output / "figures", results))
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _figure_product(written: figures.FigureFiles) -> Product:

@@ -8,8 +8,12 @@ the theory of additive rewards for independent tokens of the same reward law
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -17,10 +21,11 @@ from numpy.typing import NDArray
 
 import bon_theory as bt
 from bon_theory import sequence
+from simulations.engine import checkpoint as files
 from simulations.language_model.generate import generate
 from simulations.language_model.rewards.tokens import of_tokens
 from simulations.language_model.select import additive, kl_from_candidates, select_online
-from simulations.language_model.transformer import Transformer
+from simulations.language_model.transformer import Transformer, parameters_sha256
 from simulations.selection.candidates import best_of_n
 from simulations.statistics.estimate import Estimate
 
@@ -80,6 +85,28 @@ class BlockSelectionResults:
     predicted_reward: NDArray[np.float64]
     predicted_kl: NDArray[np.float64]
 
+    def to_json(self) -> dict[str, Any]:
+        """As JSON's types."""
+        return json.loads(json.dumps(asdict(self), default=np.ndarray.tolist))
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Self:
+        """Undo ``to_json``."""
+        config = BlockSelectionConfig(**fields["config"])
+        return cls(
+            config=replace(
+                config,
+                numbers=tuple(config.numbers),
+                block_lengths=tuple(config.block_lengths),
+            ),
+            reference_reward=fields["reference_reward"],
+            mean_length=fields["mean_length"],
+            reward=Measured(*map(np.asarray, fields["reward"].values())),
+            kl_divergence=Measured(*map(np.asarray, fields["kl_divergence"].values())),
+            predicted_reward=np.asarray(fields["predicted_reward"]),
+            predicted_kl=np.asarray(fields["predicted_kl"]),
+        )
+
 
 def run(
     config: BlockSelectionConfig,
@@ -88,6 +115,7 @@ def run(
     prompts: NDArray[np.integer],
     token_rewards: NDArray[np.float64],
     *,
+    checkpoint: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> BlockSelectionResults:
     """Select by best-of-n at every number and block length; consumes ``key``.
@@ -98,6 +126,7 @@ def run(
         model: draws the candidates.
         prompts: ``[B, P]``, PAD to the left.
         token_rewards: ``[V]``.
+        checkpoint: directory in which what was drawn is kept, and each case as it is done.
         progress: called as ``progress(done, total)`` after each case.
     """
     drawn = generate(
@@ -106,6 +135,7 @@ def run(
         prompts,
         num_candidates=config.num_reference,
         max_new_tokens=config.max_new_tokens,
+        checkpoint=checkpoint,
     )
     rewards = of_tokens(token_rewards, drawn.tokens)
     shape = (len(config.numbers), len(config.block_lengths))
@@ -115,20 +145,19 @@ def run(
     length = round(float(drawn.lengths.mean()))
     for case, (i, j) in enumerate(np.ndindex(shape)):
         n, block_length = config.numbers[i], config.block_lengths[j]
-        rule = best_of_n(n)
-        selected = select_online(
+        select = partial(
+            _measure,
             jax.random.fold_in(key, case + 1),
             model,
             prompts,
-            rule,
-            value=additive(token_rewards),
-            max_new_tokens=config.max_new_tokens,
+            token_rewards,
+            n=n,
             block_length=block_length,
+            max_new_tokens=config.max_new_tokens,
             num_sequences=config.num_sequences,
-            num_spare=3 * n,
         )
-        reward[:, i, j] = _moments(Estimate.from_values(selected.values.reshape(-1)))
-        divergence[:, i, j] = _moments(kl_from_candidates(rule, selected).estimate)
+        found = select() if checkpoint is None else _kept(checkpoint, select)
+        reward[:, i, j], divergence[:, i, j] = found["reward"], found["kl_divergence"]
         predicted[:, i, j] = _prediction(symbol, length, block_length, n)
         if progress is not None:
             progress(case + 1, reward[0].size)
@@ -143,8 +172,58 @@ def run(
     )
 
 
-def _moments(estimate: Estimate) -> tuple[float, float]:
-    return float(estimate.mean), float(estimate.std_error)
+def _measure(
+    key: jax.Array,
+    model: Transformer,
+    prompts: NDArray[np.integer],
+    token_rewards: NDArray[np.float64],
+    *,
+    n: int,
+    block_length: int,
+    max_new_tokens: int,
+    num_sequences: int,
+) -> dict[str, NDArray[np.float64]]:
+    """Mean and standard error of reward and divergence in one case."""
+    rule = best_of_n(n)
+    selected = select_online(
+        key,
+        model,
+        prompts,
+        rule,
+        value=additive(token_rewards),
+        max_new_tokens=max_new_tokens,
+        block_length=block_length,
+        num_sequences=num_sequences,
+        num_spare=3 * n,
+    )
+    return {
+        "reward": _moments(Estimate.from_values(selected.values.reshape(-1))),
+        "kl_divergence": _moments(kl_from_candidates(rule, selected).estimate),
+    }
+
+
+def _kept(
+    directory: Path, select: partial[dict[str, NDArray[np.float64]]]
+) -> dict[str, NDArray[np.float64]]:
+    """A case as it is on disk, or done and put there."""
+    key, model, prompts, token_rewards = select.args
+    identity = {
+        "key": jax.random.key_data(key).tolist(),
+        "parameters": parameters_sha256(model),
+        "prompts": files.describe(np.asarray(prompts)),
+        "token_rewards": files.describe(token_rewards),
+        **select.keywords,
+    }
+    path = directory / files.file_name("blocks", identity)
+    if path.exists():
+        return files.load(path, identity)[1]
+    found = select()
+    files.save(path, identity, found)
+    return found
+
+
+def _moments(estimate: Estimate) -> NDArray[np.float64]:
+    return np.array([estimate.mean, estimate.std_error], np.float64)
 
 
 def _token_law(rewards: NDArray[np.float64]) -> bt.Policy:

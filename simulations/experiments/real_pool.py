@@ -79,9 +79,10 @@ class Selected:
 
     Attributes:
         prompt: the instruction.
-        reference: the model's first answer.
-        best_of_n: the best of the first n by the first reward.
-        soft: soft best-of-n's among more of them, at the same divergence from the model.
+        reference: an answer of the model's.
+        best_of_n: the best of n others by the first reward.
+        soft: soft best-of-n's among still others, more of them, at the same divergence from the
+            model.
     """
 
     prompt: str
@@ -229,10 +230,12 @@ def _samples(config: RealPoolConfig, key: jax.Array, pool: pl.DataFrame) -> tupl
     law = bt.Policy.from_samples(rewards)
     budget = bt.kl_divergence(bt.best_of_n(law, config.shown), law)
     temperatures = np.asarray(bt.temperature_for_kl(law, budget, n=config.shown_soft))
-    few = rewards[:, : config.shown_soft]
-    noise = np.asarray(jax.random.gumbel(key, few.shape, few.dtype))
-    soft = np.argmax(few / temperatures[:, None] + noise, axis=1)
-    best = np.argmax(rewards[:, : config.shown], axis=1)
+    first, second = np.split(
+        rewards[:, 1 : 1 + config.shown + config.shown_soft], [config.shown], 1
+    )
+    best = 1 + np.argmax(first, axis=1)
+    noise = np.asarray(jax.random.gumbel(key, second.shape, second.dtype))
+    soft = 1 + config.shown + np.argmax(second / temperatures[:, None] + noise, axis=1)
     return tuple(
         Selected(str(prompts[i]), str(texts[i, 0]), str(texts[i, best[i]]), str(texts[i, soft[i]]))
         for i in range(len(rewards))

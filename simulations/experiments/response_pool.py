@@ -1,6 +1,6 @@
 """A pool of a real model's answers: many to each of a few instructions, with three rewards.
 
-The pool that the repository holds was made by ``python -m simulations language-model pool``, from
+The pool that the repository holds was made by ``python -m simulations pool``, from
 SmolLM2-135M-Instruct at temperature 1 with its own chat template: 64 instructions of
 ``instructions.txt``, which ask for one sentence so that most answers end, 256 answers to each, at
 most 64 tokens.

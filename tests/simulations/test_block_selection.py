@@ -1,5 +1,7 @@
 """What is measured block by block is what the exact laws say, and the theory is that of tokens."""
 
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
@@ -69,3 +71,26 @@ def test_the_prediction_is_that_of_independent_tokens(results: BlockSelectionRes
     # Best-of-n's divergence of a tie-free reward bounds that of each token.
     bound = [np.log(n) - (n - 1) / n for n in CONFIG.numbers]
     assert np.all(results.predicted_kl[:, 0] <= length * np.array(bound))
+
+
+def test_what_was_interrupted_goes_on_the_same(model: Transformer, tmp_path: Path) -> None:
+    prompts = np.array([[VOCABULARY.bos_id]])
+    config = BlockSelectionConfig(
+        numbers=(2,), block_lengths=(1, 3), max_new_tokens=3, num_sequences=4, num_reference=8
+    )
+    whole = run(config, jax.random.key(1), model, prompts, TOKEN_REWARDS)
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    again = (jax.random.key(1), model, prompts, TOKEN_REWARDS)
+    with pytest.raises(KeyboardInterrupt):
+        run(config, *again, checkpoint=tmp_path, progress=stop)
+    assert len(list(tmp_path.glob("blocks-*.npz"))) == 1
+    resumed = run(config, *again, checkpoint=tmp_path)
+    assert resumed.to_json() == whole.to_json()
+    found = BlockSelectionResults.from_json(whole.to_json())
+    assert found.config == config
+    assert found.to_json() == whole.to_json()
+    other = run(config, jax.random.key(2), model, prompts, TOKEN_REWARDS, checkpoint=tmp_path)
+    assert other.to_json() != whole.to_json()

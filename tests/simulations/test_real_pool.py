@@ -7,11 +7,14 @@ import numpy as np
 import polars as pl
 import pytest
 from flax import nnx
+from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
 from simulations.experiments import real_pool, response_pool
 from simulations.experiments.real_pool import RealPoolConfig, RewardColumn, load_pool
 from simulations.experiments.response_pool import ResponsePoolConfig
+from simulations.language_model import real_model
 from simulations.language_model.generate import response_token_log_probs
+from simulations.language_model.rewards.text import Sentiment, score
 from simulations.language_model.text.chat import CheckpointTokenizer, chat_prompts
 from simulations.language_model.text.tokenizers import SubwordTokenizer
 from simulations.language_model.transformer import Transformer, TransformerConfig
@@ -106,8 +109,9 @@ def test_selection_is_predicted_and_measured_on_different_halves() -> None:
     assert results.tie_probability["reward"] == pytest.approx(20 * 19 / (40 * 39))
     first, second = results.samples
     assert first.reference == "answer 0"
-    assert first.best_of_n == f"answer {rewards[0, :4].argmax()}"
-    assert second.best_of_n == f"answer {40 + rewards[1, :4].argmax()}"
+    assert first.best_of_n == f"answer {1 + rewards[0, 1:5].argmax()}"
+    assert second.best_of_n == f"answer {41 + rewards[1, 1:5].argmax()}"
+    assert all(5 <= int(texts.soft.split()[1]) % 40 < 21 for texts in results.samples)
 
 
 def test_bad_pools_are_named(tmp_path: Path) -> None:
@@ -125,3 +129,47 @@ def test_bad_pools_are_named(tmp_path: Path) -> None:
         load_pool(path)
     pool(4).sample(fraction=1, shuffle=True, seed=1).write_parquet(path)
     assert load_pool(path).equals(pool(4))
+
+
+@pytest.fixture(scope="module")
+def kept() -> pl.DataFrame:
+    return load_pool()
+
+
+def test_the_repositorys_pool_is_what_its_instructions_ask_for(kept: pl.DataFrame) -> None:
+    assert real_pool.POOL.stat().st_size < 6e6
+    assert kept.height == 64 * 256
+    assert kept["prompt"].unique(maintain_order=True).to_list() == response_pool.instructions()
+    assert kept["num_tokens"].max() == 64
+    assert (kept["num_tokens"] == kept["token_ids"].list.len()).all()
+    assert (kept["token_ids"].list.len() == kept["token_log_probs"].list.len()).all()
+    # SmolLM2's end, the token 2, is the last of an answer that has it.
+    ended = kept["token_ids"].list.last() == 2
+    assert (ended == kept["finished"]).all()
+    assert ended.mean() > 0.85
+    totals = kept["token_log_probs"].list.sum()
+    np.testing.assert_allclose(kept["log_prob"], totals, rtol=1e-5)
+    assert np.isfinite(kept.select("log_prob", "lexicon", "sentiment", "likelihood")).all()
+
+
+def test_sentiments_of_the_repositorys_pool_are_those_of_its_texts(kept: pl.DataFrame) -> None:
+    few = kept.gather_every(199)
+    np.testing.assert_allclose(few["sentiment"], score(Sentiment(), few["text"]), rtol=1e-6)
+
+
+@pytest.mark.oracle
+@pytest.mark.slow
+@pytest.mark.skipif(not real_model.is_installed(), reason=real_model.INSTALL)
+def test_the_repositorys_pool_is_the_models(kept: pl.DataFrame) -> None:
+    """Its log-probabilities, by one pass over each answer; its valences, word by word."""
+    model, tokenizer = real_model.smollm2()
+    valences = SentimentIntensityAnalyzer().lexicon
+    for row in kept.gather_every(4001).iter_rows(named=True):
+        ids = np.array([row["token_ids"]])
+        prompt = chat_prompts([[{"role": "user", "content": row["prompt"]}]], tokenizer)
+        found = np.asarray(response_token_log_probs(model, prompt, ids))[0]
+        np.testing.assert_allclose(row["token_log_probs"], found, atol=2e-4)
+        assert row["text"] == tokenizer.decode(ids[0])
+        words = [tokenizer.decode(ids[0, i : i + 1]) for i in range(ids.size)]
+        earned = sum(valences.get(word[1:].lower(), 0) for word in words if word.startswith(" "))
+        assert row["lexicon"] == pytest.approx(earned, abs=1e-5)

@@ -1,4 +1,4 @@
-"""The documentation as a site: `make docs` builds it, without a network, into build/docs."""
+"""The documentation as a site: ``make docs`` builds it, without a network, into build/docs."""
 
 import json
 import re

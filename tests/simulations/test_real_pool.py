@@ -154,7 +154,9 @@ def test_the_repositorys_pool_is_what_its_instructions_ask_for(kept: pl.DataFram
 
 def test_sentiments_of_the_repositorys_pool_are_those_of_its_texts(kept: pl.DataFrame) -> None:
     few = kept.gather_every(199)
-    np.testing.assert_allclose(few["sentiment"], score(Sentiment(), few["text"].to_list()), rtol=1e-6)
+    np.testing.assert_allclose(
+        few["sentiment"], score(Sentiment(), few["text"].to_list()), rtol=1e-6
+    )
 
 
 @pytest.mark.oracle

@@ -58,8 +58,8 @@ MODELS = {"flax", "optax", "orbax", "gguf", "jinja2", "polars", "safetensors", "
 MODELS |= {"vaderSentiment"}
 THIRD_PARTY = {
     "bon_theory": EXACT,
-    "bon_theory.report": EXACT | {"jinja2"},
-    "bon_theory.cli": EXACT | {"jinja2", "polars", "rich", "typer"},
+    "bon_theory.report": EXACT,
+    "bon_theory.cli": EXACT | {"matplotlib", "polars", "rich", "typer"},
     "simulations": EXACT,
     "simulations.__main__": {"jax", "rich"},
     "simulations.tools": {"jax", "numpy", "rich"},

@@ -1,0 +1,398 @@
+"""From any file to the same numbers; bad input is one line, hostile text is text."""
+
+import csv
+import io
+import json
+import math
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from typer.testing import CliRunner, Result
+
+import bon_theory as bt
+from bon_theory import pools
+from bon_theory.cli import main, scores
+from bon_theory.cli.text import visible
+
+SCORES = np.array([[0.0, 1.0, 1.0, 0.0], [1.0, 1.0, 0.0, 1.0], [0.0, 0.0, 0.0, 1.0]])
+TRUTH = np.array([[0.1, 0.9, 0.4, 0.3], [0.8, 0.7, 0.2, 0.6], [0.0, 0.3, 0.2, 0.5]])
+TABLE = pl.DataFrame(
+    {
+        "prompt": np.repeat(["a", "b", "c"], 4),
+        "candidate": np.tile(np.arange(4), 3),
+        "score": SCORES.ravel(),
+        "true_score": TRUTH.ravel(),
+    }
+)
+
+
+def run(*arguments: Any, stdin: bytes = b"") -> Result:
+    return CliRunner().invoke(main.app, [str(a) for a in arguments], input=stdin)
+
+
+def rows_of(*arguments: Any, stdin: bytes = b"") -> list[dict[str, Any]]:
+    result = run(*arguments, "--format", "json", stdin=stdin)
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)["rows"]
+
+
+def write_npz(path: Path, kind: Any) -> None:
+    np.savez(path, scores=SCORES.astype(kind), true_scores=TRUTH)
+
+
+def write_inspect(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("header.json", "{}")
+        for p, (row, truth) in enumerate(zip(SCORES, TRUTH, strict=True)):
+            for e, (value, gold) in enumerate(zip(row, truth, strict=True)):
+                sample = {"id": p, "epoch": e + 1, "scores": {"match": {"value": "IC"[int(value)]}}}
+                sample["scores"]["gold"] = {"value": gold}
+                archive.writestr(f"samples/{p}_epoch_{e + 1}.json", json.dumps(sample))
+
+
+def write_log(path: Path) -> None:
+    samples = [
+        {"id": f"p{p}", "epoch": e, "scores": {"match": bool(v), "gold": float(TRUTH[p, e])}}
+        for p in range(3)
+        for e, v in enumerate(SCORES[p])
+    ]
+    path.write_text(json.dumps({"status": "success", "samples": samples}, indent=1))
+
+
+def write_lists(path: Path) -> None:
+    lines = [
+        {"score": s.tolist(), "true_score": t.tolist()} for s, t in zip(SCORES, TRUTH, strict=True)
+    ]
+    path.write_text("\n".join(map(json.dumps, lines)))
+
+
+def write_lm_eval(path: Path) -> None:
+    lines = []
+    for p in range(3):
+        for e in range(4):
+            for name, offset in (("first", 0.0), ("second", 5.0)):
+                lines.append(
+                    {"doc_id": p, "doc": {"q": "x"}, "resps": [["y"]], "filter": name,
+                     "exact_match": SCORES[p, e] + offset, "true_score": TRUTH[p, e]}
+                )  # fmt: skip
+    path.write_text("\n".join(map(json.dumps, lines)) + "\n")
+
+
+FILES: dict[str, Callable[[Path], object]] = {
+    "csv": lambda path: TABLE.write_csv(path),
+    "tsv": lambda path: TABLE.write_csv(path, separator="\t"),
+    "words.csv": lambda path: path.write_text(
+        TABLE.with_columns(pl.col("score") == 1).write_csv().replace("true,", " True ,")
+    ),
+    "jsonl": lambda path: TABLE.write_ndjson(path),
+    "json": lambda path: path.write_text(json.dumps(TABLE.to_dicts(), indent=2)),
+    "parquet": lambda path: TABLE.with_columns(pl.col("score").cast(pl.Boolean)).write_parquet(
+        path
+    ),
+    "int.npz": lambda path: write_npz(path, np.int8),
+    "bfloat16.npz": lambda path: write_npz(path, jnp.bfloat16),
+    "eval": write_inspect,
+    "log.json": write_log,
+    "lists.jsonl": write_lists,
+    "lm_eval.jsonl": write_lm_eval,
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_the_same_answers_in_any_file_give_the_same_curve(kind: str, tmp_path: Path) -> None:
+    file = tmp_path / f"scores.{kind}"
+    FILES[kind](file)
+    gold = ["--true", "score:gold"] if kind in ("eval", "log.json") else []
+    found = rows_of("curve", file, *gold, "--n", "1:4")
+    for name, table in (("score", SCORES), ("true", TRUTH)):
+        curve = pools.best_of_n_curve(
+            pools.Pool.from_lists(SCORES, true_scores=table), of="true_scores"
+        )
+        band = pools.normal_band(curve)
+        for key, expected in (
+            (name, band.mean),
+            (f"{name}_low", band.low),
+            (f"{name}_high", band.high),
+        ):
+            np.testing.assert_allclose([row[key] for row in found], expected, rtol=1e-14)
+    np.testing.assert_allclose(found[3]["kl"], math.log(4) - 0.75)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet", "int.npz"])
+def test_standard_input_is_a_file(kind: str, tmp_path: Path) -> None:
+    file = tmp_path / "scores"
+    FILES[kind](file.with_suffix(".npz") if "npz" in kind else file)
+    data = (file.with_suffix(".npz") if "npz" in kind else file).read_bytes()
+    assert rows_of("curve", "-", stdin=data) == rows_of("curve", "-", stdin=data)
+    assert len(rows_of("curve", "-", stdin=data)) == 3
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "scores.csv"
+    TABLE.write_csv(path)
+    return path
+
+
+def test_guesses_are_printed_and_programs_get_every_digit(file: Path) -> None:
+    shown = run("curve", file, "--n", "3")
+    assert "guessed prompt: prompt, score: score, true: true_score" in shown.stderr
+    table = list(
+        csv.DictReader(io.StringIO(run("curve", file, "--n", "3", "--format", "csv").stdout))
+    )
+    (row,) = rows_of("curve", file, "--n", "3")
+    assert {key: float(value) for key, value in table[0].items()} == row
+    assert f"{row['true']:.5g}" in shown.stdout
+
+
+def test_soft_best_of_n_and_bands_are_those_of_the_library(file: Path) -> None:
+    found = rows_of("curve", file, "--temperature", "0,0.5", "--n", "2,4", "--simultaneous")
+    pool = pools.Pool.from_lists(SCORES)
+    soft = pools.soft_best_of_n_curve(pool, n=[2, 4], temperature=0.5)
+    np.testing.assert_allclose([row["score"] for row in found[2:]], soft.mean, rtol=1e-14)
+    assert [row["temperature"] for row in found] == [0, 0, 0.5, 0.5]
+    assert found[2]["kl"] is None
+
+
+def test_one_setting_is_chosen_and_said_in_a_sentence(tmp_path: Path) -> None:
+    draws = np.random.default_rng(0)
+    proxy = draws.normal(size=(40, 8))
+    path = tmp_path / "scores.npz"
+    np.savez(path, scores=proxy, true_scores=-((proxy - 0.8) ** 2))
+    found = {row["quantity"]: row["value"] for row in rows_of("tune", path, "--n", "1:8")}
+    assert found["n"] in (3, 4, 5)
+    assert found["value_low"] < found["value"] < found["value_high"]
+    assert 0 < found["gain_low"] < found["gain_over_n_1"]
+    text = run("tune", path).stdout
+    assert f"Take n = {4}: choosing so earns" in text
+
+
+def test_models_are_compared_on_the_prompts_that_both_have(file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.csv"
+    moved = TABLE.with_columns(pl.col("score") - 0.25).filter(pl.col("prompt") != "b")
+    moved.sample(fraction=1.0, shuffle=True, seed=1).write_csv(other)
+    found = rows_of("compare", file, other)
+    np.testing.assert_allclose([row["difference"] for row in found], 0.25)
+    np.testing.assert_allclose([row["low"] for row in found], 0.25)
+    assert found[0]["n"] == 1
+    assert 0.5 < found[0]["win_rate_against_one_answer"] < found[-1]["win_rate_against_one_answer"]
+
+
+def test_a_law_is_exact_in_full_precision() -> None:
+    options = ("law", "--probs", "0.5,0.3,0.2", "--rewards", "0,0.5,1", "--n", "3")
+    found = rows_of(*options)
+    np.testing.assert_allclose(
+        [row["selected"] for row in found], [0.125, 0.387, 0.488], rtol=1e-14
+    )
+    soft = run(*options[:-1], "64", "--temperature", "0.1")
+    assert "KL 1.543586432 nats" in soft.stdout
+
+
+def test_bounds_are_beside_the_truth() -> None:
+    found = rows_of("bounds", "--rewards", "0,0.5,1", "--n", "4")
+    assert len(found) > 5
+    for row in found:
+        slack = (
+            row["value"] - row["exact"] if row["side"] == "upper" else row["exact"] - row["value"]
+        )
+        assert slack > -1e-12
+    law = bt.Policy.from_probs([1 / 3] * 3, [0.0, 0.5, 1.0])
+    exact = {row["bound"]: row["exact"] for row in found}["best_of_n_kl"]
+    assert exact == pytest.approx(float(bt.kl_divergence(bt.best_of_n(law, 4.0), law)))
+
+
+def test_a_description_counts(file: Path) -> None:
+    found = {row["quantity"]: row["value"] for row in rows_of("describe", file)}
+    assert found["prompts"] == 3
+    assert found["answers"] == 12
+    assert found["chance that two answers tie"] == pytest.approx((2 + 3 + 3) / 18)
+    assert found["mean score"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+def test_a_figure_is_written_beside_the_numbers(suffix: str, file: Path, tmp_path: Path) -> None:
+    figure = tmp_path / f"curve.{suffix}"
+    assert run("curve", file, "--plot", figure).exit_code == 0
+    assert figure.read_bytes()[:5].startswith(
+        {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[suffix]
+    )
+
+
+# --- what is wrong is said in one line -------------------------------------------------------
+
+
+def header(text: str) -> bytes:
+    return f"prompt,score\n{text}".encode()
+
+
+BAD: dict[str, tuple[bytes, tuple[str, ...], str]] = {
+    "empty": (b"", (), "is empty"),
+    "only a header": (header(""), (), "has no rows"),
+    "no such column": (header("a,1\n"), ("--score", "reward"), "no column 'reward', only prompt"),
+    "no score": (b"prompt,x,y\na,1,2\n", (), "needs --score, one of the columns prompt, x, y"),
+    "no prompt": (b"score,x\n1,2\n", (), "needs --prompt, one of the columns score, x"),
+    "text": (header("a,1\nb,good\n"), (), "without a score, the first row 2 (prompt b, score good"),
+    "NaN": (header("a,nan\nb,1\n"), (), "1 rows without a score, the first row 1 (prompt a"),
+    "infinite": (header("a,1e999\n"), (), "1 rows without a score"),
+    "missing": (header("a,1\na,\n"), (), "leave them out by --drop-missing"),
+    "nothing left": (header("a,nan\n"), ("--drop-missing",), "no prompt with 1 answers"),
+    "too many candidates": (header("a,1\na,2\nb,1\n"), ("--n", "2"), "--n must be at most 1"),
+    "no number": (header("a,1\n"), ("--n", "x"), "--n must be as 1,4,16"),
+    "cold": (header("a,1\n"), ("--temperature", "-1"), "temperature must be positive"),
+    "truncated JSON lines": (b'{"prompt": 1, "score": 1}\n{"prompt": 1, "sc', (), "cannot be read"),
+    "truncated JSON": (b'[{"prompt": 1', (), "is not JSON"),
+    "truncated Parquet": (b"PAR1abc", (), "cannot be read"),
+    "truncated archive": (b"PK\x03\x04abc", (), "is cut short or damaged"),
+    "binary": (b"\x7fELF\0\0", (), "is none of CSV"),
+    "a list of numbers": (b"[1, 2]", (), "holds no list of objects"),
+    "twice": (b"prompt,candidate,score\na,1,1\na,1,2\n", (), "2 rows that share prompt"),
+    "ragged": (b"prompt,score\na,1,2,3\n", (), "cannot be read"),
+    "another filter": (header("a,1\n"), ("--where", "x=1"), "has no column for --where"),
+    "a level": (header("a,1\nb,2\n"), ("--level", "2"), "level must lie between 0 and 1"),
+    "a strange figure": (header("a,1\n"), ("--plot", "x.exe"), "a plot is .png, .svg or .pdf"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_input_is_one_line_and_nothing_else(what: str, tmp_path: Path) -> None:
+    data, options, message = BAD[what]
+    path, output = tmp_path / "scores.parquet", tmp_path / "out.csv"  # the name says nothing
+    path.write_bytes(data)
+    result = run("curve", path, *options, "--format", "csv", "-o", output)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
+    assert message in result.stderr
+    assert len(result.stderr) < 500
+    assert [p.name for p in tmp_path.iterdir()] == ["scores.parquet"]
+
+
+def test_a_file_that_is_not_there_or_grows_is_refused(file: Path, monkeypatch: Any) -> None:
+    missing = run("curve", file.with_name("none.csv"))
+    assert missing.exit_code == 2
+    assert "none.csv is not a file" in missing.stderr
+    sizes = iter([(1, 1), (2, 1)])
+    monkeypatch.setattr(scores, "_state", lambda source: next(sizes))
+    result = run("curve", file)
+    assert result.exit_code == 2
+    assert "changed while it was read" in result.stderr
+
+
+def test_rows_without_a_score_are_left_out_when_told_so(tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    path.write_bytes(header("a,1\na,nan\nb,2\nb,4\nc,oops\n"))
+    result = run("curve", path, "--drop-missing", "--at-least", "2", "--format", "json")
+    document = json.loads(result.stdout)
+    assert [row["score"] for row in document["rows"]] == [3.0, 4.0]
+    assert "left out 2 rows without a score" in document["notes"]
+    assert "left out 1 prompts with fewer than 2 answers" in document["notes"]
+
+
+def test_an_interrupt_is_no_traceback(file: Path, monkeypatch: Any) -> None:
+    def interrupted(*arguments: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main, "read_scores", interrupted)
+    result = run("curve", file)
+    assert (result.exit_code, result.stderr) == (1, "interrupted\n")
+    assert run("nonsense").exit_code == 2
+    assert run("curve", "--help").exit_code == 0
+
+
+# --- hostile text ----------------------------------------------------------------------------
+
+ATTACKS = [
+    "\x1b]0;title\x07\x1b[31mred",
+    "[bold red]markup[/] [link=x]y[/link]",
+    "=HYPERLINK(1)",
+    "\u202egnirts\u2066",
+    "a\r\nerror: forged",
+    "\x9b2J",
+]
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("form", ["table", "json", "csv"])
+def test_text_from_a_file_is_shown_as_text(attack: str, form: str, tmp_path: Path) -> None:
+    path = tmp_path / "scores.parquet"
+    pl.DataFrame({attack: ["x", "y"], "prompt": [attack, "b"]}).write_parquet(path)
+    result = run("curve", path, "--score", attack, "--format", form)
+    assert result.exit_code == 2
+    printed = result.stdout + result.stderr
+    assert printed.count("\n") == 1
+    assert visible(printed.strip()) == printed.strip()
+    good = tmp_path / "good.parquet"
+    pl.DataFrame({attack: [1.0, 2.0], "prompt": [attack, "b"]}).write_parquet(good)
+    result = run("curve", good, "--score", attack, "--format", form)
+    assert result.exit_code == 0
+    for line in (result.stdout + result.stderr).split("\n"):
+        assert visible(line) == line
+
+
+@given(text=st.text(max_size=40))
+@example(text="\ud800")
+def test_what_is_visible_stays_and_moves_nothing(text: str) -> None:
+    shown = visible(text)
+    assert all(c.isprintable() or c.isspace() or ord(c) > 255 for c in shown)
+    assert visible(shown) == shown
+    assert "\x1b" not in shown
+
+
+BEGINNINGS = [
+    b"",
+    b"prompt,score\n",
+    b"PAR1",
+    b"[",
+    b"{",
+    b"\x93NUMPY",
+    b'{"prompt": 1, "score": 2}\n',
+]
+
+
+@given(data=st.binary(max_size=60), head=st.sampled_from(BEGINNINGS))
+def test_no_bytes_bring_more_than_one_line(data: bytes, head: bytes) -> None:
+    result = run("curve", "-", stdin=head + data)
+    assert result.exit_code in (0, 2), (head + data, result.exception)
+    if result.exit_code == 2:
+        assert result.stdout == ""
+        assert result.stderr.count("\n") == 1
+
+
+CELLS = st.sampled_from(["1", "0.5", "-3e2", "", "nan", "true", "x", '"', "1;2", " 7 ", "∞"])
+
+
+@given(rows=st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=6), drop=st.booleans())
+def test_no_table_is_misread(rows: list[tuple[str, str]], drop: bool) -> None:
+    """What is accepted are exactly the cells that Python takes for finite numbers."""
+    target = io.StringIO()
+    csv.writer(target).writerows([("prompt", "score"), *rows])
+    options = ["--drop-missing"] if drop else []
+    result = run(
+        "curve", "-", "--n", "1", "--format", "json", *options, stdin=target.getvalue().encode()
+    )
+    values = [(p, _number(s)) for p, s in rows]
+    good = [(p, v) for p, v in values if p and v is not None]
+    if not good or (not drop and len(good) < len(rows)):
+        assert result.exit_code == 2
+        return
+    groups: dict[str, list[float]] = {}
+    for prompt, value in good:
+        groups.setdefault(prompt, []).append(value or 0.0)
+    expected = np.mean([np.mean(group) for group in groups.values()])
+    assert json.loads(result.stdout)["rows"][0]["score"] == pytest.approx(expected)
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float({"true": "1"}.get(text, text))
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and text != "∞" else None

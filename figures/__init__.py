@@ -16,8 +16,8 @@ from figures.output import FigureData, FigureFiles, write
 
 __all__ = ["ALL", "FigureData", "FigureFiles", "Script", "make", "script", "write"]
 
-#: The figures whose ``data()`` takes no argument, in the order of the report. The one that is not
-#: here is ``language_model``: its ``data(results)`` takes the results of an experiment.
+#: The figures whose ``data()`` takes no argument, in the order of the report. Not here are
+#: those whose ``data(results)`` takes the results of an experiment, as ``language_model``.
 ALL: tuple[str, ...] = (
     "win_rate_frontier",
     "published_points",

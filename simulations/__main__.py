@@ -1,7 +1,8 @@
 """``python -m simulations check``: every selection law against its process, as a table.
 
 Exit status 1 if a law is rejected, or if an error that was planted goes unnoticed.
-``python -m simulations language-model`` is in :mod:`simulations.language_model.command`.
+``python -m simulations language-model`` is in :mod:`simulations.language_model.command`,
+``python -m simulations align`` in :mod:`simulations.alignment.user`.
 """
 
 from __future__ import annotations
@@ -37,9 +38,14 @@ def main(arguments: list[str] | None = None) -> int:
         from simulations.language_model import command  # what only it needs takes seconds to import
 
         return command.main(arguments[1:])
+    if arguments[:1] == ["align"]:
+        from simulations.alignment import user
+
+        return user.main(arguments[1:])
     parser = argparse.ArgumentParser(prog="python -m simulations", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("language-model", help="a model that converses answers; see its --help")
+    commands.add_parser("align", help="a model of your own with its best-of-n; see its --help")
     pool = commands.add_parser(
         "pool", help="256 answers of a real model to each of 64 instructions"
     )

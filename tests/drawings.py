@@ -10,6 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from figures import (
+    alignment,
     bonbon,
     bounds,
     choosing,
@@ -27,6 +28,11 @@ from figures import (
     win_rate_frontier,
 )
 from figures.output import FigureData
+from simulations.experiments.enumerable_alignment import (
+    EnumerableAlignmentResults,
+    Landmark,
+    Path,
+)
 from simulations.experiments.language_model import LanguageModelConfig, LanguageModelResults, Scored
 from simulations.experiments.real_pool import RealPoolResults
 from simulations.experiments.reward_pools import compare_pools
@@ -115,7 +121,27 @@ def answers() -> RealPoolResults:
 
 
 @cache
+def aligned() -> EnumerableAlignmentResults:
+    """Paths that nobody walked."""
+    steps = np.array([0, 1, 3, 10, 30])
+    rise = 1 - np.exp(-steps / 5)
+    paths = tuple(
+        Path(name, 0.5 + (0.35 + 0.01 * i) * rise, (1.5 + 0.1 * i) * rise, 0.6 - 0.4 * rise, rise)
+        for i, name in enumerate(alignment.SHOWN)
+    )
+    marks = {
+        "reference": (0.5, 0.0, 0.6),
+        "best-of-n": (0.89, 1.2, 0.0),
+        "BoNBoN, β*": (0.8, 0.9, 0.3),
+    }
+    landmarks = tuple(Landmark(name, *place, 3.5) for name, place in marks.items())
+    return EnumerableAlignmentResults(341, steps, paths, landmarks, np.array([[0.1, 3], [0.6, 1]]))
+
+
+@cache
 def data(name: str) -> FigureData:
+    if name == "alignment":
+        return alignment.data(aligned(), alignment.CONFIG)
     if name == "language_model":
         return language_model.data(results())
     if name == "real_answers":
@@ -131,6 +157,7 @@ def drawn(name: str) -> Figure:
 MODULES: dict[str, ModuleType] = {
     module.__name__.split(".")[1]: module
     for module in (
+        alignment,
         win_rate_frontier,
         published_points,
         reward_frontier,

@@ -43,7 +43,7 @@ COMPILES = SIMULATES | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 _WEIGHTS = {
     "claims/soft_best_of_n": 30.0,
     "claims/inference_time_reward_hacking": 10.0,
-    "claims/bonbon_alignment": 9.0,
+    "claims/bonbon_alignment": 24.0,
     "claims/reward_model_overoptimization": 7.0,
     "figures/choosing": 20.0,
     "figures/bonbon": 12.0,
@@ -127,6 +127,15 @@ def stages(profile: Profile) -> tuple[Stage, ...]:
             settings=SIMULATES,
         ),
         *(_figure_stage(name) for name in figures.ALL),
+        Stage(
+            "figures/alignment",
+            "Figure: alignment of an enumerated model",
+            "figures.alignment",
+            _run_alignment_figure,
+            FigureResult,
+            weight=20.0,
+            settings=SIMULATES,
+        ),
         Stage(
             "bounds",
             "Bounds beside the truth",
@@ -239,6 +248,12 @@ def _run_real_answers_figure(output: Path, progress: Progress) -> Product:
 
 def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _run_alignment_figure(output: Path, progress: Progress) -> Product:
+    from figures import alignment  # which brings in the language model's stack, too
+
+    return _figure_product(alignment.main(output / "figures", progress))
 
 
 def _figure_product(written: figures.FigureFiles) -> Product:

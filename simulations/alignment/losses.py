@@ -34,6 +34,7 @@ __all__ = [
     "log_atom_excess",
     "log_rank",
     "matched_target",
+    "papers_beta",
     "reverse_kl",
     "reverse_kl_values",
     "sft",
@@ -93,7 +94,17 @@ def ipo_best_of_n(pairs: PairLogProbs, *, n: int) -> jax.Array:
 
     [G] (4.3). Its minimiser is not best-of-n: :func:`bon_theory.alignment.ipo`.
     """
-    return ipo(pairs, beta=float(best_of_n_beta(n)))
+    return ipo(pairs, beta=papers_beta(n))
+
+
+def papers_beta(n: int) -> float:
+    r""":math:`\beta^*_n` as a number, in a function that is being traced as well.
+
+    Raises:
+        ValueError: ``n`` is less than 2.
+    """
+    with jax.ensure_compile_time_eval():
+        return float(best_of_n_beta(n))
 
 
 def bonbon(
@@ -229,7 +240,7 @@ class OnPolicy(NamedTuple):
     log_ranks: jax.Array
 
 
-def reverse_kl(drawn: OnPolicy, *, n: float) -> jax.Array:
+def reverse_kl(drawn: OnPolicy, *, n: float | jax.Array) -> jax.Array:
     r"""A surrogate whose gradient is that of :math:`\mathrm{KL}(\pi_\theta \| P_n)`, ``[P, G]``.
 
     .. math:: \bigl[h(y) - (n-1)\log F(y) - \log n - b\bigr]\;\log\pi_\theta(y)
@@ -256,7 +267,7 @@ def reverse_kl(drawn: OnPolicy, *, n: float) -> jax.Array:
     return (values - others) * drawn.log_probs
 
 
-def reverse_kl_values(drawn: OnPolicy, *, n: float) -> jax.Array:
+def reverse_kl_values(drawn: OnPolicy, *, n: float | jax.Array) -> jax.Array:
     r""":math:`\log\pi_\theta/P_n` of each response, ``[P, G]``: its mean is the divergence.
 
     Without ties :math:`\log P_n/\pi = \log n + (n-1)\log F`.

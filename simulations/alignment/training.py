@@ -21,7 +21,6 @@ import optax
 from flax import nnx
 from numpy.typing import NDArray
 
-from bon_theory.alignment import best_of_n_beta
 from simulations.alignment import losses
 from simulations.alignment.candidates import Pairs
 from simulations.alignment.losses import PairLogProbs
@@ -72,7 +71,7 @@ class Objective:
     @classmethod
     def bonbon(cls, *, n: int, sft_weight: float = 0.005, beta: float | None = None) -> Objective:
         """BoNBoN; β is β*_n unless given. [G] (4.4)."""
-        beta = float(best_of_n_beta(n)) if beta is None else beta
+        beta = losses.papers_beta(n) if beta is None else beta
         return cls(sft=sft_weight, square=1 - sft_weight, beta=beta)
 
     @classmethod
@@ -85,7 +84,7 @@ class Objective:
         """IPO with each pair's own margin at best-of-n as its target; derived here."""
         return cls(sft=sft_weight, square=1 - sft_weight, matched=True)
 
-    def of(self, target: NDArray[np.float32]) -> Terms:
+    def of(self, target: NDArray[np.floating]) -> Terms:
         """The same for each of the pairs that have these targets ``[P]``.
 
         Raises:
@@ -256,7 +255,7 @@ def align(
         policy,
         pair_loss,
         lambda step: _rows(examples, _order(order_key, step, config, len(pairs.chosen))),
-        _transform(config.optimizer, config.learning_rate, config.warmup_steps),
+        transform(config.optimizer, config.learning_rate, config.warmup_steps),
         num_steps=config.num_steps,
         trained=nnx.LoRAParam if config.rank else nnx.Param,
         num_parts=config.num_parts,
@@ -329,10 +328,20 @@ def _policy(config: AlignmentConfig, key: jax.Array, reference: Transformer) -> 
 
 
 @functools.cache  # the same object for the same numbers: a second run does not compile
-def _transform(name: str, learning_rate: float, warmup_steps: int) -> optax.GradientTransformation:
-    rate = (
-        optax.linear_schedule(0.0, learning_rate, warmup_steps) if warmup_steps else learning_rate
-    )
+def transform(
+    name: str, learning_rate: float, warmup_steps: int, decay_steps: int = 0
+) -> optax.GradientTransformation:
+    """``"rmsprop"`` or ``"adamw"`` of clipped gradients.
+
+    The rate rises over the warm-up, linearly, and then stays, or falls to 0 along a cosine so that
+    it gets there after ``decay_steps`` in all.
+    """
+    if decay_steps:
+        rate = optax.warmup_cosine_decay_schedule(0.0, learning_rate, warmup_steps, decay_steps)
+    elif warmup_steps:
+        rate = optax.linear_schedule(0.0, learning_rate, warmup_steps)
+    else:
+        rate = learning_rate
     # PyTorch's RMSprop, which the paper's code calls, has this decay and adds ε outside the root.
     update = {
         "rmsprop": optax.rmsprop(rate, decay=0.99, eps=1e-8, eps_in_sqrt=False),

@@ -25,7 +25,7 @@ from simulations.experiments.reward_pools import (
 from simulations.language_model import train
 from simulations.language_model.generate import generate
 from simulations.language_model.rewards.text import KnownWords, Reward, TrigramLikelihood, score
-from simulations.language_model.text.corpus import load_corpus, prompt_texts, token_stream
+from simulations.language_model.text.corpus import Corpus, load_corpus, prompt_texts, token_stream
 from simulations.language_model.text.tokenizers import SubwordTokenizer, encode_prompts
 from simulations.language_model.train import Progress
 from simulations.language_model.transformer import num_parameters
@@ -171,16 +171,9 @@ def run(
         progress: called as ``progress(stage, done, total)``.
     """
     corpus = load_corpus()
-    vocabulary = config.training.model.vocabulary
-    tokenizer = SubwordTokenizer.train(corpus.train, num_tokens=vocabulary.num_tokens)
     training_key, sampling_key, words_key, trigram_key = jax.random.split(key, 4)
-    trained_on = train.identity_of(config.training, training_key, corpus_sha256=corpus.sha256)
-    trained = train.train(
-        config.training,
-        training_key,
-        token_stream(corpus.train, tokenizer),
-        checkpoint=checkpoint_dir / checkpoint.folder_name("language-model", trained_on),
-        progress=progress,
+    trained, tokenizer = trained_model(
+        config.training, training_key, corpus, checkpoint_dir=checkpoint_dir, progress=progress
     )
     model = trained.model
 
@@ -215,6 +208,27 @@ def run(
             trigram_key, config, trigrams, config.trigram_likelihood_temperatures, texts, progress
         ),
     )
+
+
+def trained_model(
+    config: train.TrainingConfig,
+    key: jax.Array,
+    corpus: Corpus,
+    *,
+    checkpoint_dir: Path,
+    progress: Progress | None = None,
+) -> tuple[train.Trained, SubwordTokenizer]:
+    """The model and its tokenizer, trained or as they are in ``checkpoint_dir``."""
+    tokenizer = SubwordTokenizer.train(corpus.train, num_tokens=config.model.vocabulary.num_tokens)
+    trained_on = train.identity_of(config, key, corpus_sha256=corpus.sha256)
+    trained = train.train(
+        config,
+        key,
+        token_stream(corpus.train, tokenizer),
+        checkpoint=checkpoint_dir / checkpoint.folder_name("language-model", trained_on),
+        progress=progress,
+    )
+    return trained, tokenizer
 
 
 def _score(

@@ -11,6 +11,7 @@ from paper_repro.papers.bonbon_alignment import (
     equal_kl,
     published_results,
     rank_policies,
+    trained,
 )
 from paper_repro.papers.claim import READ, Claim
 
@@ -63,5 +64,6 @@ CLAIMS: tuple[Claim, ...] = (
     *contrastive.CLAIMS,
     *converged.CLAIMS,
     *published_results.CLAIMS,
+    *trained.CLAIMS,
     *_TRAINING,
 )

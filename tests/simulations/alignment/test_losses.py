@@ -1,5 +1,8 @@
 """Losses on pairs: their means over all pairs are the population's, and so are their gradients."""
 
+from collections.abc import Callable
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -159,3 +162,9 @@ def test_bad_input_is_named() -> None:
         losses.log_rank(3, 2)
     with pytest.raises(ValueError, match=r"n must be a finite number at least 2"):
         losses.ipo_best_of_n(all_pairs(LOGITS), n=1)
+
+
+@pytest.mark.parametrize("loss", [losses.ipo_best_of_n, partial(losses.bonbon, sft_weight=0.1)])
+def test_losses_of_best_of_n_can_be_compiled(loss: Callable) -> None:
+    pairs = PairLogProbs(*map(jnp.asarray, np.random.default_rng(2).normal(size=(4, 3))))
+    np.testing.assert_allclose(jax.jit(partial(loss, n=4))(pairs), loss(pairs, n=4), rtol=1e-14)

@@ -1,0 +1,476 @@
+"""Alignment of a model whose every response is known: where training is, exactly, at every step.
+
+A small transformer over a few tokens is trained by every loss on the same batches of fresh pairs.
+At chosen steps its law over all responses is written down, and with it win rate, KL divergence and
+total variation from best-of-n, without sampling: so it can be said where on its way a loss passes
+by what minimises it over all laws, and by best-of-n, which it is to imitate.
+
+All policies are trained side by side, as one model whose parameters have a further axis: R runs. M
+responses, P pairs of a step, S observed steps, N candidates drawn for each pair's ranks.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from numpy.typing import NDArray
+
+import bon_theory as bt
+from bon_theory import alignment
+from simulations.alignment import losses, training
+from simulations.alignment.candidates import CandidateTable, Pairs
+from simulations.alignment.losses import OnPolicy, PairLogProbs
+from simulations.alignment.training import Objective, Terms
+from simulations.language_model.enumerate import EnumeratedLaw, enumerate_sequences
+from simulations.language_model.fit import Update, fit
+from simulations.language_model.rewards.tokens import of_tokens
+from simulations.language_model.text.tokenizers import Vocabulary
+from simulations.language_model.transformer import Transformer, TransformerConfig
+from simulations.tools.precision import require_float64
+
+Pairing = Literal["best and worst", "ordinary", "pool ranks", "exact ranks"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to train.
+
+    Attributes:
+        name: in words.
+        objective: on pairs.
+        pairing: which pairs: the best and worst of n, with targets from further draws; ordinary
+            ones; or best and worst with targets from the ranks of the pool, or exact.
+        backward: weight of the reverse KL divergence from best-of-n, on the policy's own draws:
+            1 alone is variational best-of-n, beside SFT it is BOND.
+    """
+
+    name: str
+    objective: Objective
+    pairing: Pairing = "best and worst"
+    backward: float = 0.0
+
+
+def methods(n: int) -> tuple[Method, ...]:
+    """Every loss, at several β where it has one, by names that a configuration can choose."""
+    star = losses.papers_beta(n)
+    scales = {"β*/5": 0.2, "β*": 1.0, "5β*": 5.0}
+    return (
+        Method("SFT-BoN", Objective.sft_best_of_n()),
+        *(Method(f"BoNBoN, {s}", Objective.bonbon(n=n, beta=c * star)) for s, c in scales.items()),
+        Method("BoNBoN, α = 0.5", Objective.bonbon(n=n, sft_weight=0.5)),
+        *(Method(f"IPO-BoN, {s}", Objective.ipo(beta=c * star)) for s, c in scales.items()),
+        *(
+            Method(f"IPO, ordinary, β = {beta:g}", Objective.ipo(beta=beta), "ordinary")
+            for beta in (0.03, 0.1, 0.5)
+        ),
+        *(Method(f"DPO-BoN, β = {b:g}", Objective.dpo(beta=b)) for b in (0.03, 0.1, 0.5)),
+        *(
+            Method(f"DPO, ordinary, β = {beta:g}", Objective.dpo(beta=beta), "ordinary")
+            for beta in (0.03, 0.1, 0.5)
+        ),
+        Method("matched targets", Objective.ipo_matched(), "exact ranks"),
+        Method("matched targets, further draws", Objective.ipo_matched()),
+        Method("matched targets, pool's ranks", Objective.ipo_matched(), "pool ranks"),
+        Method("variational best-of-n", Objective(), backward=1.0),
+        Method("BOND", Objective(sft=0.5), backward=0.5),
+    )
+
+
+@dataclass(frozen=True)
+class EnumerableAlignmentConfig:
+    """The model, the reward, and how long it is trained.
+
+    Attributes:
+        names: of the methods to train; all unless given.
+        num_tokens: V, one of which ends a response.
+        max_new_tokens: T.
+        width: of the model, which has one layer and is not trained before.
+        whole_share: spread of the part of the reward that no token earns, beside a spread of 1 of
+            what each token earns: it keeps rewards apart.
+        n: candidates of a pair.
+        num_candidates: N, drawn for n candidates' ranks, those counted; a multiple of n.
+        batch_size: P, fresh pairs of a step; a multiple of N/n.
+        num_steps: updates.
+        optimizer: as in :class:`~simulations.alignment.training.AlignmentConfig`.
+        learning_rate: after ``warmup_steps``, over which it rises.
+        decays: whether it then falls to 0 along a cosine, rather than staying.
+        num_observed: steps looked at, spaced as their logarithms are.
+    """
+
+    names: tuple[str, ...] = ()
+    num_tokens: int = 5
+    max_new_tokens: int = 4
+    width: int = 32
+    whole_share: float = 0.3
+    n: int = 8
+    num_candidates: int = 64
+    batch_size: int = 256
+    num_steps: int = 400
+    optimizer: Literal["rmsprop", "adamw"] = "rmsprop"
+    learning_rate: float = 1e-3
+    warmup_steps: int = 30
+    decays: bool = False
+    num_observed: int = 24
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """Those that are trained."""
+        return tuple(m for m in methods(self.n) if not self.names or m.name in self.names)
+
+    @property
+    def observed(self) -> tuple[int, ...]:
+        """Numbers of updates that are looked at, from 0 to the last."""
+        spaced = np.geomspace(1, self.num_steps, self.num_observed)
+        return (0, *np.unique(spaced.astype(int)).tolist())
+
+
+@dataclass(frozen=True)
+class Path:
+    """Where one method was, step by step.
+
+    Attributes:
+        name: of the method.
+        win_rate: against the reference, ties counting half, ``[S]``.
+        kl: from the reference in nats, ``[S]``.
+        total_variation: from best-of-n, ``[S]``.
+        mean_length: in tokens, ``[S]``.
+    """
+
+    name: str
+    win_rate: NDArray[np.float64]
+    kl: NDArray[np.float64]
+    total_variation: NDArray[np.float64]
+    mean_length: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Landmark:
+    """A law that training may pass by.
+
+    Attributes:
+        name: in words.
+        win_rate: against the reference.
+        kl: from the reference.
+        total_variation: from best-of-n.
+        mean_length: in tokens.
+    """
+
+    name: str
+    win_rate: float
+    kl: float
+    total_variation: float
+    mean_length: float
+
+
+@dataclass(frozen=True)
+class EnumerableAlignmentResults:
+    """All paths, and what lies beside them.
+
+    Attributes:
+        num_responses: M.
+        steps: observed, ``[S]``.
+        paths: by method.
+        landmarks: the reference, best-of-n, and what minimises each loss that has a minimiser.
+        frontier: largest win rate ``[2, F]`` at each KL divergence: divergences, then win rates.
+    """
+
+    num_responses: int
+    steps: NDArray[np.int64]
+    paths: tuple[Path, ...]
+    landmarks: tuple[Landmark, ...]
+    frontier: NDArray[np.float64]
+
+    def path(self, name: str) -> Path:
+        """Of the method of that name."""
+        return next(path for path in self.paths if path.name == name)
+
+    def landmark(self, name: str) -> Landmark:
+        """Of that name."""
+        return next(landmark for landmark in self.landmarks if landmark.name == name)
+
+
+def run(
+    config: EnumerableAlignmentConfig,
+    key: jax.Array,
+    *,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> EnumerableAlignmentResults:
+    """Train every method on the same fresh pairs; consumes ``key``. Needs float64."""
+    require_float64("enumerable_alignment")
+    problem_key, pair_key = jax.random.split(key)
+    model, law, reference = problem(config, problem_key)
+    which, known = config.methods, _Known.of(law, reference, config.n)
+
+    # One model whose parameters have a further axis: each run's own.
+    graph, state = nnx.split(model)
+    runs = nnx.merge(graph, jax.tree.map(lambda leaf: jnp.stack([leaf] * len(which)), state))
+    observed: dict[int, NDArray[np.float64]] = {}
+
+    def look(step: int, runs: Transformer) -> None:
+        observed[step] = np.asarray(_observed_laws(runs, known), np.float64)
+
+    def tell(update: Update) -> None:
+        if progress is not None:
+            progress(f"aligning {len(which)} policies", update.done, update.total)
+
+    fit(
+        runs,
+        loss,
+        lambda step: batch(config, known, which, pair_key, step),
+        _every_run(
+            config.optimizer,
+            config.learning_rate,
+            config.warmup_steps,
+            config.num_steps if config.decays else 0,
+        ),
+        num_steps=config.num_steps,
+        observe=look,
+        observe_at=config.observed,
+        progress=tell,
+    )
+    laws = np.stack([observed[step] for step in config.observed])  # [S, R, M]
+    place = partial(_place, reference, np.sum(law.tokens < config.num_tokens, axis=1), config.n)
+    return EnumerableAlignmentResults(
+        num_responses=law.log_probs.size,
+        steps=np.array(config.observed),
+        paths=tuple(Path(m.name, *place(laws[:, r])) for r, m in enumerate(which)),
+        landmarks=tuple(
+            Landmark(name, *(float(number) for number in place(np.asarray(policy.log_probs))))
+            for name, policy in landmarks(reference, which, config.n).items()
+        ),
+        frontier=_frontier(reference),
+    )
+
+
+def problem(
+    config: EnumerableAlignmentConfig, key: jax.Array
+) -> tuple[Transformer, EnumeratedLaw, bt.Policy]:
+    """The model, its law, and the same with rewards; consumes ``key``.
+
+    A reward is what a response's tokens earn (EOS earns nothing), and a part of its own.
+    """
+    model_key, token_key, whole_key = jax.random.split(key, 3)
+    vocabulary = Vocabulary.plain(config.num_tokens)
+    model = Transformer(
+        TransformerConfig(vocabulary, width=config.width, num_layers=1), rngs=nnx.Rngs(model_key)
+    )
+    law = enumerate_sequences(model, [vocabulary.bos_id], max_new_tokens=config.max_new_tokens)
+    earned = np.array(jax.random.normal(token_key, (config.num_tokens,)))
+    earned[vocabulary.eos_id] = 0.0
+    whole = np.asarray(jax.random.normal(whole_key, law.log_probs.shape))
+    rewards = of_tokens(earned, law.tokens).sum(axis=1) + config.whole_share * whole
+    return model, law, law.policy(rewards)
+
+
+def landmarks(reference: bt.Policy, which: Sequence[Method], n: int) -> dict[str, bt.Policy]:
+    """Laws that training may pass by: of each loss with a minimiser, under its method's name."""
+    found = {"reference": reference, "best-of-n": bt.best_of_n(reference, n)}
+    for method in which:
+        objective, ordinary = method.objective, method.pairing == "ordinary"
+        if objective.matched or objective.logistic or not objective.square:
+            continue  # best-of-n, or none
+        if objective.sft:
+            found[method.name] = alignment.bonbon(
+                reference, n=n, beta=objective.beta, sft_weight=objective.sft
+            )
+        else:
+            found[method.name] = alignment.ipo(
+                reference, n=2 if ordinary else n, beta=objective.beta
+            )
+    return found
+
+
+class _Known(NamedTuple):
+    """All responses, as arguments of a compiled function.
+
+    Attributes:
+        read: ``[N_{T−1}, T]``, every prefix that goes on, after BOS.
+        row: ``[M]``, a row of ``read`` that begins as the response does.
+        tokens: ``[M, T]``.
+        log_probs: ``[M]`` under the reference.
+        log_ranks: ``[M]``, (log P_n/π − log n)/(n − 1): log F where there are no atoms.
+        rewards: ``[M]``.
+        n: of best-of-n.
+    """
+
+    read: jax.Array
+    row: jax.Array
+    tokens: jax.Array
+    log_probs: jax.Array
+    log_ranks: jax.Array
+    rewards: jax.Array
+    n: jax.Array
+
+    @classmethod
+    def of(cls, law: EnumeratedLaw, reference: bt.Policy, n: int) -> _Known:
+        """In the law's order."""
+        num_prefixes, num_tokens = law.conditionals[-1].shape
+        longest = law.tokens[-num_prefixes * num_tokens :: num_tokens]
+        prefixes = longest[:, :-1]
+        lengths = np.sum(law.tokens != law.vocabulary.pad_id, axis=1)
+        beyond = np.arange(prefixes.shape[1]) >= lengths[:, None] - 1
+        begins = np.all((law.tokens[:, None, :-1] == prefixes) | beyond[:, None], axis=-1)
+        bos = np.full((num_prefixes, 1), law.vocabulary.bos_id, np.int32)
+        log_density = np.asarray(bt.log_ratio(bt.best_of_n(reference, n), reference))
+        return cls(
+            jnp.asarray(np.concatenate([bos, prefixes], axis=1)),
+            jnp.asarray(begins.argmax(axis=1), jnp.int32),
+            jnp.asarray(law.tokens),
+            jnp.asarray(law.log_probs, jnp.float32),
+            jnp.asarray((log_density - np.log(n)) / (n - 1), jnp.float32),
+            jnp.asarray(reference.rewards),
+            jnp.float32(n),
+        )
+
+
+class Batch(NamedTuple):
+    """What a step needs.
+
+    Attributes:
+        known: all responses.
+        chosen: ``[R, P]``, which response.
+        rejected: ``[R, P]``.
+        terms: of the objectives, ``[R, P]`` each.
+        backward: weight of the reverse divergence, ``[R]``.
+        seed: data of the key of the policies' own draws.
+    """
+
+    known: _Known
+    chosen: NDArray[np.int32]
+    rejected: NDArray[np.int32]
+    terms: Terms
+    backward: NDArray[np.float32]
+    seed: NDArray[np.uint32]
+
+
+def batch(
+    config: EnumerableAlignmentConfig,
+    known: _Known,
+    which: tuple[Method, ...],
+    key: jax.Array,
+    step: int,
+) -> Batch:
+    """Fresh pairs of step ``step``, the same for all methods."""
+    seed = [*jax.random.key_data(key).tolist(), step]
+    cdf = np.cumsum(np.exp(np.asarray(known.log_probs, np.float64)))
+    shape = config.batch_size * config.n // config.num_candidates, config.num_candidates
+    uniform = cdf[-1] * np.random.default_rng(seed).random(shape)
+    drawn = np.searchsorted(cdf, uniform, side="right").astype(np.int32)
+    table = CandidateTable(
+        np.zeros((shape[0], 1), np.int32),
+        drawn[..., None],
+        np.asarray(known.rewards)[drawn],
+        np.asarray(known.log_probs)[drawn],
+        pad_id=cdf.size,
+    )
+
+    def lots() -> jax.Array:  # the same for all pairings, so that pairs differ by targets alone
+        return jax.random.key(np.random.default_rng(seed).integers(2**62))
+
+    best = table.pairs(lots(), n=config.n, ranks="further draws")
+    pool = table.pairs(lots(), n=config.n, ranks="pool")
+    ordinary = table.pairs(lots(), n=2)
+    as_many = jax.tree.map(lambda part: part[:: config.n // 2], ordinary)  # as of the others
+    margins = np.asarray((config.n - 1) * known.log_ranks)
+    exact = margins[best.chosen[:, 0]] - margins[best.rejected[:, 0]]
+    pairings: dict[Pairing, Pairs] = {
+        "best and worst": best,
+        "ordinary": as_many,
+        "pool ranks": pool,
+        "exact ranks": best._replace(target=exact),
+    }
+    pairs = [pairings[method.pairing] for method in which]
+    terms = [m.objective.of(own.target) for m, own in zip(which, pairs, strict=True)]
+    return Batch(
+        known,
+        np.stack([own.chosen[:, 0] for own in pairs]),
+        np.stack([own.rejected[:, 0] for own in pairs]),
+        Terms(*map(np.stack, zip(*terms, strict=True))),
+        np.array([method.backward for method in which], np.float32),
+        np.array(seed[-2:], np.uint32),
+    )
+
+
+def loss(runs: Transformer, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    """Sum over runs and pairs, and the number of pairs: no run feels another."""
+    laws = _laws(runs, batch.known)
+    key = jax.random.wrap_key_data(jnp.asarray(batch.seed))
+    own = jax.random.categorical(
+        key, jax.lax.stop_gradient(laws)[:, None], shape=(len(laws), _OWN_DRAWS)
+    )
+
+    def of_run(law: jax.Array, chosen: Any, rejected: Any, terms: Terms, own: Any) -> Any:
+        reference = batch.known.log_probs
+        pairs = PairLogProbs(law[chosen], law[rejected], reference[chosen], reference[rejected])
+        drawn = OnPolicy(law[own], reference[own], batch.known.log_ranks[own])
+        backward = losses.reverse_kl(drawn, n=batch.known.n)
+        return jnp.mean(terms.values(pairs)), jnp.mean(backward)
+
+    forward, backward = jax.vmap(of_run)(laws, batch.chosen, batch.rejected, batch.terms, own)
+    number = jnp.float32(batch.chosen.shape[1])
+    return number * jnp.sum(forward + batch.backward * backward), number
+
+
+_OWN_DRAWS = 64  # of each policy at each step, for those that need them
+
+
+def _laws(runs: Transformer, known: _Known) -> jax.Array:
+    """log-probabilities ``[R, M]`` of all responses under each run, in float32."""
+    graph, state = nnx.split(runs)
+    counted = known.tokens < runs.config.vocabulary.num_tokens
+    place = jnp.arange(known.tokens.shape[1])
+
+    def of_run(state: nnx.State) -> jax.Array:
+        table = jax.nn.log_softmax(nnx.merge(graph, state)(known.read))  # [N_{T−1}, T, V]
+        each = table[known.row[:, None], place[None], jnp.where(counted, known.tokens, 0)]
+        return jnp.sum(jnp.where(counted, each, 0.0), axis=1)
+
+    return jax.vmap(of_run)(state)
+
+
+_observed_laws = nnx.jit(_laws)
+
+
+@functools.cache
+def _every_run(
+    name: str, learning_rate: float, warmup_steps: int, decay_steps: int
+) -> optax.GradientTransformation:
+    """The optimiser of ``align``, which clips and scales every run by itself."""
+    one = training.transform(name, learning_rate, warmup_steps, decay_steps)
+
+    def update(updates: Any, state: Any, params: Any = None) -> Any:
+        return jax.vmap(one.update)(updates, state, params)
+
+    return optax.GradientTransformation(jax.vmap(one.init), update)
+
+
+def _place(
+    reference: bt.Policy, lengths: NDArray[np.int64], n: int, log_probs: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], ...]:
+    """Win rate, KL, total variation from best-of-n, and mean length of laws ``[..., M]``."""
+    policy = bt.Policy.from_logits(log_probs, np.broadcast_to(reference.rewards, log_probs.shape))
+    best = bt.best_of_n(reference, n)
+    found = (
+        bt.win_rate(policy, reference),
+        bt.kl_divergence(policy, reference),
+        bt.total_variation(policy, best),
+        np.exp(log_probs) @ lengths,
+    )
+    return tuple(np.asarray(each, np.float64) for each in found)
+
+
+def _frontier(reference: bt.Policy, points: int = 48) -> NDArray[np.float64]:
+    """Divergences up to the largest that there is, and the largest win rate at each."""
+    most = -float(np.asarray(reference.log_probs)[np.argmax(reference.rewards)])
+    budgets = np.geomspace(1e-3, 0.98 * most, points)
+    found = bt.frontier(reference, jnp.asarray(budgets), objective="win_rate")
+    return np.stack([budgets, np.asarray(found.value)])

@@ -1,0 +1,113 @@
+"""Training of a model whose law is known: the path of every loss, beside what it aims at."""
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+import bon_theory as bt
+from simulations.experiments import tabular_alignment
+from simulations.experiments.enumerable_alignment import (
+    EnumerableAlignmentConfig,
+    EnumerableAlignmentResults,
+    _Known,
+    _observed_laws,
+    batch,
+    methods,
+    problem,
+    run,
+)
+
+SMALL = EnumerableAlignmentConfig(
+    names=("SFT-BoN", "BoNBoN, β*", "matched targets", "matched targets, further draws"),
+    num_tokens=4,
+    max_new_tokens=3,
+    width=16,
+    num_steps=160,
+    decays=True,
+    num_observed=16,
+)
+
+
+@pytest.fixture(scope="module")
+def results() -> EnumerableAlignmentResults:
+    return run(SMALL, jax.random.key(20261126))
+
+
+def test_bonbon_runs_past_best_of_n_and_stays_below_its_win_rate(
+    results: EnumerableAlignmentResults,
+):
+    path, best = results.path("BoNBoN, β*"), results.landmark("best-of-n")
+    assert path.kl.max() > 1.3 * best.kl
+    assert path.win_rate[-1] < best.win_rate
+
+
+def test_own_targets_end_nearer_to_best_of_n(results: EnumerableAlignmentResults):
+    bonbon = results.path("BoNBoN, β*").total_variation[-1]
+    for name in ("matched targets", "matched targets, further draws"):
+        assert results.path(name).total_variation[-1] < bonbon
+
+
+def test_no_law_is_above_the_frontier(results: EnumerableAlignmentResults):
+    """All exact: the slack is of the interpolation between the frontier's points."""
+    for path in results.paths:
+        highest = np.interp(path.kl[1:], *results.frontier)
+        assert np.all(path.win_rate[1:] <= highest + 0.01)
+
+
+def test_every_path_begins_at_the_reference(results: EnumerableAlignmentResults):
+    assert results.steps[0] == 0
+    for path in results.paths:
+        assert path.win_rate[0] == pytest.approx(0.5, abs=1e-6)
+        assert path.kl[0] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_models_law_is_the_enumerated_one():
+    model, law, reference = problem(SMALL, jax.random.key(0))
+    known = _Known.of(law, reference, SMALL.n)
+    graph, state = nnx.split(model)
+    runs = nnx.merge(graph, jax.tree.map(lambda leaf: leaf[None], state))
+    np.testing.assert_allclose(_observed_laws(runs, known)[0], law.log_probs, atol=1e-5)
+
+
+def test_batches_are_best_and_worst_with_their_margins():
+    _, law, reference = problem(SMALL, jax.random.key(0))
+    known = _Known.of(law, reference, SMALL.n)
+    which = methods(SMALL.n)
+    found = batch(SMALL, known, which, jax.random.key(1), 3)
+    rewards = np.asarray(reference.rewards)
+    assert np.all(rewards[found.chosen] >= rewards[found.rejected])
+    margin = np.asarray(bt.log_ratio(bt.best_of_n(reference, SMALL.n), reference))
+    row = [method.name for method in which].index("matched targets")
+    exact = margin[found.chosen[row]] - margin[found.rejected[row]]
+    np.testing.assert_allclose(found.terms.margin[row], exact, rtol=1e-4)
+    again = batch(SMALL, known, which, jax.random.key(1), 3)
+    assert np.array_equal(found.chosen, again.chosen)
+
+
+def test_tables_end_at_the_minimisers():
+    ends = tabular_alignment.run(SMALL, jax.random.key(20261126))
+    for name, end in ends.items():
+        assert end.win_rate == pytest.approx(end.exact_win_rate, abs=1e-3), name
+        assert end.kl == pytest.approx(end.exact_kl, abs=1e-3), name
+    assert ends["SFT-BoN"].to_best_of_n < 1e-3
+    assert ends["matched targets"].to_best_of_n < 1e-3
+    assert ends["BoNBoN, α = 0.005"].to_best_of_n > 0.1
+
+
+@pytest.mark.slow
+def test_a_transformer_trained_on_the_best_of_n_has_their_law():
+    """TV at most .02, sampled pairs; its rate falls to 0, which averages the samples."""
+    config = EnumerableAlignmentConfig(
+        names=("SFT-BoN", "matched targets"),
+        width=48,
+        optimizer="adamw",
+        learning_rate=5e-3,
+        decays=True,
+        num_steps=1500,
+        batch_size=1024,
+        num_observed=2,
+    )
+    results = run(config, jax.random.key(20261126))
+    assert results.path("SFT-BoN").total_variation[-1] < 0.02
+    assert results.path("matched targets").total_variation[-1] < 0.06

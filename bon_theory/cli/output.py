@@ -10,6 +10,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ from rich.text import Text
 
 from bon_theory.cli.text import cell, visible
 
-__all__ = ["Result", "emit", "plot", "save", "say"]
+__all__ = ["Result", "emit", "plot", "save", "say", "working"]
 
 Format = Literal["table", "json", "csv"]
 
@@ -46,6 +47,11 @@ class Result:
 def say(message: str) -> None:
     """A line for people, on standard error."""
     sys.stderr.write(f"{message}\n")
+
+
+def working(what: str) -> AbstractContextManager[Any]:
+    """A sign of life on a terminal's standard error, and nothing elsewhere."""
+    return Console(stderr=True).status(what)
 
 
 def emit(result: Result, form: Format, output: Path | None) -> None:

@@ -318,7 +318,7 @@ def tune(
     sentence = (
         f"Take {setting}: choosing so earns {choice.value:.4g} on prompts that had no say "
         f"({level:.0%} interval {choice.low:.4g} to {choice.high:.4g}); no other single setting "
-        f"earns more than {choice.regret_high:.2g} beyond that."
+        f"earns more than {choice.regret_high:.3g} beyond that."
     )
     rows = [
         ("n", choice.n),

@@ -26,7 +26,7 @@ from bon_theory.pools import (
     win_rate_curve,
 )
 
-__all__ = ["Contents", "Example", "Track", "gather"]
+__all__ = ["Contents", "PromptExample", "ScoreTrack", "gather"]
 
 _SPREADS = (0.1, 0.25, 0.5, 1.0, 2.0)  # temperatures, in deviations of scores within a prompt
 _MOST_SOFT = 64  # candidates of soft best-of-n: the work grows with their number
@@ -34,7 +34,7 @@ _EXAMPLES = 8
 
 
 @dataclasses.dataclass(frozen=True)
-class Track:
+class ScoreTrack:
     """One score under selection at every setting.
 
     Attributes:
@@ -53,7 +53,7 @@ class Track:
 
 
 @dataclasses.dataclass(frozen=True)
-class Example:
+class PromptExample:
     """A prompt, and what selection does to it.
 
     Attributes:
@@ -92,7 +92,7 @@ class Contents:
     notes: tuple[str, ...]
     n: NDArray[np.int64]
     temperatures: NDArray[np.float64]
-    tracks: tuple[Track, ...]
+    tracks: tuple[ScoreTrack, ...]
     kl: NDArray[np.float64]
     kl_label: str
     win_rate: NDArray[np.float64]
@@ -216,13 +216,13 @@ def _known(curve: Curve) -> Curve:
     )
 
 
-def _track(name: str, curve: Curve, size: int, key: jax.Array, level: float) -> Track:
+def _track(name: str, curve: Curve, size: int, key: jax.Array, level: float) -> ScoreTrack:
     band = normal_band(curve, level=level)
     hard = Curve(curve.n[:size], curve.per_prompt[:, :size], curve.weights)
     whole = bootstrap_band(key, hard, level=level, simultaneous=True)
     table = (-1, size)
     ends = (x.reshape(table) for x in (band.mean, band.low, band.high))
-    return Track(name, whole, *ends)
+    return ScoreTrack(name, whole, *ends)
 
 
 def _win_rate(pool: Pool, numbers: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bon_theory.report.chart import Chart, Line, draw
-from bon_theory.report.contents import Contents, Track
+from bon_theory.report.contents import Contents, ScoreTrack
 
 __all__ = ["decision", "render"]
 
@@ -67,7 +67,7 @@ def decision(contents: Contents) -> str:
         )
     return (
         f"Take {setting}: choosing so {effect}; no other single setting is better by more than "
-        f"{choice.regret_high:.2g}."
+        f"{choice.regret_high:.3g}."
     )
 
 
@@ -98,7 +98,7 @@ def _charts(contents: Contents) -> list[Chart]:
     return charts
 
 
-def _standard(track: Track) -> np.ndarray:
+def _standard(track: ScoreTrack) -> np.ndarray:
     gain = track.curve.mean - track.curve.mean[0]
     largest = np.abs(gain).max()
     return gain / largest if largest > 0 else gain

@@ -100,7 +100,7 @@ class Contents:
     gain: ChosenSetting | None
     peak: PeakFit | None
     quality: tuple[tuple[str, float | int], ...]
-    examples: tuple[Example, ...]
+    examples: tuple[PromptExample, ...]
     level: float
 
 
@@ -233,12 +233,12 @@ def _win_rate(pool: Pool, numbers: NDArray[np.int64]) -> NDArray[np.float64]:
     return found
 
 
-def _examples(pool: Pool, prompts: Sequence[str]) -> tuple[Example, ...]:
+def _examples(pool: Pool, prompts: Sequence[str]) -> tuple[PromptExample, ...]:
     """Prompts by how much the best of as many answers as all have adds to one, most first."""
     curve = best_of_n_curve(pool, n=[1, int(pool.counts.min())])
     gains = curve.per_prompt[:, 1] - curve.per_prompt[:, 0]
     order = np.argsort(-gains, kind="stable")[:_EXAMPLES]
     return tuple(
-        Example(str(prompts[i]), float(curve.per_prompt[i, 0]), float(curve.per_prompt[i, 1]))
+        PromptExample(str(prompts[i]), float(curve.per_prompt[i, 0]), float(curve.per_prompt[i, 1]))
         for i in order.tolist()
     )

@@ -1,13 +1,13 @@
 r"""Rank distortions: increasing maps :math:`H` of [0, 1] onto itself that bend the reward CDF.
 
 A rule that looks only at the ranks of i.i.d. draws turns the reward distribution function :math:`F`
-into :math:`H \circ F`. Three numbers per outcome are all that is needed, and each works on
+into :math:`H \circ F`. Two numbers per outcome are all that is needed, and each works on
 logarithms, accurate in both tails:
 
 * ``log_ratio(log_a, log_b)`` is :math:`\log\frac{H(b) - H(a)}{b - a}`, the log-ratio of new to old
   probability of an atom that occupies the ranks :math:`[a, b]`. At :math:`a = b` it is the log
   density :math:`\log H'(b)`, so that an outcome of a continuous law is the same formula.
-* ``log_cdf(log_u)`` is :math:`\log H(u)`.
+* ``log_cdf(log_u)`` is :math:`\log H(u)`, where it has a closed form.
 """
 
 from __future__ import annotations
@@ -19,12 +19,17 @@ import jax
 import jax.numpy as jnp
 
 from bon_theory._numerics import log1mexp, log_expm1_quotient, log_mean_power, safe_log
+from bon_theory._order_statistics import log_mean_beta, log_odds
+from bon_theory._reward_cdf import log_from_both_tails
 
 __all__ = [
     "BestOfN",
+    "BestOfNStopped",
     "BestOfPoisson",
     "Distortion",
+    "KthBestOfN",
     "TopFraction",
+    "TopKOfN",
     "WinRateOptimal",
     "WorstOfN",
 ]
@@ -138,3 +143,91 @@ class TopFraction:
         shortfall = -jnp.expm1(log_u) / self.fraction
         inside = shortfall < 1
         return jnp.where(inside, jnp.log1p(-jnp.where(inside, shortfall, 0)), -jnp.inf)
+
+
+@dataclasses.dataclass(frozen=True)
+class KthBestOfN:
+    r"""The :math:`k`-th highest of :math:`n` draws: :math:`H(u) = I_u(n-k+1, k)`."""
+
+    n: jax.Array
+    k: jax.Array
+
+    def log_ratio(self, log_a: jax.Array, log_b: jax.Array) -> jax.Array:
+        return log_mean_beta(_places_below(self) + 1, self.k, log_a, log_b)
+
+
+@dataclasses.dataclass(frozen=True)
+class TopKOfN:
+    r"""One of the :math:`k` highest of :math:`n` draws: :math:`h(u) = \frac nk I_u(n-k, k)`."""
+
+    n: jax.Array
+    k: jax.Array
+
+    def log_ratio(self, log_a: jax.Array, log_b: jax.Array) -> jax.Array:
+        # With f the density of the k-th highest, h(t) = n/k [I_t(n-k+1, k) + (1-t) f(t)/n], and
+        # the mean of I over [a, b] is I_a + ∫ f(s) (b-s) ds / (b-a): only positive terms. So there
+        # are two intervals for each outcome, [0, a] and [a, b], and weights on the second.
+        size = log_a.shape[-1]
+        top, n = log_odds(log_b)[..., None, None], self.n[..., None, None]
+
+        def log_weight(x: jax.Array) -> jax.Array:
+            # (1 - s)/n + b - s, where b - s = b (1 - s) (1 - e^{x - top})
+            x = x[..., size:, :, :]
+            left = -jnp.expm1(jnp.minimum(x - top, 0)) * jax.nn.sigmoid(top)
+            weight = jnp.log(left + 1 / n) - jax.nn.softplus(x)
+            return jnp.concatenate([jnp.zeros_like(weight), weight], axis=-3)
+
+        starts = jnp.concatenate([jnp.full_like(log_a, -jnp.inf), log_a], axis=-1)
+        ends = jnp.concatenate([log_a, log_b], axis=-1)
+        means = log_mean_beta(_places_below(self) + 1, self.k, starts, ends, log_weight)
+        mixed = jnp.logaddexp(log_a + means[..., :size], means[..., size:])
+        return jnp.log(self.n / self.k) + mixed
+
+
+def _places_below(rule: KthBestOfN | TopKOfN) -> jax.Array:
+    """How many draws are below the k-th place; NaN for more places than draws."""
+    return jnp.where(rule.k <= rule.n, rule.n - rule.k, jnp.nan)
+
+
+@dataclasses.dataclass(frozen=True)
+class BestOfNStopped:
+    r"""The first draw of rank :math:`a` or more; of :math:`N` below it, the best.
+
+    :math:`H(u) = u^N` below :math:`a`, and :math:`1 - H(u) = \frac{1-a^N}{1-a} (1-u)` above.
+    """
+
+    threshold: jax.Array
+    n_max: jax.Array
+
+    @property
+    def _log_above(self) -> jax.Array:
+        """Log of the density above the threshold, the mean number of draws."""
+        return log_mean_power(self.n_max, safe_log(self.threshold), jnp.zeros_like(self.threshold))
+
+    def log_ratio(self, log_a: jax.Array, log_b: jax.Array) -> jax.Array:
+        level = safe_log(self.threshold)
+        middle = jnp.clip(level, log_a, log_b)
+        width = _width(log_a, log_b)
+        below = jnp.where(
+            width > 0,
+            _width(log_a, middle) / jnp.where(width > 0, width, 1),
+            (log_b < level).astype(width.dtype),
+        )
+        above = jnp.where(
+            width > 0,
+            _width(middle, log_b) / jnp.where(width > 0, width, 1),
+            (log_b >= level).astype(width.dtype),
+        )
+        best = log_mean_power(self.n_max, log_a, middle)
+        return jnp.logaddexp(safe_log(below) + best, safe_log(above) + self._log_above)
+
+    def log_cdf(self, log_u: jax.Array) -> jax.Array:
+        log_above = self._log_above
+        upper = jnp.minimum(log_above + log1mexp(log_u), 0)
+        level = safe_log(self.threshold)
+        over = jnp.where(log_u > level, log_u, 0)
+        lower = jnp.logaddexp(
+            self.n_max * level, log_above + safe_log(_width(jnp.minimum(level, over), over))
+        )
+        from_above = log_from_both_tails(jnp.minimum(lower, 0), upper)
+        return jnp.where(log_u > level, from_above, self.n_max * log_u)

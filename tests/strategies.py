@@ -56,6 +56,14 @@ numbers: st.SearchStrategy[jax.Array] = st.one_of(
 ).map(jnp.asarray)
 """Numbers of candidates, real."""
 
+many: st.SearchStrategy[jax.Array] = st.one_of(
+    st.integers(5, 20).map(float), st.floats(5.0, 1e4)
+).map(jnp.asarray)
+places: st.SearchStrategy[jax.Array] = st.one_of(
+    st.integers(1, 5).map(float), st.floats(1.0, 5.0)
+).map(jnp.asarray)
+"""Numbers of candidates, and places among them, of which there are never more."""
+
 temperatures: st.SearchStrategy[jax.Array] = st.floats(-2.0, 2.0).map(
     lambda x: jnp.asarray(10.0**x)
 )
@@ -66,13 +74,16 @@ orders: st.SearchStrategy[jax.Array] = st.one_of(
     st.sampled_from([0.0, 0.5, 1.0, 2.0, np.inf]), st.floats(0.0, 5.0)
 ).map(jnp.asarray)
 
-# --- the ten selections, compiled -------------------------------------------------------
+# --- the selections, compiled -----------------------------------------------------------
 
 best_of_n: Selection = jax.jit(bt.best_of_n)
 worst_of_n: Selection = jax.jit(bt.worst_of_n)
 best_of_poisson: Selection = jax.jit(bt.best_of_poisson)
 win_rate_optimal: Selection = jax.jit(bt.win_rate_optimal)
 top_fraction: Selection = jax.jit(bt.top_fraction)
+best_of_n_stopped: Selection = jax.jit(bt.best_of_n_stopped)
+kth_best_of_n: Selection = jax.jit(bt.kth_best_of_n)
+top_k_of_n: Selection = jax.jit(bt.top_k_of_n)
 soft_best_of_n: Selection = jax.jit(bt.soft_best_of_n)
 soft_best_of_poisson: Selection = jax.jit(bt.soft_best_of_poisson)
 exponential_race: Selection = jax.jit(bt.exponential_race)
@@ -85,6 +96,9 @@ RANK: dict[str, tuple[Selection, tuple[Any, ...]]] = {
     "best_of_poisson": (best_of_poisson, (means,)),
     "win_rate_optimal": (win_rate_optimal, (means,)),
     "top_fraction": (top_fraction, (fractions,)),
+    "best_of_n_stopped": (best_of_n_stopped, (fractions, numbers)),
+    "kth_best_of_n": (kth_best_of_n, (many, places)),
+    "top_k_of_n": (top_k_of_n, (many, places)),
 }
 SOFT: dict[str, tuple[Selection, tuple[Any, ...]]] = {
     "soft_best_of_n": (soft_best_of_n, (numbers, temperatures)),

@@ -18,6 +18,7 @@ FLOORS = {
         "_quadrature",
         "_quantile",
         "_reward_cdf",
+        "_order_statistics",
         "policy",
         "_laws",
         "_ragged",

@@ -1,4 +1,4 @@
-r"""The ten selections: each maps a reference law to the law of what is selected.
+r"""The selections: each maps a reference law to the law of what is selected.
 
 A rank selection is a distortion of the reward CDF (:mod:`bon_theory.distortion`); a value selection
 weighs rewards by :math:`w = e^{r/\lambda}` and is a race among candidates (:mod:`bon_theory.race`)
@@ -12,8 +12,11 @@ concrete values raise ``ValueError``; traced ones (under ``jit``, ``vmap``, ``gr
 from bon_theory.selection.races import exponential_race, soft_best_of_n, soft_best_of_poisson
 from bon_theory.selection.ranks import (
     best_of_n,
+    best_of_n_stopped,
     best_of_poisson,
+    kth_best_of_n,
     top_fraction,
+    top_k_of_n,
     win_rate_optimal,
     worst_of_n,
 )
@@ -21,13 +24,16 @@ from bon_theory.selection.tilts import chi_squared_tilt, exponential_tilt
 
 __all__ = [
     "best_of_n",
+    "best_of_n_stopped",
     "best_of_poisson",
     "chi_squared_tilt",
     "exponential_race",
     "exponential_tilt",
+    "kth_best_of_n",
     "soft_best_of_n",
     "soft_best_of_poisson",
     "top_fraction",
+    "top_k_of_n",
     "win_rate_optimal",
     "worst_of_n",
 ]

@@ -8,20 +8,32 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from bon_theory._arguments import Numbers, require
+from bon_theory._arguments import Numbers, require, shown
 from bon_theory._ragged import law_program
 from bon_theory.distortion import (
     BestOfN,
+    BestOfNStopped,
     BestOfPoisson,
     Distortion,
+    KthBestOfN,
     TopFraction,
+    TopKOfN,
     WinRateOptimal,
     WorstOfN,
 )
 from bon_theory.policy import Policy
 from bon_theory.selection.parameters import Real, aligned_parameters, float_limits
 
-__all__ = ["best_of_n", "best_of_poisson", "top_fraction", "win_rate_optimal", "worst_of_n"]
+__all__ = [
+    "best_of_n",
+    "best_of_n_stopped",
+    "best_of_poisson",
+    "kth_best_of_n",
+    "top_fraction",
+    "top_k_of_n",
+    "win_rate_optimal",
+    "worst_of_n",
+]
 
 
 def best_of_n(reference: Policy, n: Numbers) -> Policy:
@@ -149,25 +161,146 @@ def top_fraction(reference: Policy, fraction: Numbers) -> Policy:
     least = float(float_limits(reference).tiny)
     reference, q = aligned_parameters(reference, fraction=Real(fraction, at_least=least, at_most=1))
     policy = _distort(TopFraction, reference, q)
-    if reference.continuous:
+    _require_break(policy, "fraction", fraction, where="1 - fraction")
+    return policy
+
+
+def best_of_n_stopped(reference: Policy, threshold: Numbers, n_max: Numbers) -> Policy:
+    r"""Draw until a candidate's rank is at least :math:`a`, at most :math:`N` times; else the best.
+
+    .. math:: h(u) = N u^{N-1} \text{ below } a, \qquad h(u) = \frac{1 - a^N}{1 - a}
+              \text{ from } a \text{ on}
+
+    which is also the mean number of draws. A tie at the threshold is accepted in proportion. The
+    rank of a reward :math:`\tau`, for "stop at a reward of at least :math:`\tau`", is
+    :math:`P(r < \tau)`.
+
+    Args:
+        reference: the law of one draw. If continuous, its lattice needs a break at ``threshold``,
+            where the density jumps.
+        threshold: :math:`a \in [0, 1]`; 0 is the reference, 1 is :func:`best_of_n`.
+        n_max: :math:`N`, real, at least 1; many are the :func:`top_fraction` :math:`1 - a`.
+
+    Raises:
+        ValueError: ``threshold`` is outside [0, 1], ``n_max < 1`` or not finite, or the lattice
+            cannot represent the jump.
+
+    Example:
+        >>> import bon_theory as bt
+        >>> uniform = bt.Policy.uniform_reward(breaks=(0.7,))
+        >>> stopped = bt.best_of_n_stopped(uniform, threshold=0.7, n_max=5)
+        >>> round(float(bt.win_rate(stopped, uniform)), 6)  # by 2.7731 draws, not by 5
+        0.805181
+
+    Derived here.
+    """
+    reference, a, most = aligned_parameters(
+        reference,
+        threshold=Real(threshold, at_least=0, at_most=1),
+        n_max=Real(n_max, at_least=1),
+    )
+    policy = _distort(BestOfNStopped, reference, a, most)
+    _require_break(policy, "threshold", threshold, where="threshold")
+    return policy
+
+
+def kth_best_of_n(reference: Policy, n: Numbers, k: Numbers) -> Policy:
+    r"""The law of the :math:`k`-th best of :math:`n` i.i.d. draws, ties broken uniformly.
+
+    .. math:: H(u) = I_u(n-k+1, k), \qquad h(u) = \frac{u^{n-k} (1-u)^{k-1}}{B(n-k+1, k)}
+
+    Args:
+        reference: the law of one draw.
+        n: number of candidates, real.
+        k: place, real, from 1 for :func:`best_of_n` to ``n`` for :func:`worst_of_n`.
+
+    Raises:
+        ValueError: ``k < 1``, ``k > n``, or one of them is not finite.
+
+    Example:
+        >>> import bon_theory as bt
+        >>> uniform = bt.Policy.uniform_reward()
+        >>> round(float(bt.win_rate(bt.kth_best_of_n(uniform, n=9, k=2), uniform)), 12)
+        0.8
+
+    Standard (David and Nagaraja 2003, §2.1); with ties and at real :math:`n, k` derived here.
+    """
+    return _order_statistic(KthBestOfN, reference, n, k)
+
+
+def top_k_of_n(reference: Policy, n: Numbers, k: Numbers) -> Policy:
+    r"""The law of one, at random, of the :math:`k` best of :math:`n` i.i.d. draws.
+
+    .. math:: h(u) = \frac nk I_u(n-k, k) \le \frac nk, \qquad
+              \text{win rate } 1 - \frac{k+1}{2(n+1)} \text{ without ties}
+
+    Between best-of-n and a top fraction: for many draws at fixed :math:`k/n` it is
+    :func:`top_fraction`, and its density never exceeds :math:`n/k`.
+
+    Args:
+        reference: the law of one draw.
+        n: number of candidates, real.
+        k: how many of them are kept, real, from 1 for :func:`best_of_n` to ``n`` for the reference.
+
+    Raises:
+        ValueError: ``k < 1``, ``k > n``, or one of them is not finite.
+
+    Example:
+        >>> import bon_theory as bt
+        >>> uniform = bt.Policy.uniform_reward()
+        >>> round(float(bt.win_rate(bt.top_k_of_n(uniform, n=9, k=3), uniform)), 12)
+        0.8
+
+    The rule is that of Sriraman and Block 2026; its law, with ties and at real :math:`n, k`, is
+    derived here.
+    """
+    return _order_statistic(TopKOfN, reference, n, k)
+
+
+def _order_statistic(
+    rule: Callable[..., KthBestOfN | TopKOfN], reference: Policy, n: Numbers, k: Numbers
+) -> Policy:
+    reference, count, place = aligned_parameters(
+        reference, n=Real(n, at_least=1), k=Real(k, at_least=1)
+    )
+    require(
+        lambda: np.all(np.asarray(place) <= np.asarray(count)),
+        lambda: f"k must be at most n, got k={shown(k)} of n={shown(n)}: draw more, or lower k.",
+        place,
+        count,
+    )
+    return _places(rule, reference, count, place)
+
+
+def _require_break(policy: Policy, name: str, value: Numbers, *, where: str) -> None:
+    """That the nodes of a continuous law see the jump of its density."""
+    if policy.continuous:
         require(
             lambda: np.abs(np.asarray(policy.probs).sum(-1) - 1) < 1e-6,
             lambda: (
-                f"fraction={np.asarray(fraction)} cuts between quadrature nodes of this continuous "
-                "reference: build it with breaks=(1 - fraction,), or use Policy.from_samples."
+                f"{name}={shown(value)} cuts between quadrature nodes of this continuous "
+                f"reference: build it with breaks=({where},), or use Policy.from_samples."
             ),
             policy,
         )
-    return policy
 
 
 @functools.partial(law_program, ranks=True, static_argnums=0)
 def _distort(
-    distort: Callable[[jax.Array], Distortion], reference: Policy, parameter: jax.Array
+    distort: Callable[..., Distortion], reference: Policy, *parameters: jax.Array
 ) -> Policy:
     """F_policy = H∘F, atom by atom."""
-    distortion = distort(parameter)
+    distortion = distort(*parameters)
     log_ratio = distortion.log_ratio(reference.log_cdf_below, reference.log_cdf)
     log_cdf = distortion.log_cdf(reference.log_cdf)
     below = log_cdf if reference.continuous else distortion.log_cdf(reference.log_cdf_below)
     return reference.with_log_ratio(log_ratio, (below, log_cdf))
+
+
+@functools.partial(law_program, ranks=True, static_argnums=0)
+def _places(
+    rule: Callable[..., KthBestOfN | TopKOfN], reference: Policy, n: jax.Array, k: jax.Array
+) -> Policy:
+    """As :func:`_distort`; the distribution function is summed up from the masses."""
+    log_ratio = rule(n, k).log_ratio(reference.log_cdf_below, reference.log_cdf)
+    return reference.without_ranks().with_log_ratio(log_ratio)

@@ -237,6 +237,10 @@ _MATRIX: tuple[
     ("top_fraction", (0.25,), ((0.255,),), ("distinct rewards",)),
     ("top_fraction", (0.3,), ((0.306,),), ("tied rewards",)),  # below ¼ all of it is the tie
     ("top_fraction", (0.25,), ((0.3125,),), ("uniform reward",)),  # a bin edge, as it must be
+    ("kth_best_of_n", (5, 2), ((6, 2), (5, 3)), _BOUNDED),
+    ("top_k_of_n", (6, 3), ((7, 3), (6, 4)), _BOUNDED),
+    ("best_of_n_stopped", (0.6, 4), ((0.612, 4), (0.6, 5)), _DISCRETE),
+    ("best_of_n_stopped", (0.75, 4), ((0.6875, 4), (0.75, 5)), ("uniform reward",)),
     ("soft_best_of_n", (8, 0.2), ((9, 0.2), (8, 0.204)), ("distinct rewards", "uniform reward")),
     ("soft_best_of_n", (8, 0.25), ((9, 0.25), (8, 0.255)), ("tied rewards",)),
     ("soft_best_of_n", (8, 0.6), ((9, 0.6), (8, 0.612)), ("Gaussian reward",)),
@@ -255,6 +259,9 @@ _MATRIX: tuple[
     ("best_of_poisson", (8.0,), ((8.16,),), _WHOLE),
     ("win_rate_optimal", (8.0,), ((8.16,),), _WHOLE),
     ("top_fraction", (0.3,), ((0.306,),), _WHOLE),
+    ("kth_best_of_n", (5, 2), ((6, 2), (5, 3)), _WHOLE),
+    ("top_k_of_n", (6, 3), ((7, 3), (6, 4)), _WHOLE),
+    ("best_of_n_stopped", (0.7, 4), ((0.686, 4), (0.7, 5)), _WHOLE),
     ("soft_best_of_poisson", (8.0, 2.0), ((9.0, 2.0), (8.0, 2.04)), _WHOLE),
     ("exponential_race", (8, 2.0), ((9, 2.0), (8, 2.04)), _WHOLE),
     ("exponential_tilt", (3.0,), ((3.06,),), _WHOLE),

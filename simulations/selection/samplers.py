@@ -24,12 +24,14 @@ from scipy import special
 import bon_theory as bt
 from simulations.draws.references import ContinuousReference, DiscreteReference, Reference
 from simulations.draws.variates import exponential, gumbel, unit_interval
+from simulations.selection.order_statistics import PlaceRace
 from simulations.selection.pessimism import PessimisticRejection, accept_chi_squared
 from simulations.selection.races import CandidateCount, OrderRace, RankRace, Score, ScoredRace
 from simulations.selection.rejection import Rejection
 from simulations.tools.arguments import integer_within, positive_float
 
 _SMALLEST_ACCEPTANCE = 1e-4
+_MOST_PLACES = 64  # are remembered in order, by as many comparisons a draw
 _LARGEST_BLOCK = 16
 _LARGEST_MEAN = 1e6  # of a random number of candidates, which is looked up in a table
 _LARGEST_SCORE, _LARGEST_TOTAL = 1e38, 2.0**24  # in float32; of the rewards of a block
@@ -62,6 +64,23 @@ def best_of_n(reference: Ordered, n: int, *, shared: bool = False) -> RankRace |
 def worst_of_n(reference: Ordered, n: int) -> RankRace | ScoredRace:
     """Draw n candidates, keep one with the lowest reward, uniformly among ties."""
     return _by_reward(reference, _fixed(n), lowest=True)
+
+
+def kth_best_of_n(reference: Ordered, n: int, k: int) -> PlaceRace:
+    """Draw n candidates, keep the k-th in order of reward, those of one reward as they came.
+
+    Example:
+        >>> from simulations.draws.references import discrete_reference
+        >>> race = kth_best_of_n(discrete_reference([0.5, 0.5], [0.0, 1.0]), n=40, k=2)
+        >>> race(jnp.uint32([0, 7]), jnp.arange(3, dtype=jnp.uint32)) >= 2**31
+        Array([ True,  True,  True], dtype=bool)
+    """
+    return _places(reference, n, k, shared=False)
+
+
+def top_k_of_n(reference: Ordered, n: int, k: int) -> PlaceRace:
+    """Draw n candidates, keep any one of the k best."""
+    return _places(reference, n, k, shared=True)
 
 
 def soft_best_of_n(reference: Ordered, n: int, temperature: float) -> ScoredRace:
@@ -168,6 +187,24 @@ def win_rate_optimal(reference: Ordered, strength: float) -> RankRace | ScoredRa
     return _by_reward(reference, _random_count(cdf))
 
 
+def best_of_n_stopped(reference: Ordered, threshold: float, n_max: int) -> ScoredRace:
+    """Draw until a rank, uniform within its tie, is at least a; of n_max below it keep the best.
+
+    What is drawn after the first of such a rank is not looked at.
+    """
+    if not 0 <= threshold < 1:
+        raise ValueError(
+            f"threshold must be a rank in [0, 1), got {threshold}: use best_of_n for 1"
+        )
+    count = _fixed(n_max)
+    if isinstance(reference, ContinuousReference):
+        rank = jnp.uint32(round(threshold * 2**32))
+        return ScoredRace(reference, count, rank, _score_to_rank)
+    return ScoredRace(
+        reference.unordered(), count, _level_and_share(reference, 1 - threshold), _score_to_level
+    )
+
+
 # Selection by rejection.
 
 
@@ -181,12 +218,7 @@ def top_fraction(reference: Ordered, fraction: float) -> Rejection:
         )
     if isinstance(reference, Ordered):
         return Rejection(reference, jnp.uint32(round((1 - fraction) * 2**32)), _accept_top)
-    # The level at which the q is full, and the share of that level which still belongs to it.
-    rewards, weights = reference.reward_grid()
-    above = np.append(np.cumsum(weights[::-1])[-2::-1], 0.0)
-    level = int(np.argmax(above < fraction))
-    share = (fraction - above[level]) / weights[level]
-    return Rejection(reference, jnp.float32([rewards[level], share]), _accept_above)
+    return Rejection(reference, _level_and_share(reference, fraction), _accept_above)
 
 
 def exponential_tilt(reference: Ordered, temperature: float) -> Rejection:
@@ -274,7 +306,36 @@ def _accept_tilt(reference: Reference, words: Array, noise: Array, parameter: Ar
     return exponential(noise) >= (highest - reference.reward(words)) * parameter
 
 
+def _score_to_rank(reference: Reference, words: Array, noise: Array, parameter: Array) -> Array:
+    accepted = _accept_top(reference, words, noise, parameter)
+    return jnp.where(accepted, jnp.inf, reference.reward(words))
+
+
+def _score_to_level(reference: Reference, words: Array, noise: Array, parameter: Array) -> Array:
+    accepted = _accept_above(reference, words, noise, parameter)
+    return jnp.where(accepted, jnp.inf, reference.reward(words))
+
+
 # Construction.
+
+
+def _places(reference: Ordered, n: int, k: int, *, shared: bool) -> PlaceRace:
+    number = integer_within("n", n, at_most=2**31 - 1, remedy="candidates are counted")
+    place = integer_within(
+        "k", k, at_most=min(number, _MOST_PLACES), remedy="k of the n candidates are remembered"
+    )
+    return PlaceRace(reference.unordered(), jnp.int32(number), place, shared)
+
+
+def _level_and_share(reference: Reference, fraction: float) -> Array:
+    """The level at which the top fraction is full, and the share of it that belongs to it."""
+    rewards, weights = reference.reward_grid()
+    levels, place = np.unique(rewards, return_inverse=True)
+    masses = np.bincount(place, weights)
+    above = np.append(np.cumsum(masses[::-1])[-2::-1], 0.0)
+    level = int(np.argmax(above < fraction))
+    share = (fraction - above[level]) / masses[level]
+    return jnp.float32([levels[level], share])
 
 
 def _levels(reference: Ordered) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -34,6 +34,9 @@ SELECTIONS = {
     "best_of_poisson": Budget(mass=2e-6, probability=2e-5),
     "win_rate_optimal": Budget(mass=2e-6, probability=2e-5),
     "top_fraction": Budget(mass=5e-6, probability=1e-3),
+    "best_of_n_stopped": Budget(mass=5e-6, probability=1e-3),
+    "kth_best_of_n": Budget(mass=5e-6, probability=1e-3),
+    "top_k_of_n": Budget(mass=5e-6, probability=1e-3),
     "soft_best_of_n": Budget(mass=5e-6, probability=2e-5),
     "soft_best_of_poisson": Budget(mass=2e-6, probability=2e-5),
     "exponential_race": Budget(mass=1e-5, probability=2e-5),
@@ -119,6 +122,8 @@ def _laws() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         "mean_extra_draws": log_uniform(-2, 3),
         "fraction": log_uniform(-4, 0),
         "strength": log_uniform(-2, 1),
+        "threshold": rng.random(BATCH),
+        "place": n ** rng.random(BATCH),
     }
     return law, parameters
 
@@ -130,6 +135,9 @@ PARAMETERS = {
     "best_of_poisson": ("mean_extra_draws",),
     "win_rate_optimal": ("mean_extra_draws",),
     "top_fraction": ("fraction",),
+    "best_of_n_stopped": ("threshold", "n"),
+    "kth_best_of_n": ("n", "place"),
+    "top_k_of_n": ("n", "place"),
     "soft_best_of_n": ("n", "temperature"),
     "soft_best_of_poisson": ("mean_extra_draws", "temperature"),
     "exponential_race": ("n", "temperature"),

@@ -19,7 +19,7 @@ from tests import strategies as some
 from tests.strategies import drawn, log_ratio, probs
 
 by_selection = pytest.mark.parametrize("name", some.SELECTIONS)
-ABOVE_REFERENCE = [name for name in some.SELECTIONS if name != "worst_of_n"]
+ABOVE_REFERENCE = [name for name in some.SELECTIONS if name not in ("worst_of_n", "kth_best_of_n")]
 
 
 def slack(*policies: bt.Policy) -> float:
@@ -143,6 +143,9 @@ IDENTITIES = {
     "best_of_poisson": (0.0,),
     "win_rate_optimal": (0.0,),
     "top_fraction": (1.0,),
+    "best_of_n_stopped": (0.0, 7.0),
+    "kth_best_of_n": (1.0, 1.0),
+    "top_k_of_n": (7.5, 7.5),
     "soft_best_of_n": (1.0, 0.1),
     "soft_best_of_poisson": (0.0, 0.1),
     "exponential_race": (1.0, 0.1),
@@ -166,6 +169,40 @@ def test_a_vast_regularisation_leaves_the_reference(reference: bt.Policy) -> Non
 
 
 # --- limits as equalities between algorithms --------------------------------------------
+
+
+@given(reference=some.laws, n=some.numbers)
+def test_the_first_and_the_last_place_are_best_and_worst(reference: bt.Policy, n: Any) -> None:
+    for place, rule in ((jnp.asarray(1.0), some.best_of_n), (n, some.worst_of_n)):
+        policy = some.kth_best_of_n(reference, n, place)
+        expected = rule(reference, n)
+        np.testing.assert_allclose(
+            log_ratio(policy, reference), log_ratio(expected, reference), atol=slack(expected)
+        )
+
+
+@given(reference=some.laws, n=some.numbers)
+def test_without_a_threshold_it_stops_at_the_best(reference: bt.Policy, n: Any) -> None:
+    policy = some.best_of_n_stopped(reference, jnp.asarray(1.0), n)
+    expected = some.best_of_n(reference, n)
+    np.testing.assert_allclose(
+        log_ratio(policy, reference), log_ratio(expected, reference), atol=slack(expected)
+    )
+
+
+@given(reference=some.laws, fraction=some.fractions)
+def test_with_no_limit_it_stops_in_the_top_fraction(reference: bt.Policy, fraction: Any) -> None:
+    policy = some.best_of_n_stopped(reference, 1 - fraction, jnp.asarray(1e6))
+    np.testing.assert_allclose(
+        probs(policy), probs(some.top_fraction(reference, fraction)), atol=1e-11
+    )
+
+
+@given(reference=some.laws, n=some.many, k=some.places)
+def test_top_places_have_a_bounded_density(reference: bt.Policy, n: Any, k: Any) -> None:
+    ratio = log_ratio(some.top_k_of_n(reference, n, k), reference)
+    assert np.all(ratio <= np.log(float(n) / float(k)) + 1e-12)
+
 
 HARD_LIMITS = {
     "soft_best_of_n": some.best_of_n,

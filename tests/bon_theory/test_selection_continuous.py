@@ -222,3 +222,46 @@ def test_the_error_of_nodes_too_coarse_for_the_temperature_is_reported() -> None
         assert 0.1 * error - 1e-13 <= float(estimate)
         # At λ = 0.02 default nodes are not enough, and it must say so.
         assert (float(estimate) > 1e-7) == (error > 1e-9)
+
+
+PLACES = [(3.0, 1.0), (9.0, 3.0), (7.5, 7.5), (40.25, 12.5), (1e3, 2.0), (1e6, 4e5)]
+
+
+def test_order_statistics_have_their_closed_forms(uniform: bt.Policy) -> None:
+    """A k-th best is Beta(n-k+1, k) in rank; one of the k best wins 1 - (k+1)/(2(n+1))."""
+    n, k = (jnp.asarray(column) for column in zip(*PLACES, strict=True))
+
+    @jax.jit
+    def numbers(reference: bt.Policy) -> tuple[jax.Array, ...]:
+        kth, top = bt.kth_best_of_n(reference, n, k), bt.top_k_of_n(reference, n, k)
+        kl, win = bt.kl_divergence(kth, reference), bt.win_rate(kth, reference)
+        return kl, win, bt.kl_divergence(top, reference), bt.win_rate(top, reference)
+
+    kl, win, top_kl, top_win = numbers(uniform)
+    np.testing.assert_allclose(win, (n - k + 1) / (n + 1), rtol=1e-12)
+    np.testing.assert_allclose(top_win, 1 - (k + 1) / (2 * (n + 1)), rtol=1e-12)
+    for i, (draws, place) in enumerate(PLACES):
+        a, b = mp.mpf(draws) - place + 1, mp.mpf(place)
+        both = mp.digamma(a + b)
+        entropy = (a - 1) * (mp.digamma(a) - both) + (b - 1) * (mp.digamma(b) - both)
+        assert float(kl[i]) == pytest.approx(float(entropy - mp.log(mp.beta(a, b))), rel=1e-12)
+
+    def term(u: Any) -> Any:
+        h = 3 * mp.betainc(6, 3, 0, u, regularized=True)  # n = 9, k = 3
+        return h * mp.log(h)
+
+    assert float(top_kl[1]) == pytest.approx(float(mp.quad(term, [0, 0.5, 1])), rel=1e-12)
+    np.testing.assert_allclose(top_kl[2], 0, atol=1e-14)
+
+
+@pytest.mark.parametrize(("threshold", "n_max"), [(0.7, 5.0), (0.5, 1.0), (0.9, 30.5)])
+def test_stopping_at_a_rank_has_its_closed_forms(threshold: float, n_max: float) -> None:
+    reference = bt.Policy.uniform_reward(breaks=(threshold,))
+    stopped = bt.best_of_n_stopped(reference, threshold, n_max)
+    a, most = threshold, n_max
+    missed, draws = a**most, (1 - a**most) / (1 - a)
+    win = most * a ** (most + 1) / (most + 1) + (1 - missed) * (1 + a) / 2
+    kl = missed * (np.log(most) + (most - 1) * np.log(a) - (most - 1) / most)
+    kl += (1 - missed) * np.log(draws)
+    assert float(bt.win_rate(stopped, reference)) == pytest.approx(win, rel=1e-12)
+    assert float(bt.kl_divergence(stopped, reference)) == pytest.approx(kl, rel=1e-12, abs=1e-15)

@@ -88,6 +88,54 @@ def worst_of_n(probs: Sequence[Any], rewards: Sequence[Any], n: int) -> Law:
     return enumerate_selection(probs, n, shares)
 
 
+def kth_best_of_n(probs: Sequence[Any], rewards: Sequence[Any], n: int, k: int) -> Law:
+    """Pick the k-th of the candidates in order of reward, those of one reward shuffled."""
+    return enumerate_selection(probs, n, lambda counts: places(rewards, counts, k, k))
+
+
+def top_k_of_n(probs: Sequence[Any], rewards: Sequence[Any], n: int, k: int) -> Law:
+    """Pick one of the first k candidates in that order, each with probability 1/k."""
+    return enumerate_selection(probs, n, lambda counts: places(rewards, counts, 1, k))
+
+
+def places(rewards: Sequence[Any], counts: tuple[int, ...], first: int, last: int) -> Law:
+    """Return the law of a random one of the places first, …, last in order of reward."""
+    law, place = [mp.mpf(0)] * len(counts), 0
+    for level in sorted(set(rewards), reverse=True):
+        tied = [j for j, reward in enumerate(rewards) if reward == level]
+        size = sum(counts[j] for j in tied)
+        taken = max(0, min(place + size, last) - max(place, first - 1))
+        for j in tied:
+            if size:
+                law[j] += mp.mpf(taken * counts[j]) / size / (last - first + 1)
+        place += size
+    return law
+
+
+def best_of_n_stopped(
+    probs: Sequence[Any], rewards: Sequence[Any], threshold: Any, n_max: int
+) -> Law:
+    """Draw one after the other: keep the first accepted, or of n_max refused ones the best.
+
+    Of the level at which the ranks pass the threshold that share is accepted which lies above.
+    """
+    with mp.workdps(DIGITS):
+        probs, accepted = normalized(probs), [mp.mpf(0)] * len(probs)
+        for j, reward in enumerate(rewards):
+            below = mp.fsum(p for p, r in zip(probs, rewards, strict=True) if r < reward)
+            level = mp.fsum(p for p, r in zip(probs, rewards, strict=True) if r == reward)
+            if level:
+                share = (below + level - mp.mpf(threshold)) / level
+                accepted[j] = probs[j] * min(1, max(0, share))
+        refused = [p - q for p, q in zip(probs, accepted, strict=True)]
+        rest = mp.fsum(refused)
+        law = [q * mp.fsum(rest**i for i in range(n_max)) for q in accepted]
+        if rest:
+            best = best_of_n(refused, rewards, n_max)
+            law = [p + rest**n_max * q for p, q in zip(law, best, strict=True)]
+        return law
+
+
 def weights(rewards: Sequence[Any], temperature: Any) -> Law:
     """Return e^{(r − r_max)/λ}; multiprecision exponents do not overflow."""
     with mp.workdps(DIGITS):

@@ -38,6 +38,9 @@ N, TEMPERATURE, STRENGTH, FRACTION = 3, 0.4, 1.5, 0.45
 DISCRETE = {
     "best_of_n": (samplers.best_of_n, discrete.best_of_n, (N,)),
     "worst_of_n": (samplers.worst_of_n, discrete.worst_of_n, (N,)),
+    "kth_best_of_n": (samplers.kth_best_of_n, discrete.kth_best_of_n, (4, 2)),
+    "top_k_of_n": (samplers.top_k_of_n, discrete.top_k_of_n, (4, 3)),
+    "best_of_n_stopped": (samplers.best_of_n_stopped, discrete.best_of_n_stopped, (0.6, 3)),
     "soft_best_of_n": (samplers.soft_best_of_n, discrete.soft_best_of_n, (N, TEMPERATURE)),
     "exponential_clocks": (
         samplers.exponential_clocks,
@@ -90,6 +93,12 @@ CONTINUOUS = {
     "best": (samplers.best_of_n(UNIFORM, 5), rank_law(lambda u: u**5)),
     "best, Gaussian": (samplers.best_of_n(GAUSSIAN, 5), rank_law(lambda u: u**5)),
     "worst": (samplers.worst_of_n(UNIFORM, 5), rank_law(lambda u: 1 - (1 - u) ** 5)),
+    "second": (samplers.kth_best_of_n(UNIFORM, 4, 2), rank_law(lambda u: 4 * u**3 - 3 * u**4)),
+    "first two": (samplers.top_k_of_n(UNIFORM, 3, 2), rank_law(lambda u: (3 * u**2 - u**3) / 2)),
+    "stopped": (
+        samplers.best_of_n_stopped(UNIFORM, 0.75, 2),
+        rank_law(lambda u: np.where(u < 0.75, u**2, 1.75 * u - 0.75)),
+    ),
     "Poisson": (
         samplers.best_of_poisson(UNIFORM, STRENGTH),
         rank_law(lambda u: u * np.exp(STRENGTH * (u - 1))),
@@ -339,6 +348,8 @@ def bad(value: Any) -> Any:
         (partial(samplers.best_of_poisson, UNIFORM, -1.0), "mean_extra_draws must be positive"),
         (partial(samplers.win_rate_optimal, UNIFORM, 0.0), "strength must be positive"),
         (partial(samplers.top_fraction, UNIFORM, 1e-5), r"fraction must be in \[0.0001, 1\]"),
+        (partial(samplers.kth_best_of_n, UNIFORM, 3, 4), "k must be a whole number"),
+        (partial(samplers.best_of_n_stopped, UNIFORM, 1.0, 4), r"threshold must be a rank in"),
         (partial(samplers.exponential_tilt, GAUSSIAN, 1.0), "use a bounded reward"),
         (partial(samplers.exponential_tilt, UNIFORM, 1e-6), "raise the temperature"),
         (partial(samplers.chi_squared_tilt, EXPONENTIAL, 1.0), "use a bounded reward"),

@@ -215,7 +215,8 @@ def kth_best_of_n(reference: Policy, n: Numbers, k: Numbers) -> Policy:
         k: place, real, from 1 for :func:`best_of_n` to ``n`` for :func:`worst_of_n`.
 
     Raises:
-        ValueError: ``k < 1``, ``k > n``, or one of them is not finite.
+        ValueError: ``k < 1``, ``k > n``, one of them is not finite, or the nodes of a continuous
+            reference are too far apart for a place among so many.
 
     Example:
         >>> import bon_theory as bt
@@ -243,7 +244,8 @@ def top_k_of_n(reference: Policy, n: Numbers, k: Numbers) -> Policy:
         k: how many of them are kept, real, from 1 for :func:`best_of_n` to ``n`` for the reference.
 
     Raises:
-        ValueError: ``k < 1``, ``k > n``, or one of them is not finite.
+        ValueError: ``k < 1``, ``k > n``, one of them is not finite, or the nodes of a continuous
+            reference are too far apart for a place among so many.
 
     Example:
         >>> import bon_theory as bt
@@ -269,18 +271,34 @@ def _order_statistic(
         place,
         count,
     )
-    return _places(rule, reference, count, place)
+    policy = _places(rule, reference, count, place)
+    _require_nodes(
+        policy,
+        lambda: (
+            f"k={shown(k)} of n={shown(n)} is a place too sharp for the nodes of this "
+            "continuous reference: raise num_nodes, or use Policy.from_samples."
+        ),
+    )
+    return policy
 
 
 def _require_break(policy: Policy, name: str, value: Numbers, *, where: str) -> None:
     """That the nodes of a continuous law see the jump of its density."""
+    _require_nodes(
+        policy,
+        lambda: (
+            f"{name}={shown(value)} cuts between quadrature nodes of this continuous "
+            f"reference: build it with breaks=({where},), or use Policy.from_samples."
+        ),
+    )
+
+
+def _require_nodes(policy: Policy, message: Callable[[], str]) -> None:
+    """That the nodes of a continuous law carry all of its mass."""
     if policy.continuous:
         require(
             lambda: np.abs(np.asarray(policy.probs).sum(-1) - 1) < 1e-6,
-            lambda: (
-                f"{name}={shown(value)} cuts between quadrature nodes of this continuous "
-                f"reference: build it with breaks=({where},), or use Policy.from_samples."
-            ),
+            message,
             policy,
         )
 

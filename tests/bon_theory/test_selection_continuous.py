@@ -224,7 +224,7 @@ def test_the_error_of_nodes_too_coarse_for_the_temperature_is_reported() -> None
         assert (float(estimate) > 1e-7) == (error > 1e-9)
 
 
-PLACES = [(3.0, 1.0), (9.0, 3.0), (7.5, 7.5), (40.25, 12.5), (1e3, 2.0), (1e6, 4e5)]
+PLACES = [(3.0, 1.0), (9.0, 3.0), (7.5, 7.5), (40.25, 12.5), (1e3, 2.0), (1e6, 3.0)]
 
 
 def test_order_statistics_have_their_closed_forms(uniform: bt.Policy) -> None:
@@ -252,6 +252,11 @@ def test_order_statistics_have_their_closed_forms(uniform: bt.Policy) -> None:
 
     assert float(top_kl[1]) == pytest.approx(float(mp.quad(term, [0, 0.5, 1])), rel=1e-12)
     np.testing.assert_allclose(top_kl[2], 0, atol=1e-14)
+
+
+def test_a_place_too_sharp_for_the_nodes_is_refused(uniform: bt.Policy) -> None:
+    with pytest.raises(ValueError, match="k=400.0 of n=1000.0 .* num_nodes"):
+        bt.kth_best_of_n(uniform, 1e3, 400.0)
 
 
 @pytest.mark.parametrize(("threshold", "n_max"), [(0.7, 5.0), (0.5, 1.0), (0.9, 30.5)])

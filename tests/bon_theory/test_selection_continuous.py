@@ -255,7 +255,7 @@ def test_order_statistics_have_their_closed_forms(uniform: bt.Policy) -> None:
 
 
 def test_a_place_too_sharp_for_the_nodes_is_refused(uniform: bt.Policy) -> None:
-    with pytest.raises(ValueError, match="k=400.0 of n=1000.0 .* num_nodes"):
+    with pytest.raises(ValueError, match=r"k=400\.0 of n=1000\.0 .* num_nodes"):
         bt.kth_best_of_n(uniform, 1e3, 400.0)
 
 

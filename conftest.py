@@ -17,6 +17,8 @@ os.environ.update(
         "XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
         if metadata.version("jaxlib").startswith("0.10.")
         else "",
+        # Every worker has a core: threads of linear algebra would wait, busily, for each other.
+        "OPENBLAS_NUM_THREADS": "1",
         "JAX_PLATFORMS": "cpu",  # a machine with an accelerator may say otherwise
         # Compiled programs outlive the run: a second `make test` compiles next to nothing.
         "JAX_COMPILATION_CACHE_DIR": str(pathlib.Path(__file__).with_name(".cache") / "jax"),

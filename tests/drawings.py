@@ -176,7 +176,7 @@ MODULES: dict[str, ModuleType] = {
     )
 }
 # Those whose data take ten seconds and more to compile.
-SLOW = {"bonbon", "bounds", "choosing", "sequences"}
+SLOW = {"bonbon", "bounds", "choosing", "hedging", "sequences"}
 EVERY = pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in MODULES]
 )

@@ -112,9 +112,13 @@ def _files(module: str, root: Path) -> Iterator[Path]:
         yield from (file for file in candidates if file.is_file())
 
 
-def _imports(text: str) -> Iterator[str]:
+@cache
+def _imports(text: str) -> tuple[str, ...]:
+    """What a source imports; most stages share most of theirs, and reading one takes long."""
+    found: list[str] = []
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            found += (f"{node.module}.{alias.name}" for alias in node.names)
+    return tuple(found)

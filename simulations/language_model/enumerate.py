@@ -299,7 +299,7 @@ def _select(rule: Rule, log_probs: Floats, rewards: Floats) -> Floats:
     """log-probabilities ``[rows, K]`` under ``rule``, a few rows at a time: races need memory."""
     num_rows, num_outcomes = log_probs.shape
     # Few sizes, so that few programs are compiled; small problems all have the same one.
-    batch_size = max(num_rows, _FEWEST_OUTCOMES // num_outcomes)
+    batch_size = max(num_rows, _FEWEST_OUTCOMES // max(16, num_outcomes))
     batch_size = min(1 << (batch_size - 1).bit_length(), max(1, _MOST_OUTCOMES // num_outcomes))
     selected = []
     for first in range(0, num_rows, batch_size):

@@ -143,6 +143,7 @@ def test_softness_pays_beyond_a_fifth_of_the_square() -> None:
     assert all(n > budgets[kl] for kl, n in zip(temperatures["kl"], temperatures["n"], strict=True))
 
 
+@pytest.mark.slow
 def test_nothing_of_a_hedging_curve_is_above_its_marked_point() -> None:
     for name in hedging.NAMES:
         curve, [top] = data("hedging")[name], data("hedging")[f"{name}/best"]["true_reward"]

@@ -71,7 +71,7 @@ def test_stages_run_in_double_precision_with_their_settings_and_share_a_process(
 def test_what_fails_or_dies_says_so_and_loses_no_other(tmp_path: Path):
     planned = [stage("fails", weight=3.0), stage("dies", weight=2.0), stage("fine", weight=1.0)]
     with Display(Console(file=io.StringIO())) as display:
-        found = runner.run(planned, Crew(2, tmp_path), display)
+        found = runner.run(planned, Crew(1, tmp_path), display)
     assert set(found.records) == {"fine"}
     assert "ValueError: no such law" in found.failures["fails"]
     assert "exit code 3" in found.failures["dies"]

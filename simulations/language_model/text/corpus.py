@@ -44,6 +44,7 @@ OPTIONAL = frozenset(
 
 _DOCUMENTATION = re.compile(r'^[ \t]*r?("""|\'\'\')(?P<text>.*?)\1', re.MULTILINE | re.DOTALL)
 _COMMENT = re.compile(r"(?:^[ \t]*#.*\n)+", re.MULTILINE)
+_NO_LETTER = re.compile(r"[^A-Za-z ]+")
 _COMMENT_SIGN = re.compile(r"^[ \t]*#+ ?", re.MULTILINE)
 
 
@@ -159,10 +160,9 @@ def sentences(texts: Iterable[str]) -> list[str]:
 def _is_english(sentence: str) -> bool:
     if not SHORTEST <= len(sentence) <= LONGEST or not sentence.isascii():
         return False
-    letters = sum(character.isalpha() or character == " " for character in sentence)
-    return (
-        sentence[0].isupper() and sentence[-1] in ".!?:" and letters >= LETTER_SHARE * len(sentence)
-    )
+    if not sentence[0].isupper() or sentence[-1] not in ".!?:":
+        return False
+    return len(_NO_LETTER.sub("", sentence)) >= LETTER_SHARE * len(sentence)
 
 
 def _letters(text: str) -> str:

@@ -1,5 +1,6 @@
 """Tokens and the corpus: nothing is lost, and nothing held out is trained on."""
 
+import itertools
 import re
 from pathlib import Path
 
@@ -29,7 +30,8 @@ from simulations.language_model.text.tokenizers import (
     read_tokenizer_json,
 )
 
-SUBWORDS = SubwordTokenizer.train(load_corpus().train[:300], num_tokens=400)
+SOME = sentences(itertools.islice(python_texts(), 60))[:300]  # the whole corpus takes seconds
+SUBWORDS = SubwordTokenizer.train(SOME, num_tokens=400)
 BOTH = pytest.mark.parametrize("tokenizer", [ByteTokenizer(), SUBWORDS], ids=["bytes", "subwords"])
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=20) | st.just(SubwordTokenizer.END)
 
@@ -93,13 +95,13 @@ def test_subwords_join_the_most_frequent_pair_first() -> None:
 
 
 def test_training_twice_gives_the_same_tokenizer_and_a_file_brings_it_back(tmp_path: Path) -> None:
-    again = SubwordTokenizer.train(load_corpus().train[:300], num_tokens=400)
+    again = SubwordTokenizer.train(SOME, num_tokens=400)
     assert again.tokenizer.to_str() == SUBWORDS.tokenizer.to_str()
     SUBWORDS.save(tmp_path / "tokenizer.json")
     loaded = SubwordTokenizer.load(tmp_path / "tokenizer.json")
     assert loaded.sha256 == SUBWORDS.sha256
     assert loaded.decode(loaded.encode(SubwordTokenizer.END)) == SubwordTokenizer.END
-    other = SubwordTokenizer.train(load_corpus().train[:300], num_tokens=401)
+    other = SubwordTokenizer.train(SOME, num_tokens=401)
     assert other.sha256 != SUBWORDS.sha256 != ByteTokenizer().sha256
 
 

@@ -28,6 +28,7 @@ from bon_theory.reachable import (
     distance_to_reachable,
     draws_for_exact,
     mixture_of_orders,
+    nearest_in_mean_draws,
     nearest_reachable,
 )
 from bon_theory.selection import (
@@ -58,13 +59,16 @@ from bon_theory.tuning import (
     hedge_mean_extra_draws,
     hedge_n,
     hedge_temperature,
+    mean_draws_stopped,
     n_for_kl,
     n_for_reward,
     n_for_win_rate,
     noisy_proxy,
+    pandora_threshold,
     temperature_for_kl,
     temperature_for_reward,
     temperature_for_win_rate,
+    threshold_for_mean_draws,
 )
 
 __version__ = "0.1.0"
@@ -109,12 +113,15 @@ __all__ = [
     "kl_divergence",
     "kth_best_of_n",
     "log_ratio",
+    "mean_draws_stopped",
     "mixture_of_orders",
     "n_for_kl",
     "n_for_reward",
     "n_for_win_rate",
+    "nearest_in_mean_draws",
     "nearest_reachable",
     "noisy_proxy",
+    "pandora_threshold",
     "quadrature_error",
     "renyi_divergence",
     "soft_best_of_n",
@@ -123,6 +130,7 @@ __all__ = [
     "temperature_for_kl",
     "temperature_for_reward",
     "temperature_for_win_rate",
+    "threshold_for_mean_draws",
     "top_fraction",
     "top_k_of_n",
     "total_variation",

@@ -1,5 +1,6 @@
 """What n draws can reach at best: the nearest law to a target, and the rule that has it."""
 
+from bon_theory.reachable.mean_draws import nearest_in_mean_draws
 from bon_theory.reachable.nearest import (
     Unreachable,
     distance_to_reachable,
@@ -14,5 +15,6 @@ __all__ = [
     "distance_to_reachable",
     "draws_for_exact",
     "mixture_of_orders",
+    "nearest_in_mean_draws",
     "nearest_reachable",
 ]

@@ -35,7 +35,14 @@ from bon_theory.policy import Policy
 from bon_theory.reachable.isotonic import increasing_log_slopes
 from bon_theory.selection.parameters import Real, aligned_parameters
 
-__all__ = ["Unreachable", "distance_to_reachable", "draws_for_exact", "nearest_reachable"]
+__all__ = [
+    "Unreachable",
+    "distance_to_reachable",
+    "draws_for_exact",
+    "log_after",
+    "nearest_reachable",
+    "order_by_ratio",
+]
 
 
 class Unreachable(NamedTuple):
@@ -185,7 +192,8 @@ class _Curve(NamedTuple):
     log_reference: jax.Array
 
 
-def _curve(target: Policy, reference: Policy) -> _Curve:
+def order_by_ratio(target: Policy, reference: Policy) -> _Curve:
+    """The outcomes by falling ratio."""
     log_p, log_q = jnp.broadcast_arrays(target.log_probs, reference.log_probs)
     nowhere = (log_p == -jnp.inf) & (log_q == -jnp.inf)
     ratio = jnp.where(nowhere, -jnp.inf, log_p - jnp.where(nowhere, 0, log_q))
@@ -194,7 +202,7 @@ def _curve(target: Policy, reference: Policy) -> _Curve:
     return _Curve(order, *(jnp.take_along_axis(x, order, axis=-1) for x in (ratio, log_p, log_q)))
 
 
-def _log_after(log_masses: jax.Array) -> jax.Array:
+def log_after(log_masses: jax.Array) -> jax.Array:
     """Log of the mass after the first 0, 1, … K outcomes ``[..., K + 1]``, in both tails."""
     nothing = jnp.full_like(log_masses[..., :1], -jnp.inf)
     before = jnp.concatenate([nothing, cumulative_log_sum(log_masses)], axis=-1)
@@ -204,8 +212,8 @@ def _log_after(log_masses: jax.Array) -> jax.Array:
 
 @law_program
 def _nearest(target: Policy, reference: Policy, n: jax.Array) -> Policy:
-    order, _, log_p, log_q = _curve(target, reference)
-    after = _log_after(log_q)
+    order, _, log_p, log_q = order_by_ratio(target, reference)
+    after = log_after(log_q)
     log_ratio = log_mean_power(n, after[..., 1:], after[..., :-1])  # of best-of-n in this order
     greedy, order, log_p, log_q = jnp.broadcast_arrays(log_q + log_ratio, order, log_p, log_q)
     pooled = jnp.vectorize(increasing_log_slopes, signature="(k),(k)->(k)")(greedy, log_p)
@@ -225,8 +233,8 @@ def _nearest(target: Policy, reference: Policy, n: jax.Array) -> Policy:
 @functools.partial(law_program, per_outcome=True)
 def _excess(target: Policy, reference: Policy, n: jax.Array) -> tuple[jax.Array, jax.Array]:
     """What no rule can give to sets of outcomes that begin the order, and the set with most."""
-    order, ratio, log_p, log_q = _curve(target, reference)
-    rest, missed = _log_after(log_p)[..., 1:], n * _log_after(log_q)[..., 1:]
+    order, ratio, log_p, log_q = order_by_ratio(target, reference)
+    rest, missed = log_after(log_p)[..., 1:], n * log_after(log_q)[..., 1:]
     # (1 - p)^n - (1 - s), with relative accuracy.
     lacking = missed > rest
     missed, rest = (jnp.where(lacking, x, -1) for x in (missed, rest))
@@ -242,8 +250,8 @@ def _excess(target: Policy, reference: Policy, n: jax.Array) -> tuple[jax.Array,
 
 @law_program
 def _draws_for_exact(target: Policy, reference: Policy) -> jax.Array:
-    _, _, log_p, log_q = _curve(target, reference)
-    rest, rest_of_reference = _log_after(log_p)[..., 1:], _log_after(log_q)[..., 1:]
+    _, _, log_p, log_q = order_by_ratio(target, reference)
+    rest, rest_of_reference = log_after(log_p)[..., 1:], log_after(log_q)[..., 1:]
     # Sets with all of the reference's mass ask nothing; those with none, if at all, too much.
     inner = (rest_of_reference > -jnp.inf) & (rest_of_reference < 0)
     needed = rest / jnp.where(inner, rest_of_reference, -1)

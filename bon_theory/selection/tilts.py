@@ -18,7 +18,7 @@ from bon_theory.selection.parameters import (
     rewards_below_top,
 )
 
-__all__ = ["chi_squared_tilt", "exponential_tilt"]
+__all__ = ["chi_squared_tilt", "exponential_tilt", "level_below_top"]
 
 
 def exponential_tilt(reference: Policy, temperature: Numbers) -> Policy:
@@ -98,6 +98,13 @@ def _gibbs(reference: Policy, lam: jax.Array) -> Policy:
 
 @law_program
 def _clipped_linear(reference: Policy, beta: jax.Array) -> Policy:
+    excess = rewards_below_top(reference) - level_below_top(reference, beta)
+    log_ratio = safe_log(jnp.maximum(excess, 0)) - jnp.log(beta)
+    return reference.with_log_ratio(log_ratio)
+
+
+def level_below_top(reference: Policy, beta: jax.Array) -> jax.Array:
+    r""":math:`\nu - r_{max}` with :math:`E_\pi (r - \nu)_+ = \beta`, ``[..., 1]``."""
     shape = jnp.broadcast_shapes(beta.shape, reference.rewards.shape)
     rewards = jnp.broadcast_to(rewards_below_top(reference), shape)
     probs = jnp.broadcast_to(reference.probs, shape)
@@ -106,6 +113,4 @@ def _clipped_linear(reference: Policy, beta: jax.Array) -> Policy:
     total = jnp.cumsum(jnp.take_along_axis(probs * rewards, order, axis=-1), axis=-1)
     positive = mass > 0
     levels = jnp.where(positive, (total - beta) / jnp.where(positive, mass, 1), -jnp.inf)
-    excess = rewards - jnp.max(levels, axis=-1, keepdims=True)
-    log_ratio = safe_log(jnp.maximum(excess, 0)) - jnp.log(beta)
-    return reference.with_log_ratio(log_ratio)
+    return jnp.max(levels, axis=-1, keepdims=True)

@@ -14,6 +14,11 @@ from bon_theory.tuning.pareto import (
     choose_n_and_temperature,
     frontier,
 )
+from bon_theory.tuning.stopping import (
+    mean_draws_stopped,
+    pandora_threshold,
+    threshold_for_mean_draws,
+)
 from bon_theory.tuning.targets import (
     n_for_kl,
     n_for_reward,
@@ -36,11 +41,14 @@ __all__ = [
     "hedge_mean_extra_draws",
     "hedge_n",
     "hedge_temperature",
+    "mean_draws_stopped",
     "n_for_kl",
     "n_for_reward",
     "n_for_win_rate",
     "noisy_proxy",
+    "pandora_threshold",
     "temperature_for_kl",
     "temperature_for_reward",
     "temperature_for_win_rate",
+    "threshold_for_mean_draws",
 ]

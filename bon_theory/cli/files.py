@@ -6,8 +6,10 @@ samples of lm-eval (``--log_samples``). Text in a file is data: nothing of it is
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import math
 import sys
 import zipfile
 import zlib
@@ -18,10 +20,12 @@ from typing import IO, Any
 import jax.numpy as jnp
 import numpy as np
 import polars as pl
+from polars.io.plugins import register_io_source
 
 __all__ = ["InputError", "open_rows"]
 
 _VALUES = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}  # inspect's correct, incorrect, partial, none
+_BLOCK = 1 << 22  # bytes
 _ARRAYS = ("scores", "true_scores", "log_probs")
 
 
@@ -74,11 +78,59 @@ def _rows(path: Path | IO[bytes], head: bytes) -> pl.LazyFrame:
         text = path.read_bytes() if isinstance(path, Path) else path.read()
         return _document(_parsed(text))
     if first == b"{":
-        return pl.scan_ndjson(path, infer_schema_length=10_000)
+        return _json_lines(path)
     header = head.splitlines()[0]
     separator = "\t" if header.count(b"\t") > header.count(b",") else ","
     # Everything as text: what is no number is then found and named, wherever it stands.
     return pl.scan_csv(path, separator=separator, infer_schema=False)
+
+
+def _json_lines(path: Path | IO[bytes]) -> pl.LazyFrame:
+    """Rows of JSON lines, a block of the file at a time: polars maps the whole file into memory."""
+    first = next(_blocks(path))
+    found = pl.scan_ndjson(first, infer_schema_length=10_000).collect_schema()
+    # As text, like CSV: a score may be 0 for thousands of rows before the first 0.5.
+    schema = pl.Schema({name: _as_text(dtype) for name, dtype in found.items()})
+
+    def batches(
+        with_columns: list[str] | None,
+        predicate: pl.Expr | None,
+        n_rows: int | None,
+        batch_size: int | None,
+    ) -> Iterator[pl.DataFrame]:
+        left = math.inf if n_rows is None else n_rows
+        for block in _blocks(path):
+            rows = pl.scan_ndjson(block, schema=schema)
+            rows = rows if with_columns is None else rows.select(with_columns)
+            found = (rows if predicate is None else rows.filter(predicate)).collect()
+            found = found if left == math.inf else found.head(int(left))
+            left -= found.height
+            yield found
+            if left <= 0:
+                return
+
+    return register_io_source(batches, schema=schema)
+
+
+def _as_text(dtype: Any) -> Any:
+    if isinstance(dtype, pl.List):
+        return pl.List(_as_text(dtype.inner))
+    return dtype if dtype.is_nested() else pl.String()
+
+
+def _blocks(path: Path | IO[bytes]) -> Iterator[io.BytesIO]:
+    """Whole lines of a file, some 4 MB at a time."""
+    with path.open("rb") if isinstance(path, Path) else contextlib.nullcontext(path) as file:
+        file.seek(0)
+        rest = b""
+        while block := file.read(_BLOCK):
+            cut = block.rfind(b"\n") + 1
+            if cut:
+                yield io.BytesIO(rest + block[:cut])
+                rest = b""
+            rest += block[cut:]
+        if rest.strip():
+            yield io.BytesIO(rest)
 
 
 def _is_lines(head: bytes) -> bool:

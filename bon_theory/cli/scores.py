@@ -218,7 +218,8 @@ def _pooled(
             f"(prompt {visible(str(table['prompt'][row]))[:60]}, {visible(roles.get(role, role))} "
             f"{visible(str(table[role][row]))[:40]}): mend them or leave them out by --drop-missing"
         )
-    numbers = numbers.filter(~wrong & pl.col("prompt").is_not_null())
+    if bad.height:
+        numbers = numbers.filter(~wrong & pl.col("prompt").is_not_null())
     if "candidate" in roles:
         keys = ["prompt", "candidate"]
         twice = numbers.filter(numbers.select(keys).is_duplicated())
@@ -238,7 +239,8 @@ def _pooled(
         raise InputError(f"has no prompt with {max(at_least, 1)} answers that have a score")
     if bad.height:
         notes = [*notes, f"left out {bad.height} rows without a score"]
-    lists = {role: groups[role].to_list() for role in values}
+    ends = np.cumsum(groups["score"].list.len().to_numpy())[:-1]
+    lists = {role: np.split(groups[role].explode().to_numpy(), ends) for role in values}
     names = {"score": "scores", "true": "true_scores", "log_prob": "log_probs"}
     try:
         pool = Pool.from_lists(**{names[role]: lists[role] for role in values})

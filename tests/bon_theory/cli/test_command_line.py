@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 
 import bon_theory as bt
 from bon_theory import pools
-from bon_theory.cli import main, scores
+from bon_theory.cli import files, main, scores
 from bon_theory.cli.text import visible
 
 SCORES = np.array([[0.0, 1.0, 1.0, 0.0], [1.0, 1.0, 0.0, 1.0], [0.0, 0.0, 0.0, 1.0]])
@@ -224,6 +224,29 @@ def test_a_figure_is_written_beside_the_numbers(suffix: str, file: Path, tmp_pat
     assert figure.read_bytes()[:5].startswith(
         {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[suffix]
     )
+
+
+def test_scores_of_changing_types_are_read_to_the_last_digit() -> None:
+    values = [0, True, 0.1 + 0.2, 1e-300, -1.7976931348623157e308 / 4, 2**53 + 2, None]
+    lines = [json.dumps({"prompt": i, "score": v}) for i, v in enumerate(values)]
+    result = run("describe", "-", "--drop-missing", stdin="\n".join(lines).encode())
+    assert result.exit_code == 0
+    for value, line in zip(values[:-1], lines, strict=False):
+        found = rows_of("curve", "-", "--n", "1", stdin=line.encode())
+        assert found[0]["score"] == float(value or 0)
+
+
+@pytest.mark.parametrize("size", [7, 100, 1 << 20])
+def test_json_lines_are_read_in_blocks_of_any_size(
+    size: int, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(files, "_BLOCK", size)
+    path = tmp_path / "scores.jsonl"
+    TABLE.write_ndjson(path)
+    path.write_bytes(path.read_bytes().rstrip())  # the last line without its end
+    found = rows_of("curve", path)
+    expected = pools.best_of_n_curve(pools.Pool.from_lists(SCORES), n=[1, 2, 4]).mean
+    np.testing.assert_allclose([row["score"] for row in found], expected)
 
 
 # --- what is wrong is said in one line -------------------------------------------------------

@@ -24,6 +24,7 @@ ALL: tuple[str, ...] = (
     "reward_frontier",
     "convergence_rate",
     "reachable",
+    "budgets",
     "ties",
     "families",
     "choosing",

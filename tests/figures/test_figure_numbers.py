@@ -1,6 +1,7 @@
 """Figures: the numbers that they show."""
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import jax
@@ -106,6 +107,22 @@ def test_the_best_rule_is_nearer_than_soft_best_of_n_and_exact_from_its_number_o
     for name in ("variation", "kl"):
         assert np.all(coins[f"best_{name}"] <= coins[f"soft_{name}"] + 1e-12)
     assert np.all(coins["best_kl"] >= 1 - coins["exponent"] - 1e-9)
+
+
+def test_stopping_halves_what_best_of_n_loses_at_equal_mean_draws() -> None:
+    found = data("budgets")
+    mean = found["budget"]["mean_draws"]
+    rules = ("best_of_poisson", "best_of_n", "stopped_2", "stopped_4", "top_fraction")
+    wins = [found[rule]["win_rate"] for rule in rules]
+    for fewer, more in pairwise(wins):
+        assert np.all(fewer <= more + 1e-12)
+    np.testing.assert_allclose(1 - wins[-1], 1 / (2 * mean), rtol=1e-11)
+    np.testing.assert_allclose(1 - wins[1], 1 / (mean + 1), rtol=1e-12)
+    for limit in (2, 4):
+        a, most = found[f"stopped_{limit}"]["threshold"], limit * mean
+        missed = a**most
+        win = most * a ** (most + 1) / (most + 1) + (1 - missed) * (1 + a) / 2
+        np.testing.assert_allclose(found[f"stopped_{limit}"]["win_rate"], win, rtol=1e-11)
 
 
 def test_families_keep_their_known_places() -> None:

@@ -12,6 +12,7 @@ from jax import Array
 
 import bon_theory as bt
 from bon_theory import bounds
+from paper_repro.papers.best_of_n_guarantees import budgets
 from paper_repro.papers.claim import ABSTRACT, DERIVED, Claim, Tolerance, printed
 from paper_repro.papers.closed_forms import tie_free_kl
 from paper_repro.papers.inequalities import never_violated
@@ -156,4 +157,5 @@ CLAIMS: tuple[Claim, ...] = (
         figure="bounds",
         test="bon_theory/test_inequalities.py::test_collision_entropy_bounds_the_gaps",
     ),
+    *budgets.CLAIMS,
 )

@@ -1,5 +1,6 @@
 """Every figure's data and drawing, with few points, computed once."""
 
+import itertools
 from dataclasses import asdict
 from functools import cache
 from types import ModuleType
@@ -25,10 +26,12 @@ from figures import (
     real_answers,
     reward_frontier,
     sequences,
+    text_alignment,
     ties,
     win_rate_frontier,
 )
 from figures.output import FigureData
+from simulations.alignment.evaluation import PolicyEvaluation
 from simulations.experiments.enumerable_alignment import (
     EnumerableAlignmentResults,
     Landmark,
@@ -37,6 +40,12 @@ from simulations.experiments.enumerable_alignment import (
 from simulations.experiments.language_model import LanguageModelConfig, LanguageModelResults, Scored
 from simulations.experiments.real_pool import RealPoolResults
 from simulations.experiments.reward_pools import compare_pools
+from simulations.experiments.text_alignment import (
+    AlignedAt,
+    TaskReference,
+    TextAlignmentResults,
+)
+from simulations.statistics.estimate import Estimate
 
 # Few points: what is tested is the same at any number.
 POINTS = {
@@ -141,7 +150,34 @@ def aligned() -> EnumerableAlignmentResults:
 
 
 @cache
+def aligned_texts() -> TextAlignmentResults:
+    """Two tasks, two seeds, and numbers of nobody."""
+    policies = []
+    for task, seed, (i, method), step in itertools.product(
+        ("trigram likelihood", "known words"),
+        range(2),
+        enumerate(text_alignment.SHOWN),
+        (10, 40),
+    ):
+        rise = step / 50 * (1 + 0.02 * (i + seed))
+        numbers = dict.fromkeys(PolicyEvaluation.__annotations__, 0.2) | {
+            "win_rate": 0.5 + 0.4 * rise,
+            "kl": 2 * rise,
+            "mean_length": 20 + 2 * rise,
+        }
+        found = {name: Estimate(number, 0.01, 9) for name, number in numbers.items()}
+        policies.append(AlignedAt(task, seed, method, step, PolicyEvaluation(**found), ("text",)))
+    references = tuple(
+        TaskReference(task, ("a",), ("b",), ("c",), 0, 0.1, 0.88, 1.204, 21.0, 20.0)
+        for task in ("trigram likelihood", "known words")
+    )
+    return TextAlignmentResults(references, tuple(policies))
+
+
+@cache
 def data(name: str) -> FigureData:
+    if name == "text_alignment":
+        return text_alignment.data(aligned_texts())
     if name == "alignment":
         return alignment.data(aligned(), alignment.CONFIG)
     if name == "language_model":
@@ -166,6 +202,7 @@ MODULES: dict[str, ModuleType] = {
         convergence_rate,
         reachable,
         budgets,
+        text_alignment,
         ties,
         families,
         choosing,

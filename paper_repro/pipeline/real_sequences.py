@@ -57,7 +57,7 @@ def run(
     results = language_model.run(
         config.experiment,
         jax.random.key(config.seed),
-        checkpoint_dir=_checkpoints(output),
+        checkpoint_dir=checkpoints(output),
         progress=progress,
     )
     results.save(results_path(output))
@@ -76,7 +76,7 @@ def run(
     )
 
 
-def _checkpoints(output: Path) -> Path:
+def checkpoints(output: Path) -> Path:
     """Training goes on from a checkpoint only if the code that wrote it is the code that runs."""
     code = provenance.key("training", "simulations.language_model.train", {})
     return output / "checkpoints" / code[:12]

@@ -20,6 +20,7 @@ from paper_repro.pipeline import (
     payloads,
     real_answers,
     real_sequences,
+    text_alignment,
 )
 from paper_repro.pipeline.payloads import ComputedClaims, FigureResult, Payload
 
@@ -94,6 +95,7 @@ def stages(profile: Profile) -> tuple[Stage, ...]:
     """All stages, each after those it needs."""
     laws = monte_carlo.QUICK if profile == "quick" else monte_carlo.FULL
     sequences = real_sequences.QUICK if profile == "quick" else real_sequences.FULL
+    aligned = text_alignment.QUICK if profile == "quick" else text_alignment.FULL
     return (
         *(_claims_stage(paper) for paper in PAPERS),
         Stage(
@@ -134,6 +136,17 @@ def stages(profile: Profile) -> tuple[Stage, ...]:
             _run_alignment_figure,
             FigureResult,
             weight=20.0,
+            settings=SIMULATES,
+        ),
+        Stage(
+            "figures/text_alignment",
+            "Figure: alignment of the language model",
+            "paper_repro.pipeline.text_alignment",
+            partial(_run_text_alignment, aligned),
+            FigureResult,
+            asdict(aligned),
+            needs=("language-model",),
+            weight=45.0,
             settings=SIMULATES,
         ),
         Stage(
@@ -254,6 +267,13 @@ def _run_alignment_figure(output: Path, progress: Progress) -> Product:
     from figures import alignment  # which brings in the language model's stack, too
 
     return _figure_product(alignment.main(output / "figures", progress))
+
+
+def _run_text_alignment(
+    config: text_alignment.ModelAlignmentConfig, output: Path, progress: Progress
+) -> Product:
+    product = _figure_product(text_alignment.run(config, output, progress))
+    return Product(product.payload, (*product.files, text_alignment.results_path(output)))
 
 
 def _figure_product(written: figures.FigureFiles) -> Product:

@@ -28,6 +28,7 @@ from simulations.language_model.rewards.text import KnownWords, Reward, TrigramL
 from simulations.language_model.text.corpus import Corpus, load_corpus, prompt_texts
 from simulations.language_model.text.tokenizers import SubwordTokenizer, encode_prompts
 from simulations.language_model.transformer import Transformer
+from simulations.statistics.estimate import Estimate
 from simulations.tools.files import write_atomically
 
 Task = Literal["trigram likelihood", "known words"]
@@ -200,6 +201,28 @@ class TextAlignmentResults:
     references: tuple[TaskReference, ...]
     policies: tuple[AlignedAt, ...]
 
+    def mean_path(self, task: str, method: str) -> list[tuple[int, PolicyEvaluation]]:
+        """Updates and what was found there, averaged over seeds; errors are those over seeds.
+
+        With one seed the errors are those over prompts.
+        """
+        own = [p for p in self.policies if (p.task, p.method) == (task, method)]
+        steps = sorted({p.step for p in own})
+        return [(step, _averaged([p.found for p in own if p.step == step])) for step in steps]
+
+    def at_equal_win_rate(self, task: str, *, seed: int = 0) -> tuple[AlignedAt, ...]:
+        """Of each method where its win rate is nearest to one that all reach, to read side by side.
+
+        That is the least of the methods' highest win rates. [G], Table 1.
+        """
+        own = [p for p in self.policies if (p.task, p.seed) == (task, seed)]
+        by_method = {p.method: [q for q in own if q.method == p.method] for p in own}
+        reached = min(max(p.found.win_rate.mean for p in path) for path in by_method.values())
+        return tuple(
+            min(path, key=lambda p: abs(p.found.win_rate.mean - reached))
+            for path in by_method.values()
+        )
+
     def save(self, path: Path) -> None:
         """Write as JSON, atomically."""
         write_atomically(path, json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
@@ -290,6 +313,18 @@ def run(
             )
         references.append(_before(task, held_out, tokenizer, tied))
     return TextAlignmentResults(tuple(references), tuple(policies))
+
+
+def _averaged(found: list[PolicyEvaluation]) -> PolicyEvaluation:
+    if len(found) == 1:
+        return found[0]
+    names = PolicyEvaluation.__annotations__
+    return PolicyEvaluation(
+        **{
+            name: Estimate.from_values([getattr(each, name).mean for each in found])
+            for name in names
+        }
+    )
 
 
 def _aligned(

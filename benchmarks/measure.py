@@ -16,7 +16,8 @@ import platform
 import re
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,31 @@ from simulations.tools.files import write_atomically
 
 RESULTS = Path(__file__).with_name("results")
 PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "quadax")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A part of a sentence that is a number with a limit.
+
+    Attributes:
+        measured: what it came to.
+        at_least: the limit, or
+        at_most: the limit.
+    """
+
+    measured: float
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether the limit is kept; NaN keeps none.
+
+        >>> Target(2.9, at_least=3).holds, Target(2.9, at_most=3).holds
+        (False, True)
+        """
+        above = self.at_least is None or self.measured >= self.at_least
+        return above and (self.at_most is None or self.measured <= self.at_most)
 
 
 def options(sentence: str, arguments: list[str] | None = None) -> argparse.Namespace:
@@ -87,17 +113,23 @@ def versions() -> dict[str, str]:
 def publish(
     name: str,
     sentence: str,
-    holds: dict[str, bool],
+    holds: Mapping[str, bool | Target],
     results: dict[str, Any],
     chosen: argparse.Namespace,
 ) -> dict[str, Any]:
     """Print the results and, unless quick, write them with machine, versions and command.
 
-    ``holds`` says, part by part, whether the sentence is true of what was measured.
+    ``holds`` says, part by part, whether the sentence is true of what was measured. A target is
+    written with its number and its limit, and one that is not reached is repeated as missed.
     """
+    targets = {part: found for part, found in holds.items() if isinstance(found, Target)}
     document = {
         "sentence": sentence,
-        "holds": holds,
+        "holds": {
+            part: found if isinstance(found, bool) else found.holds for part, found in holds.items()
+        },
+        "targets": {part: asdict(target) for part, target in targets.items()},
+        "missed": {part: target.measured for part, target in targets.items() if not target.holds},
         "command": f"python -m benchmarks.{name}" + (" --quick" if chosen.quick else ""),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": machine(),

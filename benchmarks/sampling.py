@@ -27,6 +27,7 @@ import numpy as np
 from flax import nnx
 
 from benchmarks import measure
+from benchmarks.measure import Target
 from simulations.language_model import decode
 from simulations.language_model.generate import generate
 from simulations.language_model.sampler import TokenLaw
@@ -256,15 +257,16 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         "large": against_transformers(large, 4 if quick else 64, 3 if quick else 48, few),
     }
     results["programs"] = programs(large, (4, 64), 40)
+    small, large = results["small"], results["large"]
+    compilation = max(p["compilation_processor_s"] for p in results["programs"].values())
     holds = {
-        "small model, whole call, 3 times": results["small"]["times_faster"]["wall"] >= 3,
-        "65 % of matrix products": results["share"]["share"]["wall_s"] >= 0.65,
-        "large model, whole call, twice": results["large"]["times_faster"]["wall"] >= 2,
-        "large model, decoding, 1.5 times": results["large"]["times_faster_decoding"]["wall"]
-        >= 1.5,
-        "compilation": all(
-            program["compilation_processor_s"] <= 5 for program in results["programs"].values()
+        "small model, whole call, 3 times": Target(small["times_faster"]["wall"], at_least=3),
+        "65 % of matrix products": Target(results["share"]["share"]["wall_s"], at_least=0.65),
+        "large model, whole call, twice": Target(large["times_faster"]["wall"], at_least=2),
+        "large model, decoding, 1.5 times": Target(
+            large["times_faster_decoding"]["wall"], at_least=1.5
         ),
+        "compilation": Target(compilation, at_most=5),
     }
     return measure.publish("sampling", SENTENCE, holds, results, chosen)
 

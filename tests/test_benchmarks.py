@@ -100,11 +100,42 @@ def test_the_median_of_several_runs_is_taken():
     assert measure.seconds(nap, repeats=3) < 0.1
 
 
+def untrue(document: dict[str, Any]) -> set[str]:
+    """Parts that are said to hold and do not, and those that do not hold without saying so."""
+    targets = {
+        part: measure.Target(**numbers) for part, numbers in document.get("targets", {}).items()
+    }
+    missed = {part: target.measured for part, target in targets.items() if not target.holds}
+    said = {part for part, holds in document["holds"].items() if not holds}
+    return said ^ missed.keys() | {
+        part
+        for part in missed | document.get("missed", {})
+        if missed.get(part) != document.get("missed", {}).get(part)
+    }
+
+
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.name)
-def test_a_committed_result_is_of_the_full_size_and_holds(path: Path):
+def test_a_committed_result_is_of_the_full_size_and_true(path: Path):
+    """What it says holds, or is missed by a number that is told."""
     document = json.loads(path.read_text(encoding="utf-8"))
     assert document["command"] == f"python -m benchmarks.{path.stem}"
-    assert [part for part, holds in document["holds"].items() if not holds] == []
+    assert untrue(document) == set()
+
+
+def test_a_missed_target_is_told_with_its_number(capsys: pytest.CaptureFixture[str]):
+    chosen = measure.options("A sentence.", ["--quick"])
+    holds = {"twice": measure.Target(1.9, at_least=2), "soon": measure.Target(1.0, at_most=5)}
+    document = measure.publish("x", "A sentence.", {"so": True, **holds}, {}, chosen)
+    assert json.loads(capsys.readouterr().out) == document
+    assert document["holds"] == {"so": True, "twice": False, "soon": True}
+    assert document["missed"] == {"twice": 1.9}
+    assert untrue(document) == set()
+    # Each of these claims what is not so.
+    assert untrue(document | {"holds": {"so": True, "twice": True, "soon": True}}) == {"twice"}
+    assert untrue(document | {"holds": {"so": False, "twice": False, "soon": True}}) == {"so"}
+    assert untrue(document | {"missed": {"twice": 2.1}}) == {"twice"}
+    assert untrue(document | {"missed": {}}) == {"twice"}
+    assert not measure.Target(float("nan"), at_least=2).holds
 
 
 @pytest.mark.parametrize("name", ["best, K = 16", "soft, Gaussian reward"])

@@ -209,7 +209,7 @@ def keep(drawn: Drawn, kept: jax.Array, *, mesh: Mesh | None = None) -> Drawn:
     def take(array: jax.Array, axis: int) -> jax.Array:
         return array[rows, kept] if axis == 1 else array[:, rows, kept]
 
-    return _shared_out(_by_candidate(take, drawn), mesh)
+    return _shared_out(_by_candidate(take, drawn, drawn.branches.keep(kept)), mesh)
 
 
 @jax.jit
@@ -228,15 +228,10 @@ def on_host(drawn: Drawn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.array(drawn.tokens), np.array(under_law), np.array(under_model)
 
 
-def _by_candidate(function: Callable[[jax.Array, int], jax.Array], drawn: Drawn) -> Drawn:
-    """The ``function`` of every array that has an axis of candidates, and of where that is."""
-    own = drawn.branches
-    branches = replace(
-        own,
-        keys=function(own.keys, 2),
-        values=function(own.values, 2),
-        occupied=function(own.occupied, 1),
-    )
+def _by_candidate(
+    function: Callable[[jax.Array, int], jax.Array], drawn: Drawn, branches: Branches
+) -> Drawn:
+    """The ``function`` of every array with an axis of candidates and of where that is."""
     under_model = drawn.token_model_log_probs
     return Drawn(
         function(drawn.words, 2),
@@ -249,7 +244,10 @@ def _by_candidate(function: Callable[[jax.Array, int], jax.Array], drawn: Drawn)
 
 
 def _shared_out(drawn: Drawn, mesh: Mesh | None) -> Drawn:
-    return _by_candidate(partial(sharding.split_rows, mesh=mesh), drawn)
+    split = partial(sharding.split_rows, mesh=mesh)
+    branches = drawn.branches.of_memory(lambda memory: split(memory, memory.ndim - 4))
+    branches = replace(branches, occupied=split(branches.occupied, 1))
+    return _by_candidate(split, drawn, branches)
 
 
 def _draw(

@@ -1,4 +1,4 @@
-"""Training the language model: next-token prediction on random windows, resumable to the bit."""
+"""Training the language model: next-token prediction on shuffled texts, resumable to the bit."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ from simulations.engine.checkpoint import Identity
 from simulations.language_model.fit import Update, fit
 from simulations.language_model.resume import Checkpoint
 from simulations.language_model.text.corpus import bits_per_byte, marked
+from simulations.language_model.text.kneser_ney import CountedElsewhere
 from simulations.language_model.text.tokenizers import Tokenizer, Vocabulary
 from simulations.language_model.transformer import (
     Transformer,
     TransformerConfig,
+    law_loss,
     next_token_loss,
 )
 
@@ -53,11 +55,15 @@ class TrainingConfig:
     Then gradients of the layers' matrices are made orthogonal before they are applied (Muon); all
     other parameters are AdamW's. Rates rise over ``warmup_steps`` and fall along a cosine.
 
+    What is to be predicted is in part the token that came, and in part the law of n-grams counted
+    on other documents: in a text that is read several times the token alone would be learnt by
+    heart.
+
     Attributes:
         model: shape of the model.
         num_steps: updates.
         batch_size: windows in an update.
-        window: tokens that each window predicts.
+        window: tokens that each window predicts at most.
         learning_rate: AdamW's, of embeddings, head, norms and biases; its largest value.
         matrix_learning_rate: Muon's, its largest value.
         warmup_steps: updates until these are reached; fewer than ``num_steps``.
@@ -65,6 +71,9 @@ class TrainingConfig:
         num_parts: of a batch, one in memory at a time; a divisor of ``batch_size``.
         pair_steps: updates of embedding and head by the counts of pairs, before the others; 0 for
             none. They need V² numbers of memory.
+        counted_share: how much of each target is the law of n-grams, in [0, 1); 0 counts none.
+            They need a few times the memory of the text, and 8 V² numbers.
+        counted_order: n.
 
     Raises:
         ValueError: the training does not outlast the warm-up, or parts that are not equal.
@@ -74,12 +83,14 @@ class TrainingConfig:
     num_steps: int = 1500
     batch_size: int = 16
     window: int = 64
-    learning_rate: float = 1e-3
-    matrix_learning_rate: float = 2e-2
+    learning_rate: float = 4e-3
+    matrix_learning_rate: float = 4e-2
     warmup_steps: int = 20
     weight_decay: float = 0.1
     num_parts: int = 1
     pair_steps: int = 60
+    counted_share: float = 0.5
+    counted_order: int = 4
 
     def __post_init__(self) -> None:
         """Refuse a warm-up that training does not outlast, and parts that are not equal."""
@@ -93,6 +104,11 @@ class TrainingConfig:
                 f"num_parts is {self.num_parts} and batch_size is {self.batch_size}: parts are "
                 "equal, so make it a divisor"
             )
+        if not 0 <= self.counted_share < 1:
+            raise ValueError(
+                f"counted_share is {self.counted_share}: it is a part of each target, so make it "
+                "0 or more and less than 1"
+            )
 
 
 @dataclass(frozen=True)
@@ -101,7 +117,8 @@ class Trained:
 
     Attributes:
         model: with its last parameters.
-        losses: training loss at each step, in nats per token, ``[num_steps]``.
+        losses: training loss at each step, in nats per token, ``[num_steps]``; of n-grams' laws
+            where they are a part of what is to be predicted.
         tokens_per_second: trained on by this run; NaN if it found next to nothing to do.
     """
 
@@ -120,11 +137,11 @@ def train(
     devices: jax.sharding.Mesh | None = None,
     progress: Progress | None = None,
 ) -> Trained:
-    """Train on random windows of ``stream [T]``; consumes ``key``.
+    """Train on the documents of ``stream [T]``; consumes ``key``.
 
-    Documents are cut into windows from their BOS on, as they are met when the model is used, and
-    what is left of a last window is filled with the documents that follow. The windows of step i
-    depend on (key, i) alone: interrupted or not, a run ends in the same numbers.
+    Documents are packed into windows, whole where they fit and else in parts, and the windows are
+    read in an order of its own in each epoch. Those of step i depend on (key, i) alone: interrupted
+    or not, a run ends in the same numbers.
 
     Args:
         config: of the model and of the training.
@@ -151,10 +168,23 @@ def train(
     if checkpoint is not None:
         identity = identity_of(config, key, tokens_sha256=_sha256(stream))
         kept = Checkpoint(checkpoint, identity, checkpoint_every)
+    documents = _document_starts(stream, config)
+    if config.counted_share and documents.size < 4:
+        raise ValueError(
+            f"the training text has {documents.size} documents, too few to count n-grams on other "
+            "ones: pass more text, or counted_share=0"
+        )
+    windows = _Windows.pack(documents, stream.size, config.window + 1)
+    places = partial(windows.places, window_key, config.batch_size)
+    if config.counted_share:
+        counted = CountedElsewhere(stream, config.model.vocabulary, order=config.counted_order)
+        loss, batch = law_loss, partial(_with_laws, stream, config, counted)
+    else:
+        loss, batch = next_token_loss, partial(_tokens, stream, config)
     fitted = fit(
         model,
-        next_token_loss,
-        partial(_windows, window_key, stream, _document_starts(stream, config), config),
+        loss,
+        lambda step: batch(places(step)),
         _optimizer(config),
         num_steps=config.num_steps,
         num_parts=config.num_parts,
@@ -294,38 +324,95 @@ def _to_unit_length(embedding: nnx.Embed) -> None:
     embedding.embedding[...] = rows / jnp.maximum(size, 1e-6).astype(rows.dtype)
 
 
-def _windows(
-    key: jax.Array, stream: np.ndarray, documents: np.ndarray, config: TrainingConfig, step: int
-) -> np.ndarray:
-    """The batch of a step, ``[B, window + 1]``: a window has one token more, its last target.
+@dataclass(frozen=True)
+class _Windows:
+    """Windows full of documents.
 
-    It is the one that holds a token drawn at random, so that all of a long document is seen.
+    Attributes:
+        pieces: ``[P, 2]``, where each document, or part of a long one, begins and ends; parts
+            overlap by one token, which is the last target of one and the first context of the next.
+        first: ``[R + 1]``, the first of the pieces in each of R windows, and P.
+        size: tokens in a window.
     """
-    drawn = _tokens_drawn(key, step, stream.size, config.batch_size)
-    document = documents[np.searchsorted(documents, drawn, side="right") - 1]
-    starts = drawn - (drawn - document) % config.window
-    starts = np.minimum(starts, stream.size - config.window - 1)
-    return stream[starts[:, None] + np.arange(config.window + 1)].astype(np.int32)
+
+    pieces: np.ndarray
+    first: np.ndarray
+    size: int
+
+    @classmethod
+    def pack(cls, documents: np.ndarray, end: int, size: int) -> _Windows:
+        """Of a stream with ``end`` tokens in which ``documents [D]`` begin, the first at 0."""
+        ends = np.append(documents[1:], end)
+        parts = np.maximum(1, -(-(ends - documents - 1) // (size - 1)))
+        before = np.repeat(np.cumsum(parts) - parts, parts)
+        starts = np.repeat(documents, parts) + (np.arange(parts.sum()) - before) * (size - 1)
+        pieces = np.stack([starts, np.minimum(starts + size, np.repeat(ends, parts))], axis=1)
+        window = _fitted(pieces[:, 1] - pieces[:, 0], size)
+        order = np.argsort(window, kind="stable")
+        return cls(pieces[order], np.searchsorted(window[order], np.arange(window.max() + 2)), size)
+
+    def places(self, key: jax.Array, batch_size: int, step: int) -> np.ndarray:
+        """Where in the stream the tokens of a step are, ``[B, size]``; −1 for none.
+
+        Each epoch reads all windows once in an order of its own.
+        """
+        seed, number = tuple(jax.random.key_data(key).tolist()), self.first.size - 1
+        places = np.full((batch_size, self.size), -1, np.int64)
+        epochs, turns = np.divmod(np.arange(step * batch_size, (step + 1) * batch_size), number)
+        for row, epoch, turn in zip(places, epochs.tolist(), turns.tolist(), strict=True):
+            window = _shuffled(seed, epoch, number)[turn]
+            parts = self.pieces[self.first[window] : self.first[window + 1]]
+            filled = np.concatenate([np.arange(start, end) for start, end in parts])
+            row[: filled.size] = filled
+        return places
+
+
+@functools.lru_cache(maxsize=2)
+def _shuffled(seed: tuple[int, ...], epoch: int, number: int) -> np.ndarray:
+    return np.random.default_rng([*seed, epoch]).permutation(number)
+
+
+def _fitted(lengths: np.ndarray, size: int) -> np.ndarray:
+    """The window of ``size`` that each of ``lengths [P]`` is put in: longest first, best fit."""
+    window, left = np.empty(lengths.size, np.int64), [[] for _ in range(size + 1)]
+    number = 0
+    for piece in np.argsort(-lengths, kind="stable"):
+        length = int(lengths[piece])
+        room = next((room for room in range(length, size) if left[room]), size)
+        if room == size:
+            left[room].append(number)
+            number += 1
+        window[piece] = left[room].pop()
+        left[room - length].append(int(window[piece]))
+    return window
+
+
+def _tokens(stream: np.ndarray, config: TrainingConfig, places: np.ndarray) -> np.ndarray:
+    """The batch ``[B, window + 1]`` at ``places`` of the stream, PAD where these are −1."""
+    tokens = stream[np.maximum(places, 0)].astype(np.int32)
+    return np.where(places < 0, np.int32(config.model.vocabulary.pad_id), tokens)
+
+
+def _with_laws(
+    stream: np.ndarray, config: TrainingConfig, counted: CountedElsewhere, places: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens ``[B, T]``, and what is to be learnt of the one after each, ``[B, T, V]``."""
+    tokens = _tokens(stream, config, places)
+    laws = counted(np.maximum(places[:, 1:], 0))
+    laws *= config.counted_share
+    predicted = tokens[:, 1:] < laws.shape[-1]
+    laws[*np.nonzero(predicted), tokens[:, 1:][predicted]] += 1 - config.counted_share
+    laws[~predicted] = 0.0
+    return tokens[:, :-1], laws
 
 
 def _document_starts(stream: np.ndarray, config: TrainingConfig) -> np.ndarray:
-    """Where documents begin; a stream without BOS is one document."""
+    """Where documents begin; what is before the first BOS is one as well."""
     bos, starts, seen = config.model.vocabulary.bos_id, [np.zeros(1, np.int64)], 0
     for chunk in _chunks(stream):
         starts.append(np.flatnonzero(chunk == bos) + seen)
         seen += chunk.size
-    return np.concatenate(starts)
-
-
-def _tokens_drawn(key: jax.Array, step: int, number: int, batch_size: int) -> np.ndarray:
-    """Positions ``[B]`` among ``number``, which may be beyond 32 bits."""
-    bits = np.asarray(_bits(key, jnp.uint32(step), batch_size)).astype(np.uint64)
-    return ((bits[0] << np.uint64(32) | bits[1]) % np.uint64(number)).astype(np.int64)
-
-
-@partial(jax.jit, static_argnames="batch_size")
-def _bits(key: jax.Array, step: jax.Array, batch_size: int) -> jax.Array:
-    return jax.random.bits(jax.random.fold_in(key, step), (2, batch_size), jnp.uint32)
+    return np.unique(np.concatenate(starts))
 
 
 def _told(progress: Progress) -> Callable[[Update], None]:

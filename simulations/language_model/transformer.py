@@ -7,9 +7,10 @@ share a key, C width of a head, L layers.
 Parameters and activations have the configuration's dtype, whatever the caller's x64 switch: a
 language model's law is what its own arithmetic says it is. Norms, softmax and logits are float32.
 
-All layers are one stacked layer, run by ``lax.scan``: compilation does not grow with depth. A layer
-knows nothing of caches: it is handed ``attend``, which turns the queries, keys and values of the
-tokens of this pass into what they attend to, and remembers what is to be remembered.
+All layers are one stacked layer, run by ``lax.scan``, so that compilation does not grow with depth;
+the scan of a shallow model is unrolled, which is faster. A layer knows nothing of caches: it is
+handed ``attend``, which turns the queries, keys and values of the tokens of this pass into what
+they attend to, and remembers what is to be remembered.
 """
 
 from __future__ import annotations
@@ -25,11 +26,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from simulations.language_model.cache import Branches, Prefix
+from simulations.language_model.cache import Branches, Prefix, is_shallow
 from simulations.language_model.text.tokenizers import BYTES, Vocabulary
 
 Attend = Callable[[jax.Array, jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
 """(queries ``[R, K, G, C]``, keys and values ``[R, K, C]``, memory) → ``[R, K, G, C]``, memory."""
+
+Own = tuple[jax.Array, jax.Array]
+"""Keys and values of branches."""
 
 Rotation = Callable[[jax.Array], jax.Array]
 """Queries or keys ``[R, heads, C]``, turned by the positions of the R tokens."""
@@ -285,29 +289,38 @@ class Transformer(nnx.Module):
         occupied = jax.lax.dynamic_update_slice_in_dim(
             branches.occupied, new[..., None], branches.length, axis=2
         )
-        x, rotation = self._embed(tokens, positions)
+        x, rotation = self._embed(tokens, positions, prefix.occupied.shape[1] + occupied.shape[2])
         graph, state = nnx.split(self.layers)
 
-        def layer(carry: tuple, inputs: tuple) -> tuple[tuple, None]:
-            x, keys, values = carry
-            state, index, prefix_keys, prefix_values = inputs
-            own = Branches(keys, values, occupied, branches.length)
+        def layer(x: jax.Array, own: Own, index: jax.Array | None, inputs: tuple) -> tuple:
+            state, prefix_keys, prefix_values = inputs
             shared = Prefix(prefix_keys, prefix_values, prefix.occupied, prefix.length)
-            attend = partial(_attend_to_prefix_and_own, shared, index)
-            x, (keys, values) = nnx.merge(graph, state)(x, rotation, attend, own)
-            return (x, keys, values), None
+            attend = partial(_attend_to_prefix_and_own, shared, occupied, branches.length, index)
+            return nnx.merge(graph, state)(x, rotation, attend, own)
 
-        # The whole of the branches' memory is carried and written in place, a slot per layer:
-        # handed from layer to layer as scan's inputs and outputs it would be copied each step.
-        inputs = (state, jnp.arange(self.config.num_layers), prefix.keys, prefix.values)
-        (x, keys, values), _ = jax.lax.scan(layer, (x, branches.keys, branches.values), inputs)
+        inputs = (state, prefix.keys, prefix.values)
+        memory = list(zip(branches.keys, branches.values, strict=True))
+        if is_shallow(self.config.num_layers):
+            for index in range(self.config.num_layers):
+                one = jax.tree.map(lambda leaf, index=index: leaf[index], inputs)
+                x, memory[index] = layer(x, memory[index], None, one)
+        else:
+            # The whole of the branches' memory is carried and written in place, a slot per layer:
+            # handed on as scan's inputs and outputs it would be copied each step.
+            def scanned(carry: tuple, inputs: tuple) -> tuple[tuple, None]:
+                return layer(*carry, *inputs), None
+
+            numbered = jnp.arange(self.config.num_layers), inputs
+            (x, memory[0]), _ = jax.lax.scan(scanned, (x, memory[0]), numbered)
+        keys, values = zip(*memory, strict=True)
         logits = self.logits(self.norm(x)).reshape(*tokens.shape, -1)
         return logits, Branches(keys, values, occupied, branches.length + 1)
 
     def _whole(self, tokens: jax.Array, *, remember: bool) -> tuple[jax.Array, Any]:
         """Features ``[B, T, D]`` and, if asked for, keys and values ``[L, B, K, T, C]``."""
         occupied = self._occupied(tokens)
-        x, rotation = self._embed(tokens, jnp.cumsum(occupied, axis=1, dtype=jnp.int32) - 1)
+        positions = jnp.cumsum(occupied, axis=1, dtype=jnp.int32) - 1
+        x, rotation = self._embed(tokens, positions, tokens.shape[1])
         graph, state = nnx.split(self.layers)
 
         def layer(x: jax.Array, state: nnx.State) -> tuple[jax.Array, Any]:
@@ -315,11 +328,16 @@ class Transformer(nnx.Module):
             return x, stored if remember else None
 
         layer = jax.checkpoint(layer) if self.config.rematerialise else layer
-        x, stored = jax.lax.scan(layer, x, state)
+        x, stored = jax.lax.scan(layer, x, state, unroll=is_shallow(self.config.num_layers))
         return self.norm(x).reshape(*tokens.shape, -1), stored
 
-    def _embed(self, tokens: jax.Array, positions: jax.Array) -> tuple[jax.Array, Rotation]:
-        """The stream ``[R, D]`` before the first layer, and how its heads are rotated."""
+    def _embed(
+        self, tokens: jax.Array, positions: jax.Array, num_positions: int
+    ) -> tuple[jax.Array, Rotation]:
+        """The stream ``[R, D]`` before the first layer, and how its heads are rotated.
+
+        All ``positions`` are below ``num_positions``.
+        """
         config = self.config
         positions = jnp.maximum(positions, 0).reshape(-1)  # padding before a prompt is at −1
         # PAD has no row: what is read for it reaches nothing but its own, unused, output.
@@ -327,7 +345,7 @@ class Transformer(nnx.Module):
         x = self.embedding(inputs)
         if not config.rotated:
             return x + self.positions(positions), lambda x: x
-        return x, _rotation(positions, config.rotated, config.rotary_base)
+        return x, _rotation(positions, num_positions, config.rotated, config.rotary_base)
 
     def _occupied(self, tokens: jax.Array) -> jax.Array:
         return tokens < self.config.vocabulary.num_inputs
@@ -347,6 +365,24 @@ def next_token_loss(model: Transformer, tokens: jax.Array) -> tuple[jax.Array, j
     counted = targets < model.config.vocabulary.num_tokens
     log_probs = token_log_probs(model(tokens[:, :-1]), jnp.where(counted, targets, 0))
     return -jnp.sum(jnp.where(counted, log_probs, 0.0)), jnp.sum(counted, dtype=jnp.float32)
+
+
+def law_loss(model: Transformer, batch: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    """Sum of −Σ_w q(w) log p(w | tokens before it) in nats, for laws q of what is to be predicted.
+
+    Args:
+        model: the language model.
+        batch: tokens ``[B, T]`` and the law ``[B, T, V]`` of the one after each; all zero where
+            nothing is to be predicted.
+
+    Returns:
+        The sum, and how many laws there are.
+    """
+    tokens, laws = batch
+    logits = model(tokens)
+    mass = jnp.sum(laws, axis=-1)
+    nats = mass * jax.nn.logsumexp(logits, axis=-1) - jnp.sum(laws * logits, axis=-1)
+    return jnp.sum(nats), jnp.sum(mass)
 
 
 def token_log_probs(logits: jax.Array, tokens: jax.Array) -> jax.Array:
@@ -395,39 +431,57 @@ def _attend_causally(
 
 def _attend_to_prefix_and_own(
     prefix: Prefix,
-    layer: jax.Array,
+    occupied: jax.Array,
+    length: jax.Array,
+    layer: jax.Array | None,
     query: jax.Array,
     key: jax.Array,
     value: jax.Array,
-    branches: Branches,
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    own: Own,
+) -> tuple[jax.Array, Own]:
     """The one new token of each branch attends to its prefix and to its branch so far.
 
-    ``prefix`` has the keys ``[B, K, S, C]`` of this layer alone, ``branches`` those of all layers,
-    among which the new ones are written. Remembers the latter.
+    ``prefix`` has the keys ``[B, K, S, C]`` of this layer alone, ``own`` those of the branches
+    ``[N, B K, T, C]``, or those of all layers where ``layer`` says which one this is. The new ones
+    are written there at ``length``, and all of it remembered.
     """
-    num_rows, num_branches, _ = branches.occupied.shape
+    num_rows, num_branches, _ = occupied.shape
+    group = query.shape[2]
 
-    def write(memory: jax.Array, new: jax.Array) -> jax.Array:
-        new = new.reshape(1, num_rows, num_branches, new.shape[1], 1, new.shape[2])
-        zero = jnp.int32(0)
-        start = (jnp.int32(layer), zero, zero, zero, branches.length, zero)
-        return jax.lax.dynamic_update_slice(memory, new, start)
+    def by_branch(new: jax.Array) -> jax.Array:
+        """``[B N, K, W, C]`` as ``[N, B K, W, C]``."""
+        new = new.reshape(num_rows, num_branches, *new.shape[1:]).swapaxes(0, 1)
+        return new.reshape(num_branches, -1, *new.shape[3:])
 
-    all_keys, all_values = write(branches.keys, key), write(branches.values, value)
-    own_keys = jax.lax.dynamic_index_in_dim(all_keys, layer, keepdims=False)
-    own_values = jax.lax.dynamic_index_in_dim(all_values, layer, keepdims=False)
+    def write(memory: jax.Array, new: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """All of the memory, and this layer's."""
+        new, zero = by_branch(new[:, :, None]), jnp.int32(0)
+        start = (zero, zero, length, zero)
+        if layer is None:
+            memory = jax.lax.dynamic_update_slice(memory, new, start)
+            return memory, memory
+        memory = jax.lax.dynamic_update_slice(memory, new[None], (layer, *start))
+        return memory, jax.lax.dynamic_index_in_dim(memory, layer, keepdims=False)
 
+    all_keys, own_keys = write(own[0], key)
+    all_values, own_values = write(own[1], value)
+
+    def by_row(array: jax.Array) -> jax.Array:
+        """``[N, B K, G, W]`` as ``[B, N, K, G, W]``."""
+        apart = array.reshape(num_branches, num_rows, -1, group, array.shape[-1])
+        return apart.swapaxes(0, 1)
+
+    mine = by_row(jnp.einsum("nkgc,nktc->nkgt", by_branch(query), own_keys))
     query = query.reshape(num_rows, num_branches, *query.shape[1:])  # [B, N, K, G, C]
     shared = jnp.einsum("bnkgc,bksc->bnkgs", query, prefix.keys)
-    own = jnp.einsum("bnkgc,bnktc->bnkgt", query, own_keys)
     shared = _scores(shared, prefix.occupied[:, None, None, None], query.shape[-1])
-    own = _scores(own, branches.occupied[:, :, None, None], query.shape[-1])
-    weights = jax.nn.softmax(jnp.concatenate([shared, own], axis=-1), axis=-1)
-    shared, own = jnp.split(weights.astype(value.dtype), [shared.shape[-1]], axis=-1)
+    mine = _scores(mine, occupied[:, :, None, None], query.shape[-1])
+    weights = jax.nn.softmax(jnp.concatenate([shared, mine], axis=-1), axis=-1)
+    shared, mine = jnp.split(weights.astype(value.dtype), [shared.shape[-1]], axis=-1)
 
+    mine = by_branch(mine.reshape(-1, *mine.shape[2:]))
     attended = jnp.einsum("bnkgs,bksc->bnkgc", shared, prefix.values)
-    attended += jnp.einsum("bnkgt,bnktc->bnkgc", own, own_values)
+    attended += by_row(jnp.einsum("nkgt,nktc->nkgc", mine, own_values))
     return attended.reshape(-1, *attended.shape[2:]), (all_keys, all_values)
 
 
@@ -436,14 +490,15 @@ def _scores(products: jax.Array, mask: jax.Array, size: int) -> jax.Array:
     return jnp.where(mask, products.astype(jnp.float32) * size**-0.5, -1e30)
 
 
-def _rotation(positions: jax.Array, rotated: int, base: float) -> Rotation:
+def _rotation(positions: jax.Array, num_positions: int, rotated: int, base: float) -> Rotation:
     """Turns pairs (i, i + R/2) of the first R coordinates of ``[R, heads, C]`` by position · θ_i.
 
-    θ_i = base^{−2i/R}.
+    θ_i = base^{−2i/R}. Cosines and sines are looked up: if they were computed, each loop that
+    rotates would compute them again.
     """
-    frequencies = base ** (-jnp.arange(0, rotated, 2, dtype=jnp.float32) / rotated)
-    angles = positions.astype(jnp.float32)[:, None, None] * frequencies[None, None, :]
-    cosine, sine = jnp.cos(angles), jnp.sin(angles)
+    frequencies = base ** (-np.arange(0, rotated, 2, dtype=np.float32) / rotated)
+    angles = np.arange(num_positions, dtype=np.float32)[:, None, None] * frequencies
+    cosine, sine = (jnp.asarray(table)[positions] for table in (np.cos(angles), np.sin(angles)))
 
     def rotate(x: jax.Array) -> jax.Array:
         first, second, rest = jnp.split(x, [rotated // 2, rotated], axis=-1)

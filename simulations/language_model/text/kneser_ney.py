@@ -1,4 +1,4 @@
-"""What counting can do: an interpolated Kneser–Ney n-gram model, the yardstick of a trained one.
+"""What counting can do: interpolated Kneser–Ney n-grams, yardstick and tutor of a trained model.
 
 Modified interpolated smoothing of Chen and Goodman (1999, §5.3), with contexts that do not reach
 beyond the BOS of their document, as in the KenLM toolkit. All in NumPy, an order at a time.
@@ -6,7 +6,9 @@ beyond the BOS of their document, as in the KenLM toolkit. All in NumPy, an orde
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +28,13 @@ class _Order:
         discounted: ``[G]``, (c(h w) − D) / Σ_w c(h w).
         left_over: of each context ``[G of the order below]``, γ(h) = Σ_w D / Σ_w c(h w); 1 for a
             context that nothing followed.
+        starts: of each context, the rank of the first k-gram that begins with it; and the end.
     """
 
     keys: _Ids
     discounted: _Floats
     left_over: _Floats
+    starts: _Ids
 
 
 @dataclass(frozen=True)
@@ -115,21 +119,130 @@ class KneserNey:
             ValueError: a stream that does not start with BOS.
         """
         stream, offsets = _checked(stream, self.vocabulary)
-        size = self.vocabulary.num_inputs
         probs = np.full(stream.size, 1 / self.vocabulary.num_tokens)
-        context = np.zeros(stream.size, np.int64)
-        for k, order in enumerate(self.orders, start=1):
-            known = (context >= 0) & (offsets >= k - 1)
-            keys = context[known] * size + stream[known]
-            places = np.minimum(np.searchsorted(order.keys, keys), order.keys.size - 1)
-            found = order.keys[places] == keys
+        for order, (context, rank) in zip(self.orders, self._ranks(stream, offsets), strict=True):
+            known, found = context >= 0, rank >= 0
             probs[known] *= order.left_over[context[known]]
-            probs[known] += np.where(found, order.discounted[places], 0.0)
-            ranks = np.full(stream.size, -1, np.int64)
-            ranks[known] = np.where(found, places, -1)
-            context = np.append(0, ranks[:-1])
+            probs[found] += order.discounted[rank[found]]
         with np.errstate(divide="ignore"):
             return np.where(offsets > 0, np.log(probs), np.nan)
+
+    def contexts(self, stream: np.ndarray) -> _Ids:
+        """On what the law of each token of ``stream [T]`` depends, ``[n, T]``.
+
+        For k = 1 … n the rank of the k−1 tokens before it among the (k−1)-grams of training; −1 if
+        they were not met, or would begin before BOS.
+
+        Raises:
+            ValueError: a stream that does not start with BOS.
+        """
+        return np.stack([context for context, _ in self._ranks(*_checked(stream, self.vocabulary))])
+
+    def laws(self, contexts: np.ndarray) -> NDArray[np.float32]:
+        """The whole law of the next token, ``[R, V]``, in ``contexts [n, R]``.
+
+        Example:
+            >>> stream = np.array([3, 0, 1, 0, 2, 3, 0, 2], np.int32)
+            >>> model = KneserNey.fit(stream, Vocabulary.plain(3), order=2)
+            >>> model.laws(model.contexts(np.array([3, 0, 2])))[1:].round(3)
+            array([[0.708, 0.146, 0.146],
+                   [0.208, 0.312, 0.479]], dtype=float32)
+        """
+        share, longer = np.ones(contexts.shape[1]), []
+        for order, context in zip(self.orders[:1:-1], contexts[:1:-1], strict=True):
+            rows = np.flatnonzero(context >= 0)
+            context = context[rows]
+            number = order.starts[context + 1] - order.starts[context]
+            grams = np.arange(number.sum()) + np.repeat(
+                order.starts[context] - np.cumsum(number) + number, number
+            )
+            tokens = order.keys[grams] % self.vocabulary.num_inputs
+            probs = np.repeat(share[rows], number) * order.discounted[grams]
+            longer.append((np.repeat(rows, number), tokens, probs.astype(np.float32)))
+            share[rows] *= order.left_over[context]
+        last = contexts[1] if len(self.orders) > 1 else -1
+        laws = self._after_one_token[last] * share.astype(np.float32)[:, None]
+        for rows, tokens, probs in longer:
+            laws[rows, tokens] += probs
+        return laws
+
+    @cached_property
+    def _after_one_token(self) -> NDArray[np.float32]:
+        """The law ``[V]`` given the last token alone, by the rank of that; given none, the last."""
+        vocabulary = self.vocabulary
+        single = self.orders[0]
+        law = np.full(vocabulary.num_inputs, single.left_over[0] / vocabulary.num_tokens)
+        law[single.keys] += single.discounted
+        laws = np.tile(law, (single.keys.size + 1, 1))
+        for order in self.orders[1:2]:
+            laws[:-1] *= order.left_over[:, None]
+            laws[np.divmod(order.keys, vocabulary.num_inputs)] += order.discounted
+        return laws[:, : vocabulary.num_tokens].astype(np.float32)
+
+    def _ranks(self, stream: _Ids, offsets: _Ids) -> Iterator[tuple[_Ids, _Ids]]:
+        """For k = 1 … n the ranks of the k−1 tokens before each, and of the k that end with it."""
+        context = np.zeros(stream.size, np.int64)
+        for k, order in enumerate(self.orders, start=1):
+            context[offsets < k - 1] = -1
+            known = context >= 0
+            keys = context[known] * self.vocabulary.num_inputs + stream[known]
+            places = np.minimum(np.searchsorted(order.keys, keys), order.keys.size - 1)
+            rank = np.full(stream.size, -1, np.int64)
+            rank[known] = np.where(order.keys[places] == keys, places, -1)
+            yield context, rank
+            context = np.append(0, rank[:-1])
+
+
+class CountedElsewhere:
+    """The law of each token of a stream, counted on the other documents of the stream.
+
+    Documents are dealt out to ``num_parts`` parts in turn. The law of a token is that of the
+    :class:`KneserNey` n-grams of all parts but its own, so that it is as good as for text that was
+    never seen, which counts that hold the token itself would not be.
+
+    Args:
+        stream: documents, each from BOS on.
+        vocabulary: of the tokens.
+        order: n ≥ 1.
+        num_parts: at least 2, and at most one for each document.
+
+    Raises:
+        ValueError: a stream that does not start with BOS, or parts without documents.
+
+    Example:
+        >>> stream = np.array([3, 0, 1, 2, 3, 0, 2, 3, 1, 2], np.int32)  # "ab.", "a." and "b."
+        >>> counted = CountedElsewhere(stream, Vocabulary.plain(3), order=2, num_parts=3)
+        >>> counted(np.array([[1, 2], [8, 9]])).shape
+        (2, 2, 3)
+    """
+
+    def __init__(
+        self, stream: np.ndarray, vocabulary: Vocabulary, *, order: int, num_parts: int = 4
+    ) -> None:
+        """Count each part's complement."""
+        document = np.cumsum(np.asarray(stream) == vocabulary.bos_id) - 1
+        if not 2 <= num_parts <= document[-1] + 1:
+            raise ValueError(
+                f"num_parts is {num_parts} and the stream has {document[-1] + 1} documents: pass "
+                "2 or more parts, and no more than documents"
+            )
+        self.part = (document % num_parts).astype(np.int16)
+        self.contexts = np.empty((order, document.size), np.int32)
+        self.models = []
+        for part in range(num_parts):
+            own = self.part == part
+            model = KneserNey.fit(stream[~own], vocabulary, order=order)
+            self.contexts[:, own] = model.contexts(stream[own])
+            self.models.append(model)
+
+    def __call__(self, places: np.ndarray) -> NDArray[np.float32]:
+        """The laws ``[..., V]`` of the tokens at ``places [...]`` of the stream."""
+        flat = places.reshape(-1)
+        laws = np.empty((flat.size, self.models[0].vocabulary.num_tokens), np.float32)
+        for part, model in enumerate(self.models):
+            rows = np.flatnonzero(self.part[flat] == part)
+            laws[rows] = model.laws(self.contexts[:, flat[rows]])
+        return laws.reshape(*places.shape, -1)
 
 
 def _discount(keys: _Ids, counts: _Ids, contexts: _Ids, num_contexts: int) -> _Order:
@@ -137,7 +250,8 @@ def _discount(keys: _Ids, counts: _Ids, contexts: _Ids, num_contexts: int) -> _O
     total = np.bincount(contexts, counts, num_contexts)
     followed = np.maximum(total, 1.0)
     left = np.where(total > 0, np.bincount(contexts, taken, num_contexts) / followed, 1.0)
-    return _Order(keys, (counts - taken) / followed[contexts], left)
+    starts = np.searchsorted(contexts, np.arange(num_contexts + 1))
+    return _Order(keys, (counts - taken) / followed[contexts], left, starts)
 
 
 def _discounts(counts: _Ids) -> _Floats:

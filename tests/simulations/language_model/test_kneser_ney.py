@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulations.language_model.text.corpus import bits_per_byte, load_corpus, token_stream
-from simulations.language_model.text.kneser_ney import KneserNey
+from simulations.language_model.text.kneser_ney import CountedElsewhere, KneserNey
 from simulations.language_model.text.tokenizers import ByteTokenizer, Vocabulary
 from tests.oracles import kneser_ney as oracle
 
@@ -50,6 +50,33 @@ def test_the_law_after_any_context_sums_to_one(order, trained_on, context) -> No
     probs = np.exp([model.log_probs(np.array(row))[-1] for row in rows])
     assert probs.sum() == pytest.approx(1, abs=1e-12)
     assert (probs > 0).all()
+
+
+@pytest.mark.parametrize("order", [1, 2, 4])
+@given(DOCUMENTS, DOCUMENTS)
+def test_whole_laws_have_the_probabilities_of_single_tokens(order, trained_on, told) -> None:
+    model, stream = KneserNey.fit(stream_of(trained_on), VOCABULARY, order=order), stream_of(told)
+    predicted = stream != VOCABULARY.bos_id
+    laws = model.laws(model.contexts(stream)[:, predicted])
+    np.testing.assert_allclose(laws.sum(axis=1), 1, atol=1e-6)
+    expected = np.exp(model.log_probs(stream)[predicted])
+    told_probs = laws[np.arange(len(laws)), stream[predicted]]
+    np.testing.assert_allclose(told_probs, expected, rtol=1e-5)
+
+
+def test_laws_counted_elsewhere_do_not_know_the_document_that_they_are_of() -> None:
+    rng = np.random.default_rng(0)
+    documents = rng.integers(0, 5, (7, 6)).tolist()
+    stream, order = stream_of(documents), 3
+    counted = CountedElsewhere(stream, VOCABULARY, order=order, num_parts=3)
+    places = np.arange(stream.size).reshape(7, 8)[:, 1:]  # a row for each document, without BOS
+    laws = counted(places)
+    for number, rows in enumerate(laws):
+        others = [text for other, text in enumerate(documents) if (other - number) % 3]
+        model = KneserNey.fit(stream_of(others), VOCABULARY, order=order)
+        own = stream_of([documents[number]])
+        probs = np.exp(model.log_probs(own))[1:]
+        np.testing.assert_allclose(rows[np.arange(7), own[1:]], probs, rtol=1e-5)
 
 
 def test_discounts_of_a_long_text_are_estimated() -> None:
@@ -97,6 +124,10 @@ def test_longer_contexts_help_on_english() -> None:
         (lambda: KneserNey.fit(np.array([0, 6]), VOCABULARY, order=2), "first is BOS, 6"),
         (lambda: KneserNey.fit(np.array([], int), VOCABULARY, order=2), "shape \\(0,\\)"),
         (lambda: KneserNey.fit(np.array([6, 6]), VOCABULARY, order=2), "no token besides BOS"),
+        (
+            lambda: CountedElsewhere(stream_of([[0], [1]]), VOCABULARY, order=2, num_parts=3),
+            "num_parts is 3 and the stream has 2 documents",
+        ),
     ],
 )
 def test_bad_input_is_named(call, message: str) -> None:

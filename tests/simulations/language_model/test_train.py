@@ -22,6 +22,7 @@ from simulations.language_model.fit import fit
 from simulations.language_model.resume import Checkpoint
 from simulations.language_model.text.corpus import load_corpus, token_stream
 from simulations.language_model.text.files import write_tokens
+from simulations.language_model.text.kneser_ney import CountedElsewhere
 from simulations.language_model.text.tokenizers import ByteTokenizer, Vocabulary
 from simulations.language_model.train import (
     Trained,
@@ -29,7 +30,12 @@ from simulations.language_model.train import (
     evaluate,
     train,
 )
-from simulations.language_model.transformer import Transformer, TransformerConfig
+from simulations.language_model.transformer import (
+    Transformer,
+    TransformerConfig,
+    law_loss,
+    next_token_loss,
+)
 from simulations.tools.files import write_atomically
 
 TINY = TrainingConfig(
@@ -39,6 +45,7 @@ TINY = TrainingConfig(
     window=17,
     warmup_steps=2,
     pair_steps=2,
+    counted_share=0.0,
 )
 TOKENIZER = ByteTokenizer()
 
@@ -77,6 +84,7 @@ def test_loss_falls_from_that_of_a_uniform_guess(stream: np.ndarray) -> None:
         warmup_steps=5,
         learning_rate=1e-2,
         pair_steps=0,
+        counted_share=0.0,
     )
     trained = train(config, jax.random.key(1), stream)
     assert trained.losses[0] > 5.5
@@ -125,26 +133,64 @@ def test_a_stream_on_disk_trains_the_same_model(
     assert_same(train(TINY, jax.random.key(0), on_disk), uninterrupted)
 
 
-def test_windows_beyond_32_bits_are_drawn_uniformly() -> None:
-    number = 2**40 + 1
-    starts = training._tokens_drawn(jax.random.key(3), 5, number, 512)
-    assert starts.min() >= 0
-    assert starts.max() < number
-    assert abs(starts.mean() / number - 0.5) < 5 / np.sqrt(12 * 512)
-    assert (starts != training._tokens_drawn(jax.random.key(3), 6, number, 512)).all()
+@pytest.mark.parametrize("size", [2, 5, 18])
+def test_an_epoch_predicts_every_token_once_and_cuts_no_document_that_fits(size: int) -> None:
+    lengths = np.random.default_rng(0).integers(1, 30, 40)
+    starts, end = np.cumsum(lengths) - lengths, int(lengths.sum())
+    windows = training._Windows.pack(starts, end, size)
+    number = windows.first.size - 1
+    epochs = [windows.places(jax.random.key(0), number, epoch) for epoch in range(2)]
+    for places in epochs:
+        predicted = []
+        for row in places:
+            row = row[row >= 0]
+            breaks = np.flatnonzero(np.diff(row) != 1) + 1
+            for part in np.split(row, breaks):
+                document = np.searchsorted(starts, part[0], side="right") - 1
+                if lengths[document] <= size:
+                    assert part[0] == starts[document]
+                targets = part[~np.isin(part, starts)]
+                predicted += [place for place in targets if place > part[0]]
+        assert sorted(predicted) == sorted(set(range(end)) - set(starts.tolist()))
+    assert sorted(epochs[0].tolist()) == sorted(epochs[1].tolist())
+    assert (epochs[0] != epochs[1]).any()
+    # The same places a step at a time, over the end of the epoch.
+    steps = [windows.places(jax.random.key(0), 3, step) for step in range(2 * number // 3)]
+    both = np.concatenate(epochs)[: len(steps) * 3]
+    np.testing.assert_array_equal(np.concatenate(steps), both)
 
 
-def test_windows_begin_where_documents_do_or_where_the_window_before_ended() -> None:
-    """Documents of 40 and 8 tokens; the last window is moved to where it has all its targets."""
-    bos = TINY.model.vocabulary.bos_id
-    stream = np.concatenate([[bos], np.arange(39), [bos], np.arange(40, 47)])
-    config = replace(TINY, batch_size=64)
-    documents = training._document_starts(stream, config)
-    assert documents.tolist() == [0, 0, 40]
-    windows = training._windows(jax.random.key(3), stream, documents, config, 0)
-    assert windows.shape == (64, 18)
-    found = {tuple(window.tolist()) for window in windows}
-    assert found == {tuple(stream[start : start + 18].tolist()) for start in (0, 17, 30)}
+def test_windows_are_nearly_full() -> None:
+    lengths = np.random.default_rng(0).integers(10, 60, 3000)
+    window = training._fitted(lengths, 65)
+    filled = np.bincount(window, lengths)
+    assert filled.max() <= 65
+    assert filled.mean() > 0.95 * 65
+
+
+def test_targets_are_in_part_the_token_and_in_part_the_law_counted_elsewhere() -> None:
+    tokens = np.random.default_rng(0).integers(0, 4, (8, 5))
+    vocabulary = Vocabulary.plain(5)
+    stream = np.array([[vocabulary.bos_id, *row, vocabulary.eos_id] for row in tokens]).ravel()
+    config = replace(TINY, model=TransformerConfig(vocabulary, width=8), counted_share=0.3)
+    counted = CountedElsewhere(stream, vocabulary, order=3)
+    places = np.array([[0, 1, 2, 3, 4, 5, 6, -1], [0, 1, 2, 3, 4, 5, 6, 7]])
+    read, laws = training._with_laws(stream, config, counted, places)
+    assert read.tolist() == [stream[:7].tolist()] * 2
+    expected = 0.3 * counted(np.arange(1, 7)) + 0.7 * np.eye(5)[stream[1:7]]
+    for row in laws:
+        np.testing.assert_allclose(row[:6], expected, rtol=1e-6)
+        assert not row[6].any()  # PAD, or a BOS that is given
+
+
+def test_a_law_of_one_token_costs_what_the_token_costs() -> None:
+    model = Transformer(TransformerConfig(Vocabulary.plain(5), width=8), rngs=nnx.Rngs(0))
+    tokens = jnp.array([[5, 0, 1, 4, 5, 2], [5, 3, 4, 6, 6, 6]], jnp.int32)  # BOS is 5, PAD 6
+    laws = jax.nn.one_hot(tokens[:, 1:], 5, dtype=jnp.float32)
+    loss, number = law_loss(model, (tokens[:, :-1], laws))
+    expected, expected_number = next_token_loss(model, tokens)
+    assert float(loss) == pytest.approx(float(expected), rel=1e-6)
+    assert float(number) == float(expected_number) == 6
 
 
 def test_training_starts_from_the_law_of_pairs() -> None:
@@ -331,7 +377,12 @@ def test_a_checkpoint_of_another_run_is_refused(stream: np.ndarray, tmp_path: Pa
             "has token 300, but the model reads 0 to 257",
         ),
         (lambda: replace(TINY, warmup_steps=6), "warmup_steps is 6 and num_steps is 6"),
+        (
+            lambda: train(replace(TINY, counted_share=0.5), jax.random.key(0), np.arange(40)),
+            "has 1 documents, too few to count n-grams on other ones",
+        ),
         (lambda: replace(TINY, num_parts=3), "num_parts is 3 and batch_size is 8"),
+        (lambda: replace(TINY, counted_share=1.0), "counted_share is 1.0"),
     ],
 )
 def test_bad_input_is_named(call: Callable[[], object], message: str) -> None:

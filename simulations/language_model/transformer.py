@@ -310,7 +310,7 @@ class Transformer(nnx.Module):
             def scanned(carry: tuple, inputs: tuple) -> tuple[tuple, None]:
                 return layer(*carry, *inputs), None
 
-            numbered = jnp.arange(self.config.num_layers), inputs
+            numbered = jnp.arange(self.config.num_layers, dtype=jnp.int32), inputs
             (x, memory[0]), _ = jax.lax.scan(scanned, (x, memory[0]), numbered)
         keys, values = zip(*memory, strict=True)
         logits = self.logits(self.norm(x)).reshape(*tokens.shape, -1)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from simulations.language_model import cache, transformer
 from simulations.language_model.cache import Branches, Prefix
 from simulations.language_model.text.tokenizers import Vocabulary
 from simulations.language_model.transformer import (
@@ -100,6 +101,32 @@ def test_a_chosen_branch_becomes_part_of_the_prefix(model: Transformer) -> None:
     logits, _ = step(model, tokens[:, 5:6], prefix, branches)
     expected = logits_of(model, tokens[:, :6])[:, -1]
     np.testing.assert_allclose(logits[:, 0], expected, atol=TOLERANCE)
+
+
+def test_a_deep_model_scans_its_layers_to_the_same_numbers(
+    model: Transformer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = jnp.concatenate([row(*TOKENS), row(12, *TOKENS[:6])])
+
+    def continued() -> tuple[list[jax.Array], Prefix]:
+        anew = nnx.jit(lambda model, *inputs: model.step(*inputs))
+        _, prefix = nnx.jit(lambda model: model.prefill(tokens[:, :3], num_slots=9))(model)
+        branches, parts = Branches.empty(prefix, num_branches=3, num_slots=2), []
+        for t in (3, 4):
+            three = jnp.stack([tokens[:, t], 9 - tokens[:, t] % 9, tokens[:, t] // 2], axis=1)
+            logits, branches = anew(model, three, prefix, branches)
+            parts.append(logits)
+        kept = branches.keep(jnp.array([[2, 0], [1, 2]])).widen(3)
+        parts.append(anew(model, tokens[:, 5:6] + jnp.zeros((1, 2), jnp.int32), prefix, kept)[0])
+        return parts, prefix.append(branches, jnp.array([1, 2]))
+
+    each = continued()
+    with monkeypatch.context() as patch:
+        for module in (cache, transformer):
+            patch.setattr(module, "is_shallow", lambda num_layers: False)
+        scanned = continued()
+    for one, other in zip(*(jax.tree.leaves(found) for found in (each, scanned)), strict=True):
+        np.testing.assert_allclose(one, other, atol=TOLERANCE)
 
 
 def test_logits_do_not_see_the_future(model: Transformer) -> None:

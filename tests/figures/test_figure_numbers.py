@@ -116,8 +116,9 @@ def test_stopping_halves_what_best_of_n_loses_at_equal_mean_draws() -> None:
     wins = [found[rule]["win_rate"] for rule in rules]
     for fewer, more in pairwise(wins):
         assert np.all(fewer <= more + 1e-12)
-    np.testing.assert_allclose(1 - wins[-1], 1 / (2 * mean), rtol=1e-11)
-    np.testing.assert_allclose(1 - wins[1], 1 / (mean + 1), rtol=1e-12)
+    np.testing.assert_allclose(1 - wins[-1], 1 / (2 * mean), rtol=1e-10)
+    # 321 nodes in each of the intervals between jumps, however narrow.
+    np.testing.assert_allclose(1 - wins[1], 1 / (mean + 1), rtol=1e-10)
     for limit in (2, 4):
         a, most = found[f"stopped_{limit}"]["threshold"], limit * mean
         missed = a**most

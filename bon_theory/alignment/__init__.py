@@ -6,7 +6,14 @@ each pair's own margin as its target (:func:`ipo_matched`); it is not for IPO-Bo
 Letters in brackets are those of the bibliography; :math:`h = \log\pi_\theta/\pi` throughout.
 """
 
+from bon_theory.alignment.distillation import (
+    bond,
+    bond_loss,
+    variational_best_of_n,
+    variational_best_of_n_loss,
+)
 from bon_theory.alignment.flow import gradient_flow
+from bon_theory.alignment.inference_aware import InferenceAware, inference_aware
 from bon_theory.alignment.losses import (
     bonbon_loss,
     dpo_loss,
@@ -40,5 +47,11 @@ __all__ = [
     "bonbon",
     "ipo_matched",
     "dpo",
+    "bond_loss",
+    "bond",
+    "variational_best_of_n_loss",
+    "variational_best_of_n",
+    "InferenceAware",
+    "inference_aware",
     "gradient_flow",
 ]

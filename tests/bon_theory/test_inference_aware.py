@@ -91,7 +91,7 @@ def test_without_ties_it_has_the_known_values(
     assert float(residual) < 1e-12
     assert float(bt.win_rate(best, rival)) == pytest.approx(value, abs=5e-7)
     assert float(divergence) == pytest.approx(kl, abs=5e-7)
-    strength = optimize.brentq(
+    strength: Any = optimize.brentq(
         lambda c: float(bt.kl_divergence(bt.win_rate_optimal(UNIFORM, c), UNIFORM) - divergence),
         0.1,
         20,

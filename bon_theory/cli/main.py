@@ -26,6 +26,7 @@ from bon_theory.pools import (
     Band,
     Curve,
     Pool,
+    advise,
     best_of_n_curve,
     bootstrap_band,
     choose,
@@ -112,15 +113,27 @@ def describe(
     where: Where = None,
     drop_missing: Drop = False,
     at_least: AtLeast = 1,
+    within: Annotated[
+        float | None, typer.Option("--within", help="Advise on an interval of ± this much.")
+    ] = None,
+    n: Annotated[int, typer.Option("--n", min=1, help="Of best-of-n, for --within.")] = 1,
     form: Form = "table",
     output: Output = None,
 ) -> None:
-    """What a file holds: prompts, answers, ties, what is missing.
+    """What a file holds: prompts, answers, ties, what is missing; and how many would be enough.
 
-    Example: bon-theory describe scores.csv --prompt question --score reward
+    Example: bon-theory describe scores.csv --prompt question --score reward --within 0.01 --n 4
     """
     found = _read(file, prompt, score, true, log_prob, where, drop_missing, at_least)
     rows = summary(found)
+    if within is not None:
+        advice = advise(found.pool, within, n=n)
+        rows += [
+            (f"half width of best-of-{n} now", advice.half_width_now),
+            (f"prompts for ± {within:g}, so many answers", advice.prompts),
+            (f"prompts for ± {within:g}, any number of answers", advice.prompts_at_least),
+            (f"answers for ± {within:g}, these prompts", advice.answers),
+        ]
     emit(Result("describe", ("quantity", "value"), rows, found.notes), form, output)
 
 

@@ -90,9 +90,9 @@ def _table(result: Result, on_screen: bool) -> str:
     for row in result.rows:
         table.add_row(*(Text(_short(value)) for value in row))
     target = io.StringIO()
+    # Never narrower than its numbers: a terminal may wrap a line, but none is cut.
     is_terminal = on_screen and sys.stdout.isatty()
-    width = None if is_terminal else 200
-    console = Console(file=target, force_terminal=is_terminal, width=width, highlight=False)
+    console = Console(file=target, force_terminal=is_terminal, width=10_000, highlight=False)
     console.print(table)
     if result.sentence:
         console.print(Text(visible(result.sentence)), soft_wrap=True)

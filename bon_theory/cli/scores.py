@@ -237,9 +237,16 @@ def _pooled(
     groups = groups.filter(counts >= at_least)
     if groups.is_empty():
         raise InputError(f"has no prompt with {max(at_least, 1)} answers that have a score")
+    sizes = groups["score"].list.len().to_numpy()
+    longest, shortest = int(sizes.max()), int(sizes.min())
+    if shortest < longest:
+        notes = [
+            *notes,
+            f"every prompt has {shortest} answers, some {longest}: --at-least leaves out shorter",
+        ]
     if bad.height:
         notes = [*notes, f"left out {bad.height} rows without a score"]
-    ends = np.cumsum(groups["score"].list.len().to_numpy())[:-1]
+    ends = np.cumsum(sizes)[:-1]
     lists = {role: np.split(groups[role].explode().to_numpy(), ends) for role in values}
     names = {"score": "scores", "true": "true_scores", "log_prob": "log_probs"}
     try:

@@ -29,7 +29,8 @@ from bon_theory.pools import (
 __all__ = ["Contents", "PromptExample", "ScoreTrack", "gather"]
 
 _SPREADS = (0.1, 0.25, 0.5, 1.0, 2.0)  # temperatures, in deviations of scores within a prompt
-_MOST_SOFT = 64  # candidates of soft best-of-n: the work grows with their number
+_MOST_SOFT = 64  # candidates of soft best-of-n: the work grows with their number ...
+_WORK = 100_000_000  # ... times that of all answers: some ten seconds a temperature
 _EXAMPLES = 8
 
 
@@ -189,7 +190,8 @@ def _settings(
     """``[B, T G]``, NaN where soft best-of-n is not computed."""
     of = "scores" if name == "score" else "true_scores"
     hard = best_of_n_curve(pool, n=numbers, of=of).per_prompt
-    few = numbers[numbers <= _MOST_SOFT]
+    most = min(_MOST_SOFT, max(4, _WORK // int(pool.counts.sum())))
+    few = numbers[numbers <= most]
     parts = [hard]
     for temperature in temperatures[1:].tolist():
         part = np.full_like(hard, np.nan)

@@ -217,6 +217,20 @@ def test_a_description_counts(file: Path) -> None:
     assert found["mean score"] == pytest.approx(0.5)
 
 
+def test_advice_is_that_of_the_library(file: Path) -> None:
+    options = ("--within", "0.1", "--n", "2", "--true", "true_score")
+    found = [row["value"] for row in rows_of("describe", file, *options)][-4:]
+    advice = pools.advise(pools.Pool.from_lists(SCORES), 0.1, n=2)
+    assert found[:3] == [advice.half_width_now, advice.prompts, advice.prompts_at_least]
+
+
+def test_a_table_is_as_wide_as_its_numbers(file: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    lines = run("curve", file).stdout.splitlines()
+    assert len(lines) == 4
+    assert all(len(line.split()) == 9 for line in lines)
+
+
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
 def test_a_figure_is_written_beside_the_numbers(suffix: str, file: Path, tmp_path: Path) -> None:
     figure = tmp_path / f"curve.{suffix}"
@@ -317,6 +331,8 @@ def test_rows_without_a_score_are_left_out_when_told_so(tmp_path: Path) -> None:
     assert [row["score"] for row in document["rows"]] == [3.0, 4.0]
     assert "left out 2 rows without a score" in document["notes"]
     assert "left out 1 prompts with fewer than 2 answers" in document["notes"]
+    short = run("curve", path, "--drop-missing")
+    assert "every prompt has 1 answers, some 2: --at-least" in short.stderr
 
 
 def test_an_interrupt_is_no_traceback(file: Path, monkeypatch: Any) -> None:

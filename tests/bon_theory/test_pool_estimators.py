@@ -18,6 +18,7 @@ from tests.oracles import subsets
 TIED = [0.5, 0.0, 0.5, 1.0, 0.25, 1.0, 0.5]
 TRUTH = [3.0, 1.0, 4.0, 1.0, 5.0, 9.0, 2.0]
 KEY = jax.random.key(0)
+SLOW = pytest.mark.slow
 
 
 # --- soft best-of-n ------------------------------------------------------------------------
@@ -295,6 +296,29 @@ def test_the_fit_of_difficulty_is_the_likeliest_and_covers() -> None:
     assert best == pytest.approx(fit.log_likelihood, rel=1e-9)
     for a, b in ((1.05, 1), (0.95, 1), (1, 1.05), (1, 0.95)):
         assert stats.betabinom.logpmf(counts, 24, fit.a * a, fit.b * b).sum() < best
+
+
+def test_errors_of_the_fit_of_difficulty_are_the_curvature_of_its_likelihood() -> None:
+    draws = np.random.default_rng(4)
+    data = Pool.from_lists(draws.uniform(size=(200, 24)) < draws.beta(0.4, 1.5, size=(200, 1)))
+    fit, counts = pools.fit_coverage(data), data.scores.sum(axis=1)
+
+    def loss(logs: np.ndarray) -> float:
+        return -float(stats.betabinom.logpmf(counts, 24, *np.exp(logs)).sum())
+
+    at, step = np.log([fit.a, fit.b]), 1e-3 * np.eye(2)
+    curvature = [
+        [
+            (loss(at + u + v) - loss(at + u - v) - loss(at - u + v) + loss(at - u - v)) / 4e-6
+            for v in step
+        ]
+        for u in step
+    ]
+    expected = np.sqrt(np.diag(np.linalg.inv(curvature)))
+    np.testing.assert_allclose([fit.a_error, fit.b_error], expected, rtol=1e-3)
+
+
+def test_coverage_beyond_the_pool_follows_the_law() -> None:
     exact = 1 - special.beta(0.3, 52) / special.beta(0.3, 2)
     assert pools.CoverageFit(0.3, 2, 0, 0, 0, 8).pass_at(50) == pytest.approx(exact)
     assert exact == pytest.approx(0.64269, abs=1e-5)
@@ -321,6 +345,15 @@ def test_a_fit_of_its_own_form_is_exact_and_peaks_there(form: Any) -> None:
     assert fit.gain == pytest.approx(heights.max(), rel=1e-8)
     assert fit.residual < 1e-12
     np.testing.assert_allclose(fit.covariance, np.array([[0.01, 0.01], [0.01, 0.01]]), atol=1e-12)
+
+    def top(a: float, b: float) -> np.ndarray:
+        peak = a / (2 * b) if form == "linear" else math.exp(a / b - 1)
+        return np.array([peak, peak * (a - b * (peak if form == "linear" else math.log(peak)))])
+
+    slopes = [(top(1.1 + e, 0.4) - top(1.1 - e, 0.4)) / (2 * e) for e in (1e-5,)]
+    slopes += [(top(1.1, 0.4 + e) - top(1.1, 0.4 - e)) / (2 * e) for e in (1e-5,)]
+    errors = 0.1 * np.abs(slopes[0] + slopes[1])  # both coefficients move together
+    np.testing.assert_allclose([fit.peak_error, fit.gain_error], errors, rtol=1e-6)
 
 
 @pytest.mark.parametrize("form", ["linear", "log"])
@@ -350,11 +383,16 @@ def test_a_rising_curve_has_no_peak() -> None:
 # --- choices and comparisons --------------------------------------------------------------------
 
 
-def test_the_chosen_setting_is_judged_without_its_choice_and_its_regret_is_bounded() -> None:
-    """Settings of known means, 300 data sets: value and regret are inside as often as they say."""
+@pytest.mark.parametrize(
+    ("trials", "low", "high"), [(80, 0.86, 1.0), pytest.param(2000, 0.93, 0.97, marks=SLOW)]
+)
+def test_the_chosen_setting_is_judged_without_its_choice_and_its_regret_is_bounded(
+    trials: int, low: float, high: float
+) -> None:
+    """Settings of known means: value and regret are inside as often as they say."""
     draws, means = np.random.default_rng(6), np.array([0.0, 0.10, 0.15, 0.12, 0.02])
     value, regret, optimism = [], [], []
-    for trial in range(300):
+    for trial in range(trials):
         rows = means + draws.normal(size=(60, 5)) + draws.normal(size=(60, 1))
         curve = pools.Curve(np.arange(1, 6), rows, np.full(60, 1 / 60))
         choice = pools.choose(jax.random.key(trial), curve)
@@ -362,8 +400,8 @@ def test_the_chosen_setting_is_judged_without_its_choice_and_its_regret_is_bound
         value.append(choice.low <= truth <= choice.high)
         regret.append(choice.regret_low <= means.max() - truth <= choice.regret_high)
         optimism.append(curve.mean.max() - truth - (choice.value - truth))
-    assert 0.91 < np.mean(value) < 0.98
-    assert np.mean(regret) > 0.93
+    assert low < np.mean(value) <= high
+    assert np.mean(regret) > low  # a band over all settings bounds more than the largest
     assert np.mean(optimism) > 0.05  # what judging with the data that chose would add
 
 

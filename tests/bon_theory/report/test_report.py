@@ -1,5 +1,6 @@
 """The page holds the library's numbers, and text from the file as text."""
 
+import dataclasses
 import json
 import re
 from html.parser import HTMLParser
@@ -79,6 +80,15 @@ def test_sliders_move_over_the_numbers_of_the_library(page: Path, hostile_pool: 
         shown["winRate"][:-1], np.array(n[:-1]) / (np.array(n[:-1]) + 1), rtol=1e-5
     )
     assert shown["winRate"][-1] is None
+
+
+def test_embedded_data_cannot_end_its_element() -> None:
+    pool = pools.Pool.from_lists(np.random.default_rng(0).normal(size=(5, 4)))
+    contents = gather(jax.random.key(0), pool, list("abcde"), title="t")
+    attack = "</script><script>alert(1)</script>"
+    page = render(dataclasses.replace(contents, kl_label=attack))
+    assert Elements(page).tags.count("script") == 2
+    assert data(page)["klLabel"] == attack
 
 
 def test_without_a_true_score_it_does_not_choose() -> None:

@@ -15,8 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import bon_theory as bt
+from figures.bonbon_figure_3 import points as published
 from figures.output import FigureData, FigureFiles, float64, write
 from figures.style import (
+    BOUND,
     COLORS,
     DOUBLE_COLUMN,
     label,
@@ -45,7 +47,8 @@ CAPTION = (
     "mean length in tokens, an off-target attribute; a line for each loss, a mark for each "
     "evaluation, after {steps} updates of 32 pairs (RMSprop, {seeds}), bars of one standard error "
     "over {over}. Ring: best-of-8 sampling, its divergence log 8 − 7/8; black, the largest win "
-    "rate at each KL divergence where rewards do not tie; grey line, the reference's length. "
+    "rate at each KL divergence where rewards do not tie; grey dots, BoNBoN's published points "
+    "(Pythia-2.8b); grey line, the reference's length. "
     "{lines} Held-out prompts; ties count half; n = 8 and α = 0.005 throughout."
 )
 
@@ -75,6 +78,11 @@ def data(results: TextAlignmentResults) -> FigureData:
         "kl": np.asarray(bt.kl_divergence(optimum, law)),
         "win_rate": np.asarray(bt.win_rate(optimum, law)),
     }
+    points = [point for point in published() if point.method == "BoNBoN"]
+    tables["published"] = {
+        "kl": np.array([point.kl for point in points]),
+        "win_rate": np.array([point.win_rate for point in points]),
+    }
     seeds = len({policy.seed for policy in results.policies})
     caption = CAPTION.format(
         steps=", ".join(map(str, sorted({policy.step for policy in results.policies}))),
@@ -98,6 +106,7 @@ def draw(data: FigureData) -> Figure:
     for i, (task, (plane, length)) in enumerate(zip(tasks, rows, strict=True)):
         at = {name: column[i] for name, column in data["references"].items()}
         best = {"color": COLORS["best_of_n"], "fillstyle": "none", "markersize": 8}
+        plane.plot(*data["published"].values(), "o", color=BOUND, markersize=2.5, alpha=0.6)
         plane.plot(*data["optimum"].values(), color=COLORS["win_rate_optimal"], linewidth=0.9)
         plane.plot(at["best_of_n_kl"], at["best_of_n_win_rate"], "o", **best)
         length.plot(at["best_of_n_length"], at["best_of_n_win_rate"], "o", **best)

@@ -101,7 +101,7 @@ class TextAlignmentConfig:
     tasks: tuple[Task, ...] = ("trigram likelihood",)
     methods: tuple[TextMethod, ...] = BASELINES
     num_seeds: int = 1
-    num_prompts: int = 256
+    num_prompts: int = 192
     num_candidates: int = 16
     num_held_out: int = 32
     num_judging: int = 32
@@ -111,11 +111,11 @@ class TextAlignmentConfig:
     alignment: AlignmentConfig = field(
         default_factory=lambda: AlignmentConfig(
             Objective(),
-            num_steps=40,
+            num_steps=24,
             batch_size=32,
             learning_rate=1e-4,
             warmup_steps=10,
-            evaluate_at=(10, 20, 40),
+            evaluate_at=(6, 12, 24),
         )
     )
 

@@ -35,9 +35,12 @@ def random_pairs(number: int, prompt: int, response: int, num_tokens: int) -> An
     from simulations.alignment.candidates import Pairs
 
     rng = np.random.default_rng(0)
-    lengths = (prompt, response, response)
-    tokens = (rng.integers(0, num_tokens, (number, length)).astype(np.int32) for length in lengths)
-    return Pairs(*tokens, *np.full((3, number), -100.0, np.float32))
+    prompts, chosen, rejected = (
+        rng.integers(0, num_tokens, (number, length)).astype(np.int32)
+        for length in (prompt, response, response)
+    )
+    log_prob = np.full(number, -100.0, np.float32)
+    return Pairs(prompts, chosen, rejected, log_prob, log_prob, log_prob)
 
 
 def compared(num_steps: int, width: int) -> dict[str, float]:

@@ -61,7 +61,7 @@ types: $(VENV)/.dev  ## pyright
 
 .PHONY: bench
 bench: $(VENV)/.dev  ## run the benchmarks
-	@set -e; for name in $(notdir $(basename $(filter-out benchmarks/measure.py benchmarks/monte_carlo_peers.py benchmarks/accelerator.py benchmarks/main_job.py,$(wildcard benchmarks/[a-z]*.py)))); do \
+	@set -e; for name in $(notdir $(basename $(filter-out benchmarks/measure.py benchmarks/monte_carlo_peers.py benchmarks/accelerator.py benchmarks/accelerator_models.py benchmarks/main_job.py,$(wildcard benchmarks/[a-z]*.py)))); do \
 		echo "benchmarks.$$name"; $(PY) -m benchmarks.$$name; done
 
 .PHONY: check-laws

@@ -1,6 +1,6 @@
 r"""The whole on one accelerator, in one command of a few minutes; or on a processor.
 
-Five parts, each on its own, and said so where a package is missing (JAX is all that is required;
+Six parts, each on its own, and said so where a package is missing (JAX is all that is required;
 PyTorch and CuPy are peers, flax is the language model's):
 
 * draws per second of best-of-16 and soft best-of-16, the engine beside PyTorch and CuPy on the same
@@ -9,7 +9,10 @@ PyTorch and CuPy are peers, flax is the language model's):
   exclusive ors per word, over the rate at which a chain of the same instructions runs;
 * 10,000 exact laws of soft best-of-n in float64, batched: one law at a time leaves a card idle;
 * whether the counts are those of the processor, bit for bit;
-* tokens per second of the language model, sampling and training.
+* tokens per second of the default language model, sampling and training;
+* the same for SmolLM2-135M and a model of Pythia-1.4b's size in bfloat16, beside ``transformers``,
+  with their share of the card's matrix throughput and bandwidth
+  (:mod:`benchmarks.accelerator_models`).
 
 Nothing is assumed of the machine: ``python -m benchmarks.accelerator --output FILE``.
 """
@@ -207,6 +210,9 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     }
     if "flax" not in results["missing"]:
         results["tokens"] = language_model(4, 4, 3) if small else language_model(4096, 128, 100)
+        from benchmarks import accelerator_models  # needs flax as well
+
+        results["models"] = accelerator_models.run(device.platform, quick=small)
     holds = {
         f"{name}: faster than its peers": all(
             rate < row["ours"] for peer, rate in row.items() if peer != "ours"

@@ -27,6 +27,7 @@ def table(results: Path = RESULTS) -> str:
         tuning_rows,
         sequence_rows,
         training_rows,
+        enumeration_rows,
         monte_carlo_rows,
     )
     rows = [row for make in makers for row in make(results)]
@@ -141,6 +142,19 @@ def training_rows(results: Path) -> Iterator[tuple[str, str]]:
             f"{tokens['ours']}; transformers {tokens['theirs']}; peak memory {memory['ours']} GiB "
             f"against {memory['theirs']}; compilation {row['ours']['compile_cpu_s']:.1f} processor "
             "seconds",
+        )
+
+
+def enumeration_rows(results: Path) -> Iterator[tuple[str, str]]:
+    """Every sequence of a small language model, and the rules on them."""
+    if document := load(results, "enumeration"):
+        found = document["results"]
+        seconds = found["processor_s"]
+        slowest = max(seconds, key=seconds.get)
+        yield (
+            f"law of all {found['num_sequences']:,} sequences of a small transformer, and "
+            f"{len(seconds) - 1} selections on it, processor seconds",
+            f"{found['total_processor_s']:.0f} in all; most for {slowest}: {seconds[slowest]:.1f}",
         )
 
 

@@ -14,10 +14,9 @@ from matplotlib.figure import Figure
 
 from figures.output import FigureData, FigureFiles, write
 
-__all__ = ["ALL", "FigureData", "FigureFiles", "Script", "make", "script", "write"]
+__all__ = ["ALL", "OF_RESULTS", "FigureData", "FigureFiles", "Script", "make", "script", "write"]
 
-#: The figures whose ``data()`` takes no argument, in the order of the report. Not here are
-#: those whose ``data(results)`` takes the results of an experiment, as ``language_model``.
+#: The figures whose ``data()`` takes no argument, in the order of the report.
 ALL: tuple[str, ...] = (
     "win_rate_frontier",
     "published_points",
@@ -33,6 +32,16 @@ ALL: tuple[str, ...] = (
     "sequences",
     "bonbon",
     "readme",
+)
+
+#: The others: their ``data`` takes the results of an experiment.
+OF_RESULTS: tuple[str, ...] = (
+    "alignment",
+    "text_alignment",
+    "language_model",
+    "block_selection",
+    "learned_reward",
+    "real_answers",
 )
 
 

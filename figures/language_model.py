@@ -27,9 +27,11 @@ CAPTION = (
     "text), averaged over {prompts} held-out prompts. Lines: predicted by the exact law of the "
     "rewards of {pool} sampled candidates per prompt; bands, two standard errors of that estimate. "
     "Points: measured by selecting one of n among {fresh} other candidates per prompt, in disjoint "
-    "groups; bars, two standard errors. Temperature 0 is best-of-n. (a, b) The number of known "
-    "words in the response: two responses tie with probability {ties:.0%}, which count half. "
-    "(c, d) Its likelihood under a trigram model: almost no ties."
+    "groups; bars, two standard errors; a divergence is the mean of the predicted log-ratio over "
+    "what was selected. Temperature 0 is best-of-n, whose divergence without ties is dashed. "
+    "(a–c) The number of known words in the response: two responses tie with probability "
+    "{ties:.0%}, which count half. (d–f) Its likelihood under a trigram model, in nats per symbol: "
+    "almost no ties."
 )
 
 

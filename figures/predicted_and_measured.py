@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from figures.output import FigureData
+import bon_theory as bt
+from figures.output import FigureData, float64
 from figures.style import (
     BOUND,
     COLORS,
@@ -24,16 +25,27 @@ from simulations.experiments.reward_pools import MeasuredQuantity, PoolCompariso
 
 __all__ = ["panels", "tables"]
 
-QUANTITIES = {"expected_reward": "reward gained", "win_rate": "win rate"}
+QUANTITIES = {
+    "expected_reward": "gain",
+    "win_rate": "win rate",
+    "kl_divergence": "KL divergence",
+}
+
+TIE_FREE = r"$\log n - (n - 1)/n$"
 
 
+@float64
 def tables(comparisons: Mapping[str, PoolComparison]) -> dict[str, dict[str, NDArray[np.float64]]]:
     """Averages over prompts, with standard errors, by "reward/quantity"."""
-    return {
+    found = {
         f"{reward}/{quantity}": _table(pools, getattr(pools, quantity))
         for reward, pools in comparisons.items()
         for quantity in QUANTITIES
     }
+    for reward in comparisons:
+        table = found[f"{reward}/kl_divergence"]
+        table["tie_free"] = np.asarray(bt.bounds.best_of_n_kl(table["n"].astype(float)).value)
+    return found
 
 
 def _table(pools: PoolComparison, comparison: MeasuredQuantity) -> dict[str, NDArray[np.float64]]:
@@ -59,7 +71,7 @@ def _error_of_mean(errors: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @styled
 def panels(data: FigureData, rewards: Mapping[str, str], units: Mapping[str, str]) -> Figure:
-    """A row per reward: what is gained, and how often the selected response wins.
+    """A row per reward: what is gained, how often the selected response wins, how far it goes.
 
     Args:
         data: with the ``tables``.
@@ -67,23 +79,26 @@ def panels(data: FigureData, rewards: Mapping[str, str], units: Mapping[str, str
         units: of each reward.
     """
     figure = new_figure(DOUBLE_COLUMN, 2.2 * len(rewards))
-    axes = figure.subplots(len(rewards), 2, sharex=True, squeeze=False)
+    axes = figure.subplots(len(rewards), len(QUANTITIES), sharex=True, squeeze=False)
     titles = {}
     for row, reward in zip(axes, rewards, strict=True):
         for ax, quantity in zip(row, QUANTITIES, strict=True):
             _draw_panel(ax, data, reward, quantity)
-            titles[ax] = f"{rewards[reward]}: {QUANTITIES[quantity]}"
-        row[0].set_ylabel(f"gain ({units[reward]})")
+            whose = f"{rewards[reward]}: " if quantity == "expected_reward" else ""
+            titles[ax] = f"{whose}{QUANTITIES[quantity]}"
+        row[0].set_ylabel(units[reward])
         row[1].set_ylabel("win rate")
+        row[2].set_ylabel("nats")
         row[0].legend(
             loc="upper left",
-            title=f"temperature ({units[reward]})",
+            title="temperature",
             title_fontsize=7,
             alignment="left",
         )
     [line] = axes[0, 1].plot([], [], color=BOUND)
     [point] = axes[0, 1].plot([], [], "o", color=BOUND, markerfacecolor="white")
     axes[0, 1].legend([line, point], ["predicted", "measured"], loc="lower right")
+    axes[0, 2].legend(loc="upper left")
     for ax in axes[-1]:
         ax.set_xlabel("n (draws)")
     panel_titles(titles)
@@ -101,7 +116,7 @@ def _draw_panel(ax: Axes, data: FigureData, reward: str, quantity: str) -> None:
         n, predicted = rows["n"], rows["predicted"] - baseline
         band = 2 * rows["predicted_error"]
         name = f"{temperature:g} (best-of-n)" if temperature == 0 else f"{temperature:g}"
-        ax.plot(n, predicted, color=color, label=name)
+        ax.plot(n, predicted, color=color, label=None if quantity == "kl_divergence" else name)
         ax.fill_between(n, predicted - band, predicted + band, color=color, alpha=0.2, linewidth=0)
         ax.errorbar(
             n,  # moved aside on a rising axis they would fake a discrepancy
@@ -112,5 +127,9 @@ def _draw_panel(ax: Axes, data: FigureData, reward: str, quantity: str) -> None:
             markerfacecolor="white",
             elinewidth=0.8,
         )
+    numbers = np.unique(table["n"])
+    if quantity == "kl_divergence":
+        tie_free = table["tie_free"][table["temperature"] == 0]
+        ax.plot(numbers, tie_free, "--", color=BOUND, label=TIE_FREE)
     ax.set_xscale("log")
-    whole_ticks(ax, np.unique(table["n"]))
+    whole_ticks(ax, numbers[:: 1 + (numbers.size > 6)])

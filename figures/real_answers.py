@@ -29,11 +29,12 @@ CAPTION = (
     "SmolLM2-135M-Instruct, {prompts} instructions, averages over them. Lines: predicted by the "
     "exact law of the rewards of {half} answers to each; bands, two standard errors of that "
     "estimate. Points: measured by selecting one of n among {rest} other answers, in disjoint "
-    "groups; bars, two standard errors. Temperature 0 is best-of-n. (a, b) The sum of VADER's "
-    "valences of the words, an additive reward: two answers tie with probability "
-    "{ties[lexicon]:.0%}, which count half. "
-    "(c, d) VADER's compound score of the text: {ties[sentiment]:.0%} tie. "
-    "(e, f) The likelihood of its letters under a trigram model: {ties[likelihood]:.1%} tie."
+    "groups; bars, two standard errors; a divergence is the mean of the predicted log-ratio over "
+    "what was selected. Temperature 0 is best-of-n, whose divergence without ties is dashed. "
+    "(a–c) The sum of VADER's valences of the words, an additive reward: two answers tie with "
+    "probability {ties[lexicon]:.0%}, which count half. "
+    "(d–f) VADER's compound score of the text: {ties[sentiment]:.0%} tie. "
+    "(g–i) The likelihood of its letters under a trigram model: {ties[likelihood]:.1%} tie."
 )
 
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from figures import (
     alignment,
+    block_selection,
     bonbon,
     bounds,
     budgets,
@@ -20,6 +21,7 @@ from figures import (
     families,
     hedging,
     language_model,
+    learned_reward,
     published_points,
     reachable,
     readme,
@@ -32,12 +34,19 @@ from figures import (
 )
 from figures.output import FigureData
 from simulations.alignment.evaluation import PolicyEvaluation
+from simulations.experiments.block_selection import (
+    BlockSelectionConfig,
+    BlockSelectionResults,
+    Measured,
+)
 from simulations.experiments.enumerable_alignment import (
     EnumerableAlignmentResults,
     Landmark,
     Path,
 )
 from simulations.experiments.language_model import LanguageModelConfig, LanguageModelResults, Scored
+from simulations.experiments.learned_reward import Choice, LearnedRewardResults
+from simulations.experiments.model_blocks import ModelBlocks
 from simulations.experiments.real_pool import RealPoolResults
 from simulations.experiments.reward_pools import compare_pools
 from simulations.experiments.text_alignment import (
@@ -45,6 +54,7 @@ from simulations.experiments.text_alignment import (
     TaskReference,
     TextAlignmentResults,
 )
+from simulations.experiments.whole_responses import CandidatesNeeded
 from simulations.statistics.estimate import Estimate
 
 # Few points: what is tested is the same at any number.
@@ -68,7 +78,7 @@ SMALL = LanguageModelConfig(
     num_prompts=3,
     prediction_pool=64,
     measurement_pool=30,
-    num_resamples=16,
+    num_redrawn=80,
     numbers=(1, 4),
     known_words_temperatures=(0.0, 1.0),
     trigram_likelihood_temperatures=(0.0, 0.3),
@@ -88,9 +98,9 @@ def results() -> LanguageModelResults:
             rewards[:, SMALL.prediction_pool :],
             numbers=SMALL.numbers,
             temperatures=temperatures,
-            num_resamples=SMALL.num_resamples,
+            num_redrawn=SMALL.num_redrawn,
         )
-        return Scored(rewards, np.array(["text"] * SMALL.num_prompts), comparison)
+        return Scored(rewards, comparison)
 
     texts = np.array(["text"] * SMALL.num_prompts)
     return LanguageModelResults(
@@ -100,8 +110,9 @@ def results() -> LanguageModelResults:
         losses=np.zeros(2, np.float32),
         validation_loss=1.5,
         prompts=texts,
+        tokens=np.zeros((*size, 2), np.int32),
         lengths=np.ones(size, np.int32),
-        first_texts=texts,
+        samples=(),
         known_words=scored(1, draws.poisson(3.0, size).astype(float), (0.0, 1.0)),
         trigram_likelihood=scored(2, draws.normal(-2.0, 0.3, size), (0.0, 0.3)),
     )
@@ -124,7 +135,7 @@ def answers() -> RealPoolResults:
             table[:, 40:],
             numbers=SMALL.numbers,
             temperatures=(0.0, 0.3),
-            num_resamples=SMALL.num_resamples,
+            num_redrawn=SMALL.num_redrawn,
         )
         for seed, (name, table) in enumerate(rewards.items())
     }
@@ -175,6 +186,46 @@ def aligned_texts() -> TextAlignmentResults:
 
 
 @cache
+def blocks() -> ModelBlocks:
+    """Blocks that nobody selected."""
+    config = BlockSelectionConfig()
+    n, length = np.meshgrid(config.numbers, config.block_lengths, indexing="ij")
+    kl = np.log(n) * 4 / np.sqrt(length)
+    measured = Measured(kl / 2, np.full(kl.shape, 0.1)), Measured(kl, np.full(kl.shape, 0.05))
+    results = BlockSelectionResults(config, 0.25, 12.0, *measured, 0.2, kl / 3, kl * 0.9)
+    lengths = np.array([2, 4, 8])
+    draws = np.array([1.5, 4.0, 200.0]), np.array([1.6, 4.5, np.inf]), np.array([1.2, 3.0, 9.0])
+    needed = CandidatesNeeded(lengths, *draws)
+    return ModelBlocks(results, needed, gain=0.1, trusted=100.0)
+
+
+@cache
+def learned() -> LearnedRewardResults:
+    """Two trainings that were not made."""
+    numbers = np.array([1, 4, 16])
+    ones = np.ones(2)
+
+    def choice(n: float, achieved: float) -> Choice:
+        return Choice(n * ones, 0 * ones, ones, achieved * ones, (achieved - 1) * ones, ones / 8)
+
+    return LearnedRewardResults(
+        identity={"config": {"num_pairs": 9, "hedged_n": 16}, "key": [0, 0]},
+        correlation=0.5 * ones,
+        accuracy=0.7 * ones,
+        losses=np.zeros((2, 3), np.float32),
+        numbers=numbers,
+        proxy=np.outer(ones, np.log(numbers)),
+        true=np.outer(ones, [0.0, 1.2, 1.0]),
+        true_std_error=np.full((2, 3), 0.1),
+        choices={
+            "largest n": choice(16, 1.0),
+            "hedged n": choice(5, 1.25),
+            "hedged temperature": choice(16, 1.2),
+        },
+    )
+
+
+@cache
 def data(name: str) -> FigureData:
     if name == "text_alignment":
         return text_alignment.data(aligned_texts())
@@ -184,6 +235,10 @@ def data(name: str) -> FigureData:
         return language_model.data(results())
     if name == "real_answers":
         return real_answers.data(answers())
+    if name == "block_selection":
+        return block_selection.data(blocks())
+    if name == "learned_reward":
+        return learned_reward.data(learned())
     return MODULES[name].data(points=POINTS[name])
 
 
@@ -212,6 +267,8 @@ MODULES: dict[str, ModuleType] = {
         bonbon,
         readme,
         language_model,
+        block_selection,
+        learned_reward,
         real_answers,
     )
 }

@@ -11,10 +11,12 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 
 import bon_theory as bt
 from benchmarks import (
     accelerator,
+    accelerator_models,
     exact_soft_best_of_n,
     large_support,
     main_job,
@@ -23,6 +25,7 @@ from benchmarks import (
     sampling,
 )
 from benchmarks.monte_carlo_peers import PEERS
+from simulations.language_model.transformer import Transformer
 
 ROOT = Path(__file__).parents[1]
 COMMITTED = sorted(measure.RESULTS.glob("*.json"))
@@ -190,7 +193,7 @@ def test_the_main_job_is_timed_in_turns_and_by_pairs(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.slow
 def test_the_accelerator_benchmark_runs_without_one(capsys: pytest.CaptureFixture[str]):
-    """One command, at tiny sizes: all five parts, with the counts of the processor."""
+    """One command, at tiny sizes: all six parts, with the counts of the processor."""
     with jax.enable_x64(False):
         document = accelerator.main(["--quick"])
     assert json.loads(capsys.readouterr().out) == document
@@ -200,6 +203,24 @@ def test_the_accelerator_benchmark_runs_without_one(capsys: pytest.CaptureFixtur
     assert set(results["trials_counted_elsewhere"].values()) == {0}
     assert results["integer"]["share"] > 0
     assert "flax" in results["missing"] or results["tokens"]["sampled_per_second"] > 0
+    assert "flax" in results["missing"] or results["models"]["tiny"]["ours"]["decoded_per_s"] > 0
+
+
+def test_models_on_an_accelerator_are_timed_at_tiny_sizes():
+    """Rates and shares are of each other; the larger shape has the parameters of its name."""
+    [size] = accelerator_models.QUICK.values()
+    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
+        peak = accelerator_models.yardsticks(64, 1)
+        ours = accelerator_models.ours(size, peak)
+        shapes = jax.eval_shape(
+            lambda: nnx.state(Transformer(accelerator_models.PYTHIA, rngs=nnx.Rngs(0)))
+        )
+    assert all(value > 0 for value in (*ours.values(), *peak.values()))
+    operations = 2 * ours["parameters"] * ours["decoded_per_s"]
+    share = ours["share_of_products_decoding"]
+    assert operations / peak["products_per_s"] == pytest.approx(share)
+    assert size.config.dtype == "bfloat16"
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == pytest.approx(1.41e9, rel=0.01)
 
 
 def test_the_share_of_matrix_products_counts_what_passes_through_the_model():

@@ -142,6 +142,8 @@ class Claim:
         kind: *identity* or *inequality* between exact values, *asymptotic* (a limit or a rate, so
             that the tolerance covers what is left), *empirical* (of data or of a fit to them).
         compute: gives the value by this package, a number or a vector of them.
+        stage: of the main job, whose results ``compute`` then takes; none for what follows from
+            theory alone.
         expected: what is stated, same shape.
         relation: how the computed value is stated to relate to the expected one.
         tolerance: with its reason.
@@ -164,7 +166,8 @@ class Claim:
     provenance: Provenance
     statement: str
     kind: Kind = "identity"
-    compute: Callable[[], ArrayLike] | None = None
+    compute: Callable[..., ArrayLike] | None = None
+    stage: str = ""
     expected: float | tuple[float, ...] = ()
     relation: Relation = "="
     tolerance: Tolerance | None = None
@@ -243,8 +246,8 @@ class Computed:
     unexpected: bool = False
 
 
-def evaluate(claim: Claim) -> Computed:
-    """Compute the claim's value and judge it.
+def evaluate(claim: Claim, *results: Any) -> Computed:
+    """Compute the claim's value and judge it; ``results`` are those of its stage, if it has one.
 
     Example:
         >>> half = Claim(
@@ -266,7 +269,7 @@ def evaluate(claim: Claim) -> Computed:
     computed: tuple[float, ...] = ()
     error = ""
     try:
-        computed = _entries(claim.compute())
+        computed = _entries(claim.compute(*results))
         if np.isnan(computed).any():
             error = "a value is not a number"
     except Exception as exception:  # one claim that raises must not hide the verdict on the others

@@ -9,7 +9,11 @@ from paper_repro.pipeline.payloads import PredictionTable, SelectionEvidence
 from simulations.experiments.reward_pools import PoolComparison
 from simulations.statistics.checks import Report
 
-QUANTITIES = {"expected_reward": "expected reward", "win_rate": "win rate"}
+QUANTITIES = {
+    "expected_reward": "expected reward",
+    "win_rate": "win rate",
+    "kl_divergence": "KL divergence",
+}
 
 
 class Judge(Protocol):

@@ -91,16 +91,6 @@ class PredictionTable:
 
 
 @dataclass(frozen=True)
-class SampleTexts:
-    """A prompt, and what is selected for it: by nobody, and by each reward."""
-
-    prompt: str
-    sample: str
-    most_known_words: str
-    highest_trigram_likelihood: str
-
-
-@dataclass(frozen=True)
 class SelectionEvidence:
     """What selecting gave beside what the exact law predicts.
 
@@ -136,6 +126,16 @@ class SelectionEvidence:
 
 
 @dataclass(frozen=True)
+class SelectedTexts:
+    """A prompt, an answer, and what is selected at one divergence from the model."""
+
+    prompt: str
+    reference: str
+    best_of_n: str
+    soft: str
+
+
+@dataclass(frozen=True)
 class SequenceResults(Payload):
     """The claim on real sequences: what the language model is, and what selecting from it gave.
 
@@ -147,6 +147,8 @@ class SequenceResults(Payload):
         mean_length: of the responses, in symbols.
         tie_probability: that two samples have the same number of known words.
         evidence: predicted and measured.
+        shown: n of best-of-n in ``samples``.
+        shown_soft: n of soft best-of-n in ``samples``.
         samples: a few texts.
     """
 
@@ -157,17 +159,9 @@ class SequenceResults(Payload):
     mean_length: float
     tie_probability: float
     evidence: SelectionEvidence
-    samples: tuple[SampleTexts, ...]
-
-
-@dataclass(frozen=True)
-class SelectedTexts:
-    """An instruction, an answer, and what is selected at one divergence from the model."""
-
-    prompt: str
-    reference: str
-    best_of_n: str
-    soft: str
+    shown: int
+    shown_soft: int
+    samples: tuple[SelectedTexts, ...]
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -12,9 +11,9 @@ import jax
 
 from paper_repro.pipeline import provenance
 from paper_repro.pipeline.evidence import evidence
-from paper_repro.pipeline.payloads import SampleTexts, SequenceResults
+from paper_repro.pipeline.payloads import SelectedTexts, SequenceResults
 from simulations.experiments import language_model
-from simulations.experiments.language_model import LanguageModelResults
+from simulations.experiments.language_model import LanguageModelResults, Prepared
 from simulations.language_model import train
 
 SEED = 20250505
@@ -37,10 +36,10 @@ QUICK = RealSequencesConfig()
 FULL = RealSequencesConfig(
     language_model.LanguageModelConfig(
         training=replace(train.TrainingConfig(), num_steps=2400),
-        num_prompts=32,
-        prediction_pool=4096,
-        measurement_pool=4096,
-        num_resamples=4096,
+        num_prompts=128,
+        prediction_pool=2048,
+        measurement_pool=2048,
+        num_redrawn=16384,
     )
 )
 
@@ -72,23 +71,21 @@ def run(
         evidence=evidence(
             partial(results.report, false_alarm=config.false_alarm), pools, REWARDS, config.seed
         ),
-        samples=_samples(results),
+        shown=config.experiment.shown,
+        shown_soft=config.experiment.shown_soft,
+        samples=tuple(SelectedTexts(**asdict(texts)) for texts in results.samples),
     )
+
+
+def prepare(config: RealSequencesConfig, output: Path) -> tuple[Prepared, LanguageModelResults]:
+    """The trained model and its candidates, which ``run`` has put on the disk."""
+    prepared = language_model.prepare(
+        config.experiment, jax.random.key(config.seed), checkpoint_dir=checkpoints(output)
+    )
+    return prepared, LanguageModelResults.load(results_path(output))
 
 
 def checkpoints(output: Path) -> Path:
     """Training goes on from a checkpoint only if the code that wrote it is the code that runs."""
     code = provenance.key("training", "simulations.language_model.train", {})
     return output / "checkpoints" / code[:12]
-
-
-def _samples(results: LanguageModelResults, count: int = 4) -> tuple[SampleTexts, ...]:
-    """A few prompts with a plain sample and the best of 64 by each reward."""
-    texts = zip(
-        results.prompts,
-        results.first_texts,
-        results.known_words.best_texts,
-        results.trigram_likelihood.best_texts,
-        strict=True,
-    )
-    return tuple(SampleTexts(*map(str, row)) for row in itertools.islice(texts, count))

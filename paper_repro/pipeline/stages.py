@@ -16,6 +16,8 @@ from paper_repro.papers.catalogue import PAPERS, Paper, claims
 from paper_repro.papers.claim import evaluate
 from paper_repro.pipeline import (
     bounds,
+    learned_reward,
+    model_blocks,
     monte_carlo,
     payloads,
     real_answers,
@@ -96,6 +98,8 @@ def stages(profile: Profile) -> tuple[Stage, ...]:
     laws = monte_carlo.QUICK if profile == "quick" else monte_carlo.FULL
     sequences = real_sequences.QUICK if profile == "quick" else real_sequences.FULL
     aligned = text_alignment.QUICK if profile == "quick" else text_alignment.FULL
+    blocks = model_blocks.QUICK if profile == "quick" else model_blocks.FULL
+    learned = learned_reward.QUICK if profile == "quick" else learned_reward.FULL
     return (
         *(_claims_stage(paper) for paper in PAPERS),
         Stage(
@@ -116,6 +120,28 @@ def stages(profile: Profile) -> tuple[Stage, ...]:
             payloads.SequenceResults,
             asdict(sequences),
             weight=80.0,
+            settings=SIMULATES,
+        ),
+        Stage(
+            "model-blocks",
+            "Blocks of real sequences",
+            "paper_repro.pipeline.model_blocks",
+            partial(_run_model_blocks, blocks),
+            ComputedClaims,
+            asdict(blocks),
+            needs=("language-model",),
+            weight=25.0,
+            settings=SIMULATES,
+        ),
+        Stage(
+            "learned-reward",
+            "Learned reward",
+            "paper_repro.pipeline.learned_reward",
+            partial(_run_learned_reward, learned),
+            ComputedClaims,
+            asdict(learned),
+            needs=("language-model",),
+            weight=25.0,
             settings=SIMULATES,
         ),
         Stage(
@@ -170,6 +196,26 @@ def stages(profile: Profile) -> tuple[Stage, ...]:
             settings=COMPILES,
         ),
         Stage(
+            "figures/block_selection",
+            "Figure: block selection",
+            "figures.block_selection",
+            _run_model_blocks_figure,
+            FigureResult,
+            needs=("model-blocks",),
+            weight=2.0,
+            settings=COMPILES,
+        ),
+        Stage(
+            "figures/learned_reward",
+            "Figure: learned reward",
+            "figures.learned_reward",
+            _run_learned_reward_figure,
+            FigureResult,
+            needs=("learned-reward",),
+            weight=2.0,
+            settings=COMPILES,
+        ),
+        Stage(
             "figures/real_answers",
             "Figure: real answers",
             "figures.real_answers",
@@ -195,7 +241,7 @@ def _claims_stage(paper: Paper) -> Stage:
 
 
 def _run_claims(paper: Paper, output: Path, progress: Progress) -> Product:
-    found = claims(paper)
+    found = [claim for claim in claims(paper) if not claim.stage]
     computed = []
     for done, claim in enumerate(found):
         progress(claim.id, done, len(found))
@@ -242,6 +288,34 @@ def _run_language_model_figure(output: Path, progress: Progress) -> Product:
 
     results = language_model.LanguageModelResults.load(real_sequences.results_path(output))
     return _figure_product(language_model.main(output / "figures", results))
+
+
+def _run_model_blocks(
+    config: model_blocks.BlocksConfig, output: Path, progress: Progress
+) -> Product:
+    payload = model_blocks.run(config, output, progress)
+    return Product(payload, (model_blocks.results_path(output),))
+
+
+def _run_model_blocks_figure(output: Path, progress: Progress) -> Product:
+    from figures import block_selection  # as above
+
+    found = block_selection.ModelBlocks.load(model_blocks.results_path(output))
+    return _figure_product(block_selection.main(output / "figures", found))
+
+
+def _run_learned_reward(
+    config: learned_reward.LearnedConfig, output: Path, progress: Progress
+) -> Product:
+    payload = learned_reward.run(config, output, progress)
+    return Product(payload, (learned_reward.results_path(output),))
+
+
+def _run_learned_reward_figure(output: Path, progress: Progress) -> Product:
+    from figures import learned_reward as figure  # as above
+
+    results = figure.LearnedRewardResults.load(learned_reward.results_path(output))
+    return _figure_product(figure.main(output / "figures", results))
 
 
 def _run_real_answers(

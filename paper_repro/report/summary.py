@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -115,12 +115,7 @@ def summarise(
         ledger=Ledger(
             provenance.commit(),
             provenance.versions(),
-            tuple(
-                found
-                for paper in PAPERS
-                if (payload := _payload(records, f"claims/{paper.key}", ComputedClaims))
-                for found in _entries(paper, payload)
-            ),
+            tuple(_entries(records)),
         ),
         checks=_payload(records, "checks", MonteCarloResults),
         language_model=_payload(records, "language-model", SequenceResults),
@@ -144,6 +139,15 @@ def _payload(records: Mapping[str, Record], stage: str, kind: type[P]) -> P | No
     return record.payload if record is not None and isinstance(record.payload, kind) else None
 
 
-def _entries(paper: Paper, payload: ComputedClaims) -> list[Entry]:
-    computed = {found.claim_id: found for found in payload.computed}
-    return [entry(claim, computed[claim.id]) for claim in claims(paper)]
+def _entries(records: Mapping[str, Record]) -> Iterator[Entry]:
+    """Of every claim that has been computed, by whichever stage."""
+    payloads = [record.payload for record in records.values()]
+    computed = {
+        found.claim_id: found
+        for payload in payloads
+        if isinstance(payload, ComputedClaims)
+        for found in payload.computed
+    }
+    for claim in (claim for paper in PAPERS for claim in claims(paper)):
+        if claim.id in computed:
+            yield entry(claim, computed[claim.id])

@@ -73,7 +73,8 @@ class BlockSelectionResults:
         reward: of the selected ones.
         kl_divergence: of their law from the model's, in nats, estimated from the candidates
             (:func:`~simulations.language_model.select.kl_from_candidates`).
-        predicted_reward: for independent tokens.
+        predicted_reference: of as many independent tokens as a response has on average.
+        predicted_reward: for these, selected.
         predicted_kl: for independent tokens, in nats.
     """
 
@@ -82,6 +83,7 @@ class BlockSelectionResults:
     mean_length: float
     reward: Measured
     kl_divergence: Measured
+    predicted_reference: float
     predicted_reward: NDArray[np.float64]
     predicted_kl: NDArray[np.float64]
 
@@ -103,6 +105,7 @@ class BlockSelectionResults:
             mean_length=fields["mean_length"],
             reward=Measured(*map(np.asarray, fields["reward"].values())),
             kl_divergence=Measured(*map(np.asarray, fields["kl_divergence"].values())),
+            predicted_reference=fields["predicted_reference"],
             predicted_reward=np.asarray(fields["predicted_reward"]),
             predicted_kl=np.asarray(fields["predicted_kl"]),
         )
@@ -155,6 +158,8 @@ def run(
             block_length=block_length,
             max_new_tokens=config.max_new_tokens,
             num_sequences=config.num_sequences,
+            # As many for every n: one program.
+            num_spare=4 * max(config.numbers) - n,
         )
         found = select() if checkpoint is None else _kept(checkpoint, select)
         reward[:, i, j], divergence[:, i, j] = found["reward"], found["kl_divergence"]
@@ -167,6 +172,7 @@ def run(
         mean_length=float(drawn.lengths.mean()),
         reward=Measured(*reward),
         kl_divergence=Measured(*divergence),
+        predicted_reference=length * float(bt.expected_reward(symbol)),
         predicted_reward=predicted[0],
         predicted_kl=predicted[1],
     )
@@ -182,6 +188,7 @@ def _measure(
     block_length: int,
     max_new_tokens: int,
     num_sequences: int,
+    num_spare: int,
 ) -> dict[str, NDArray[np.float64]]:
     """Mean and standard error of reward and divergence in one case."""
     rule = best_of_n(n)
@@ -194,7 +201,7 @@ def _measure(
         max_new_tokens=max_new_tokens,
         block_length=block_length,
         num_sequences=num_sequences,
-        num_spare=3 * n,
+        num_spare=num_spare,
     )
     return {
         "reward": _moments(Estimate.from_values(selected.values.reshape(-1))),

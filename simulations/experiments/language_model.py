@@ -4,7 +4,11 @@ A small transformer is trained on English, draws candidates for held-out prompts
 score them. For each reward, half the experiment is theory: the empirical reward law of one pool of
 candidates, pushed through best-of-n and soft best-of-n exactly. The other half does it: n fresh
 candidates, one selected.
+
+What was trained and drawn is of use to other experiments as well (:func:`prepare`).
 """
+
+from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -16,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulations.engine import checkpoint
+from simulations.experiments.equal_kl import Selected, texts_at_equal_kl
 from simulations.experiments.reward_pools import (
     PoolComparison,
     compare_pools,
@@ -47,19 +52,25 @@ class LanguageModelConfig:
         numbers: numbers of candidates n.
         known_words_temperatures: λ for the reward with many ties, in words; 0 is best-of-n.
         trigram_likelihood_temperatures: λ for the other, in nats per symbol.
-        num_resamples: selections per prompt among candidates drawn from the prediction pool.
+        num_redrawn: candidates drawn with replacement from each prompt's prediction pool.
+        num_samples: prompts whose selected texts are shown.
+        shown: n of the best-of-n that is shown, by trigram likelihood.
+        shown_soft: n of the soft best-of-n that goes as far from the model.
     """
 
     training: train.TrainingConfig = field(default_factory=train.TrainingConfig)
-    num_prompts: int = 16
+    num_prompts: int = 64
     prompt_bytes: int = 32
-    max_new_tokens: int = 32
-    prediction_pool: int = 2048
-    measurement_pool: int = 1024
-    numbers: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
+    max_new_tokens: int = 24
+    prediction_pool: int = 704
+    measurement_pool: int = 320
+    numbers: tuple[int, ...] = (1, 2, 4, 8, 16, 64, 256)
     known_words_temperatures: tuple[float, ...] = (0.0, 0.3, 1.0)
     trigram_likelihood_temperatures: tuple[float, ...] = (0.0, 0.1, 0.3)
-    num_resamples: int = 1024
+    num_redrawn: int = 4096
+    num_samples: int = 6
+    shown: int = 16
+    shown_soft: int = 64
 
 
 @dataclass(frozen=True)
@@ -68,12 +79,10 @@ class Scored:
 
     Attributes:
         rewards: ``[B, N+M]``, of all candidates; the first N are the prediction pool.
-        best_texts: ``[B]``, the best of each prompt's first 64 candidates.
         comparison: prediction and measurement.
     """
 
     rewards: NDArray[np.float64]
-    best_texts: NDArray[np.str_]
     comparison: PoolComparison
 
     @property
@@ -93,8 +102,9 @@ class LanguageModelResults:
         losses: training loss in nats per token, at each step.
         validation_loss: of the trained model on held-out sentences, in nats per token.
         prompts: ``[B]`` texts.
+        tokens: ``[B, N+M, T]`` of each candidate, PAD after its end.
         lengths: ``[B, N+M]`` tokens of each candidate, EOS included.
-        first_texts: ``[B]``, each prompt's first candidate: a plain sample of the model.
+        samples: texts of one divergence from the model.
         known_words: the reward with many ties.
         trigram_likelihood: the reward with almost none.
     """
@@ -105,8 +115,9 @@ class LanguageModelResults:
     losses: NDArray[np.float32]
     validation_loss: float
     prompts: NDArray[np.str_]
+    tokens: NDArray[np.int32]
     lengths: NDArray[np.int32]
-    first_texts: NDArray[np.str_]
+    samples: tuple[Selected, ...]
     known_words: Scored
     trigram_likelihood: Scored
 
@@ -119,20 +130,18 @@ class LanguageModelResults:
         scored = {name: getattr(self, name) for name in ("known_words", "trigram_likelihood")}
         return judge(
             {name: one.comparison for name, one in scored.items()},
-            {name: one.rewards for name, one in scored.items()},
             false_alarm=false_alarm,
             planted=planted,
         )
 
     def save(self, path: Path) -> None:
         """Write one ``.npz``, atomically."""
-        arrays = flatten({k: v for k, v in asdict(self).items() if k != "identity"})
-        checkpoint.save(path, self.identity, arrays)
+        fields = {k: v for k, v in asdict(self).items() if k != "identity"}
+        fields["samples"] = [list(asdict(texts).values()) for texts in self.samples]
+        checkpoint.save(path, self.identity, flatten(fields))
 
     @classmethod
-    def load(
-        cls, path: Path, identity: checkpoint.Identity | None = None
-    ) -> "LanguageModelResults":
+    def load(cls, path: Path, identity: checkpoint.Identity | None = None) -> LanguageModelResults:
         """Read what ``save`` wrote.
 
         Raises:
@@ -144,6 +153,7 @@ class LanguageModelResults:
         for reward in ("known_words", "trigram_likelihood"):
             comparison = PoolComparison.from_tree(tree[reward].pop("comparison"))
             tree[reward] = Scored(**tree[reward], comparison=comparison)
+        tree["samples"] = tuple(Selected(*map(str, texts)) for texts in tree["samples"])
         for scalar in ("corpus_bytes", "num_parameters", "validation_loss"):
             tree[scalar] = tree[scalar].item()
         return cls(identity=found, **tree)
@@ -152,6 +162,55 @@ class LanguageModelResults:
 def run_identity(config: LanguageModelConfig, key: jax.Array) -> checkpoint.Identity:
     """What decides the outcome of ``run`` on this Python: configuration, key, corpus."""
     return train.identity_of(config, key, corpus_sha256=load_corpus().sha256)
+
+
+_NUM_KEYS = 5  # the first is that of training
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A trained model and held-out prompts.
+
+    Attributes:
+        corpus: that it was trained on a part of.
+        tokenizer: of the model.
+        trained: the model, and how training went.
+        texts: of the prompts.
+        prompts: ``[B, P]``, PAD to the left.
+    """
+
+    corpus: Corpus
+    tokenizer: SubwordTokenizer
+    trained: train.Trained
+    texts: tuple[str, ...]
+    prompts: NDArray[np.int32]
+
+
+def prepare(
+    config: LanguageModelConfig,
+    key: jax.Array,
+    *,
+    checkpoint_dir: Path,
+    progress: Progress | None = None,
+) -> Prepared:
+    """Train, or take what is trained from the disk, as :func:`run` does with the same key."""
+    return _prepare(config, jax.random.split(key, _NUM_KEYS)[0], checkpoint_dir, progress)
+
+
+def _prepare(
+    config: LanguageModelConfig,
+    training_key: jax.Array,
+    checkpoint_dir: Path,
+    progress: Progress | None,
+) -> Prepared:
+    corpus = load_corpus()
+    trained, tokenizer = trained_model(
+        config.training, training_key, corpus, checkpoint_dir=checkpoint_dir, progress=progress
+    )
+    texts = prompt_texts(
+        corpus.validation, num_prompts=config.num_prompts, num_bytes=config.prompt_bytes
+    )
+    return Prepared(corpus, tokenizer, trained, texts, encode_prompts(texts, tokenizer))
 
 
 def run(
@@ -170,43 +229,48 @@ def run(
             corpus and key, so that runs never meet.
         progress: called as ``progress(stage, done, total)``.
     """
-    corpus = load_corpus()
-    training_key, sampling_key, words_key, trigram_key = jax.random.split(key, 4)
-    trained, tokenizer = trained_model(
-        config.training, training_key, corpus, checkpoint_dir=checkpoint_dir, progress=progress
-    )
-    model = trained.model
-
-    prompts = prompt_texts(
-        corpus.validation, num_prompts=config.num_prompts, num_bytes=config.prompt_bytes
-    )
+    training_key, sampling_key, words_key, trigram_key, shown_key = jax.random.split(key, _NUM_KEYS)
+    found = _prepare(config, training_key, checkpoint_dir, progress)
+    corpus, model = found.corpus, found.trained.model
     candidates = generate(
         sampling_key,
         model,
-        encode_prompts(prompts, tokenizer),
+        found.prompts,
         num_candidates=config.prediction_pool + config.measurement_pool,
         max_new_tokens=config.max_new_tokens,
         progress=_at_stage(progress, "sampling"),
     )
-    texts = [[tokenizer.decode(tokens) for tokens in row] for row in candidates.tokens]
+    texts = np.array(
+        [[found.tokenizer.decode(tokens) for tokens in row] for row in candidates.tokens]
+    )
 
     words = KnownWords.fit(corpus.train)
     trigrams = TrigramLikelihood.fit(corpus.scoring)
+    likelihood = _score(
+        trigram_key, config, trigrams, config.trigram_likelihood_temperatures, texts, progress
+    )
+    samples = texts_at_equal_kl(
+        shown_key,
+        found.texts[: config.num_samples],
+        texts,
+        likelihood.rewards,
+        n=config.shown,
+        soft_n=config.shown_soft,
+    )
     return LanguageModelResults(
         identity=dict(run_identity(config, key)),
         corpus_bytes=corpus.num_bytes,
         num_parameters=num_parameters(model),
-        losses=trained.losses,
-        validation_loss=train.evaluate(model, corpus.validation, tokenizer).nats_per_token,
-        prompts=np.array(prompts),
+        losses=found.trained.losses,
+        validation_loss=train.evaluate(model, corpus.validation, found.tokenizer).nats_per_token,
+        prompts=np.array(found.texts),
+        tokens=candidates.tokens,
         lengths=candidates.lengths,
-        first_texts=np.array([row[0] for row in texts]),
+        samples=samples,
         known_words=_score(
             words_key, config, words, config.known_words_temperatures, texts, progress
         ),
-        trigram_likelihood=_score(
-            trigram_key, config, trigrams, config.trigram_likelihood_temperatures, texts, progress
-        ),
+        trigram_likelihood=likelihood,
     )
 
 
@@ -236,23 +300,21 @@ def _score(
     config: LanguageModelConfig,
     reward: Reward,
     temperatures: tuple[float, ...],
-    texts: list[list[str]],
+    texts: NDArray[np.str_],
     progress: Progress | None,
 ) -> Scored:
     """Rewards of all candidates, and selection by them predicted and measured."""
-    rewards = np.stack([score(reward, row) for row in texts])
+    rewards = np.stack([score(reward, row.tolist()) for row in texts])
     comparison = compare_pools(
         key,
         rewards[:, : config.prediction_pool],
         rewards[:, config.prediction_pool :],
         numbers=config.numbers,
         temperatures=temperatures,
-        num_resamples=config.num_resamples,
+        num_redrawn=config.num_redrawn,
         progress=_at_stage(progress, f"selecting by {type(reward).__name__}"),
     )
-    best = rewards[:, :64].argmax(axis=1)
-    best_texts = np.array([row[i] for row, i in zip(texts, best, strict=True)])
-    return Scored(rewards, best_texts, comparison)
+    return Scored(rewards, comparison)
 
 
 def _at_stage(progress: Progress | None, stage: str) -> Callable[[int, int], None] | None:

@@ -1,63 +1,68 @@
 """The real process on pools of rewards: take n candidates, select one, compare it with one more.
 
-Letters: B prompts, M or N candidates in a pool, G groups of n+1, one program for every n <
-``width``.
+Letters: B prompts, M or N candidates in a pool, G = ⌊M/(n+1)⌋ groups.
 """
+
+from __future__ import annotations
 
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
 
 
-@partial(jax.jit, static_argnames="width")
-def measure(
-    key: jax.Array, pool: jax.Array, n: jax.Array, temperature: jax.Array, *, width: int
-) -> jax.Array:
-    """``_compete`` in the disjoint groups of n+1 consecutive candidates of ``pool [B, M]``.
+def measure(key: jax.Array, rewards: Floats, ratios: Floats, n: int, temperature: float) -> Floats:
+    """Means ``[3, B]`` of reward, win score and log-ratio of the selected; consumes ``key``.
 
-    One program serves every n < ``width``: groups are filled up to ``width``, and ``_compete``
-    looks at n+1 of them. What is left over at the end of the pool is not used.
+    In each of the disjoint groups of n+1 consecutive candidates the first is the opponent, and the
+    others compete: selected is argmax r/λ + Gumbel, or argmax r for λ = 0, where ties need no lot
+    because tied candidates have the same reward. What is left over at the end is not used.
+
+    Args:
+        key: a typed key.
+        rewards: ``[B, M]``.
+        ratios: ``[B, M]``, the log-ratio of each candidate under the law that is predicted.
+        n: candidates that compete.
+        temperature: λ.
     """
-    size = pool.shape[1]
-    starts = jnp.arange(size // 2, dtype=jnp.int32) * (n + 1)
-    members = starts[:, None] + jnp.arange(width, dtype=jnp.int32)[None, :]
-    return _compete(key, pool[:, jnp.minimum(members, size - 1)], starts + n < size, n, temperature)
+    noise = np.asarray(_noise(key, rewards.shape)) if temperature > 0 else 0.0
+    scores = rewards / temperature + noise if temperature > 0 else rewards
+    opponents, _ = _groups(rewards, n)
+    winner = np.argmax(_groups(scores, n)[1], axis=-1)[..., None]
+    selected, ratio = (
+        np.take_along_axis(_groups(table, n)[1], winner, axis=-1)[..., 0]
+        for table in (rewards, ratios)
+    )
+    win_score = (1 + np.sign(selected - opponents)) / 2
+    return np.stack([selected, win_score, ratio]).mean(axis=-1)
 
 
-@partial(jax.jit, static_argnames=("width", "num_groups"))
 def resample(
-    key: jax.Array,
-    pool: jax.Array,
-    n: jax.Array,
-    temperature: jax.Array,
-    *,
-    width: int,
-    num_groups: int,
-) -> jax.Array:
-    """``_compete`` in groups of fresh draws from each prompt's ``pool [B, N]``."""
+    key: jax.Array, rewards: Floats, ratios: Floats, n: int, temperature: float, *, num_draws: int
+) -> Floats:
+    """``measure`` among ``num_draws`` fresh draws from each prompt's pool; consumes ``key``."""
     index_key, noise_key = jax.random.split(key)
-    shape = (pool.shape[0], num_groups * width)
-    members = jax.random.randint(index_key, shape, 0, pool.shape[1], dtype=jnp.int32)
-    groups = jnp.take_along_axis(pool, members, axis=1).reshape(-1, num_groups, width)
-    return _compete(noise_key, groups, jnp.ones(num_groups, bool), n, temperature)
+    drawn = np.asarray(_places(index_key, (len(rewards), num_draws), rewards.shape[1]))
+    rewards, ratios = (np.take_along_axis(table, drawn, axis=1) for table in (rewards, ratios))
+    return measure(noise_key, rewards, ratios, n, temperature)
 
 
-def _compete(
-    key: jax.Array, groups: jax.Array, counted: jax.Array, n: jax.Array, temperature: jax.Array
-) -> jax.Array:
-    """Mean reward and win score ``[2, B]`` of the selected, over ``groups [B, G, width]``.
+def _groups(table: Floats, n: int) -> tuple[Floats, Floats]:
+    """Opponents ``[B, G]`` and candidates ``[B, G, n]`` of ``table [B, M]``."""
+    num_groups = table.shape[1] // (n + 1)
+    groups = table[:, : num_groups * (n + 1)].reshape(len(table), num_groups, n + 1)
+    return groups[..., 0], groups[..., 1:]
 
-    The real process, in the groups that are ``counted [G]``: the first member is the opponent and
-    the next n are the candidates. Selected is argmax r/λ + Gumbel, or argmax r for λ = 0, where
-    ties need no lot because tied candidates have the same reward.
-    """
-    opponent, members = groups[..., 0], groups[..., 1:]
-    noise = jax.random.gumbel(key, members.shape, members.dtype)
-    hard = temperature == 0
-    scores = members / jnp.where(hard, 1.0, temperature) + jnp.where(hard, 0.0, noise)
-    is_candidate = jnp.arange(members.shape[-1], dtype=jnp.int32) < n
-    winner = jnp.argmax(jnp.where(is_candidate[None, None, :], scores, -jnp.inf), axis=-1)
-    selected = jnp.take_along_axis(members, winner[..., None], axis=-1)[..., 0]
-    win_score = (1 + jnp.sign(selected - opponent)) / 2
-    return jnp.mean(jnp.stack([selected, win_score]), axis=-1, where=counted[None, None, :])
+
+@partial(jax.jit, static_argnames="shape")
+def _noise(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    return jax.random.gumbel(key, shape, jnp.result_type(float))
+
+
+@partial(jax.jit, static_argnames=("shape", "size"))
+def _places(key: jax.Array, shape: tuple[int, ...], size: int) -> jax.Array:
+    return jax.random.randint(key, shape, 0, size, dtype=jnp.int32)

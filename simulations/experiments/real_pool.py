@@ -18,8 +18,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-import bon_theory as bt
 from simulations.engine import checkpoint
+from simulations.experiments.equal_kl import Selected, texts_at_equal_kl
 from simulations.experiments.reward_pools import (
     PoolComparison,
     compare_pools,
@@ -54,7 +54,7 @@ class RealPoolConfig:
         rewards: columns and their temperatures.
         numbers: numbers of candidates n, each at most a quarter of half the pool: nearer to it the
             empirical law says too little of the model's.
-        num_resamples: selections per instruction among answers drawn from the predicting half.
+        num_redrawn: answers drawn with replacement from the predicting half of an instruction's.
         num_samples: instructions whose selected texts are shown.
         shown: of best-of-n, whose divergence soft best-of-n is given too, among ``shown_soft``
             answers.
@@ -67,28 +67,10 @@ class RealPoolConfig:
         RewardColumn("likelihood", (0.0, 0.05, 0.15)),
     )
     numbers: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
-    num_resamples: int = 512
+    num_redrawn: int = 4096
     num_samples: int = 6
     shown: int = 16
     shown_soft: int = 64
-
-
-@dataclass(frozen=True)
-class Selected:
-    """Texts for one instruction.
-
-    Attributes:
-        prompt: the instruction.
-        reference: an answer of the model's.
-        best_of_n: the best of n others by the first reward.
-        soft: soft best-of-n's among still others, more of them, at the same divergence from the
-            model.
-    """
-
-    prompt: str
-    reference: str
-    best_of_n: str
-    soft: str
 
 
 @dataclass(frozen=True)
@@ -118,7 +100,7 @@ class RealPoolResults:
 
     def report(self, *, false_alarm: float = 1e-3, planted: bool = False) -> Report:
         """All checks as one family; see :func:`~simulations.experiments.reward_pools.judge`."""
-        return judge(self.comparisons, self.rewards, false_alarm=false_alarm, planted=planted)
+        return judge(self.comparisons, false_alarm=false_alarm, planted=planted)
 
     def save(self, path: Path) -> None:
         """Write one ``.npz``, atomically."""
@@ -190,7 +172,7 @@ def run(
             rewards[:, half:],
             numbers=config.numbers,
             temperatures=reward.temperatures,
-            num_resamples=config.num_resamples,
+            num_redrawn=config.num_redrawn,
             progress=None
             if progress is None
             else lambda done, total, name=reward.name: progress(name, done, total),
@@ -224,19 +206,9 @@ def _table(pool: pl.DataFrame, column: str) -> NDArray[np.float64]:
 
 def _samples(config: RealPoolConfig, key: jax.Array, pool: pl.DataFrame) -> tuple[Selected, ...]:
     """Texts selected by the first reward for the first few instructions."""
-    rewards = _table(pool, config.rewards[0].name)[: config.num_samples]
-    texts = pool["text"].to_numpy().reshape(-1, pool.height // pool["prompt_id"].n_unique())
-    prompts = pool["prompt"].to_numpy().reshape(texts.shape)[:, 0]
-    law = bt.Policy.from_samples(rewards)
-    budget = bt.kl_divergence(bt.best_of_n(law, config.shown), law)
-    temperatures = np.asarray(bt.temperature_for_kl(law, budget, n=config.shown_soft))
-    first, second = np.split(
-        rewards[:, 1 : 1 + config.shown + config.shown_soft], [config.shown], 1
-    )
-    best = 1 + np.argmax(first, axis=1)
-    noise = np.asarray(jax.random.gumbel(key, second.shape, second.dtype))
-    soft = 1 + config.shown + np.argmax(second / temperatures[:, None] + noise, axis=1)
-    return tuple(
-        Selected(str(prompts[i]), str(texts[i, 0]), str(texts[i, best[i]]), str(texts[i, soft[i]]))
-        for i in range(len(rewards))
+    texts = pool["text"].to_numpy().reshape(pool["prompt_id"].n_unique(), -1)
+    prompts = pool["prompt"].to_numpy().reshape(texts.shape)[: config.num_samples, 0]
+    rewards = _table(pool, config.rewards[0].name)
+    return texts_at_equal_kl(
+        key, prompts.tolist(), texts, rewards, n=config.shown, soft_n=config.shown_soft
     )

@@ -24,7 +24,7 @@ import bon_theory as bt
 from simulations.experiments.pool_selection import measure, resample
 from simulations.statistics.checks import Check, Family, Report
 
-QUANTITIES = ("expected_reward", "win_rate")
+QUANTITIES = ("expected_reward", "win_rate", "kl_divergence")
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class MeasuredQuantity:
             where a large n leaves few groups).
         resampled: the mean over groups drawn from the prediction pool with replacement.
         resampled_error: its standard error under the predicted law, which is exact.
+        span: ``[L, Q]``, largest less smallest value of one response, over prompts.
     """
 
     predicted: NDArray[np.float64]
@@ -53,6 +54,7 @@ class MeasuredQuantity:
     measured_error: NDArray[np.float64]
     resampled: NDArray[np.float64]
     resampled_error: NDArray[np.float64]
+    span: NDArray[np.float64]
 
     @property
     def measured_std_error(self) -> NDArray[np.float64]:
@@ -93,9 +95,10 @@ class PoolComparison:
         num_resampled: ``[Q]``, G for the groups drawn from the prediction pool.
         expected_reward: of the selected response.
         win_rate: its chance against one more draw, ties counting half.
-        kl_divergence: ``[L, Q, B]``, of the law of selected responses from the model's, in nats, as
-            the pool predicts it. It is that of the reward laws, because the ratio of the two laws
-            depends on a response through its reward alone.
+        kl_divergence: of the law of selected responses from the model's, in nats. It is that of the
+            reward laws, because the ratio of the two laws depends on a response through its reward
+            alone, and it is measured as the mean of that log-ratio over what was selected. Under
+            the prediction pool's law every reward has one, also those that the pool has not.
     """
 
     numbers: NDArray[np.int64]
@@ -104,7 +107,7 @@ class PoolComparison:
     num_resampled: NDArray[np.int64]
     expected_reward: MeasuredQuantity
     win_rate: MeasuredQuantity
-    kl_divergence: NDArray[np.float64]
+    kl_divergence: MeasuredQuantity
 
     @classmethod
     def from_tree(cls, tree: Mapping[str, Any]) -> Self:
@@ -114,7 +117,7 @@ class PoolComparison:
             fields[name] = MeasuredQuantity(**tree[name])
         return cls(**fields)
 
-    def checks(self, reward: str, spread: float, *, planted: bool = False) -> list[Check]:
+    def checks(self, reward: str, *, planted: bool = False) -> list[Check]:
         """A check per quantity, route, λ and n, on the mean over prompts.
 
         Routes are the measurement pool ("fresh") and the prediction pool ("resampled"); the
@@ -124,15 +127,14 @@ class PoolComparison:
 
         Args:
             reward: in the checks' names.
-            spread: largest less smallest reward of a prompt.
             planted: hold the resampled route against the law for n+1 instead, which is wrong.
         """
         checks = []
-        for quantity, largest in zip(QUANTITIES, (spread, 1.0), strict=True):
+        for quantity in QUANTITIES:
             comparison: MeasuredQuantity = getattr(self, quantity)
             for route, (z, std_error, groups) in self._routes(comparison, planted).items():
-                num_terms = groups * self.kl_divergence.shape[-1]
-                p_values = tail_bound(z, largest / (num_terms * std_error))
+                num_terms = groups * comparison.predicted.shape[-1]
+                p_values = tail_bound(z, comparison.span / (num_terms * std_error))
                 for (i, temperature), (j, n) in product(
                     enumerate(self.temperatures), enumerate(self.numbers)
                 ):
@@ -156,7 +158,6 @@ class PoolComparison:
 
 def judge(
     comparisons: Mapping[str, PoolComparison],
-    rewards: Mapping[str, NDArray[np.float64]],
     *,
     false_alarm: float,
     planted: bool = False,
@@ -165,7 +166,6 @@ def judge(
 
     Args:
         comparisons: by reward.
-        rewards: ``[B, N+M]``, of all candidates, by reward.
         false_alarm: chance, at most, that any check is rejected although everything is right.
         planted: as :meth:`PoolComparison.checks` takes it: the proof that a wrong prediction is
             rejected (at n ≤ 2; at larger n the laws for n and n+1 hardly differ).
@@ -173,9 +173,7 @@ def judge(
     checks = [
         check
         for name, comparison in comparisons.items()
-        for check in comparison.checks(
-            name, float(np.ptp(rewards[name], axis=1).max()), planted=planted
-        )
+        for check in comparison.checks(name, planted=planted)
     ]
     return Family(tuple(check.name for check in checks), false_alarm).judge(checks)
 
@@ -187,7 +185,7 @@ def compare_pools(
     *,
     numbers: Sequence[int],
     temperatures: Sequence[float],
-    num_resamples: int,
+    num_redrawn: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> PoolComparison:
     """Predict and measure soft best-of-n at every temperature and n. Consumes ``key``.
@@ -198,135 +196,166 @@ def compare_pools(
         measurement_pool: rewards ``[B, M]`` of other candidates for the same prompts, M > any n.
         numbers: numbers of candidates n.
         temperatures: λ ≥ 0, in units of the reward; 0 is best-of-n.
-        num_resamples: groups drawn with replacement from each prompt's prediction pool.
+        num_redrawn: candidates drawn with replacement from each prompt's prediction pool, for each
+            pair (λ, n), more than any n.
         progress: called as ``progress(done, total)`` after each pair (λ, n).
 
     Raises:
         ValueError: pools whose shapes do not fit each other or ``numbers``, or a λ < 0.
     """
-    _check(prediction_pool, measurement_pool, numbers, temperatures)
-    predicting, measuring = jnp.asarray(prediction_pool), jnp.asarray(measurement_pool)
-    shape, width = (len(temperatures), len(numbers)), max(numbers) + 1
+    _check(prediction_pool, measurement_pool, numbers, temperatures, num_redrawn)
+    predicting, measuring = np.asarray(prediction_pool), np.asarray(measurement_pool)
+    levels = _Levels.of(predicting, measuring)
+    places = [levels.places(pool) for pool in (predicting, measuring)]
+    shape = (len(temperatures), len(numbers))
     cells = []
     for cell, (i, j) in enumerate(np.ndindex(shape)):
         measure_key, resample_key = jax.random.split(jax.random.fold_in(key, cell))
-        n, temperature = jnp.int32(numbers[j]), jnp.asarray(temperatures[i], predicting.dtype)
-        measured = measure(measure_key, measuring, n, temperature, width=width)
-        resampled = resample(
-            resample_key, predicting, n, temperature, width=width, num_groups=num_resamples
+        n, temperature = numbers[j], temperatures[i]
+        predicted, ratios = _predictions(levels, n, temperature)
+        here, there = (np.take_along_axis(ratios, place, axis=1) for place in places)
+        predicted["measured"] = measure(measure_key, measuring, there, n, temperature)
+        predicted["resampled"] = resample(
+            resample_key, predicting, here, n, temperature, num_draws=num_redrawn
         )
-        predicted, kl_divergence = _predictions(predicting, n, temperature)
-        averages = {"measured": measured, "resampled": resampled}
-        cells.append(jax.device_get((predicted | averages, kl_divergence)))
+        cells.append((predicted, _span(ratios)))
         if progress is not None:
             progress(cell + 1, shape[0] * shape[1])
 
-    return _assemble(cells, numbers, temperatures, measuring.shape[1], num_resamples)
-
-
-def _assemble(
-    cells: Sequence[tuple[dict[str, NDArray], NDArray]],
-    numbers: Sequence[int],
-    temperatures: Sequence[float],
-    num_measured: int,
-    num_resamples: int,
-) -> PoolComparison:
-    """Stack the cells (λ, n): ``[2, B]`` of (expected reward, win rate), and the KL ``[B]``."""
-    shape = (len(temperatures), len(numbers))
-    arrays, kl_divergence = jax.tree.map(
-        lambda *leaves: np.stack(leaves).astype(np.float64).reshape(*shape, *leaves[0].shape),
-        *cells,
-    )
-    measured_groups = num_measured // (np.asarray(numbers) + 1)
+    every = np.concatenate([predicting, measuring], axis=1)
+    spans = [np.ptp(every, axis=1).max(), 1.0, np.reshape([span for _, span in cells], shape)]
+    groups = [size // (np.asarray(numbers) + 1) for size in (measuring.shape[1], num_redrawn)]
+    arrays = {
+        name: np.stack([cell[name] for cell, _ in cells]).reshape(*shape, len(QUANTITIES), -1)
+        for name in cells[0][0]
+    }
     variance = arrays.pop("variance")
-    arrays["measured_error"] = np.sqrt(variance / measured_groups[:, None, None])
-    arrays["resampled_error"] = np.sqrt(variance / num_resamples)
-    reward, win_rate = (
-        MeasuredQuantity(**{name: array[:, :, i] for name, array in arrays.items()})
-        for i in range(2)
+    for name, number in zip(("measured_error", "resampled_error"), groups, strict=True):
+        arrays[name] = np.sqrt(variance / number[:, None, None])
+    reward, win_rate, kl_divergence = (
+        MeasuredQuantity(
+            **{name: array[:, :, quantity] for name, array in arrays.items()},
+            span=np.broadcast_to(spans[quantity], shape),
+        )
+        for quantity in range(len(QUANTITIES))
     )
     return PoolComparison(
         numbers=np.asarray(numbers),
         temperatures=np.asarray(temperatures, np.float64),
-        num_measured=measured_groups,
-        num_resampled=np.full(len(numbers), num_resamples),
+        num_measured=groups[0],
+        num_resampled=groups[1],
         expected_reward=reward,
         win_rate=win_rate,
         kl_divergence=kl_divergence,
     )
 
 
+class _Levels(NamedTuple):
+    """The different rewards of each prompt, rising, and how often its prediction pool has them.
+
+    Attributes:
+        rewards: ``[B, K]`` of either pool; the highest is repeated to fill a row.
+        counts: ``[3, B, K]`` in the prediction pool, its first half, its second half. What is not
+            there has 1e-30: nothing in every sum, but then the law says what its log-ratio is.
+    """
+
+    rewards: NDArray[np.float64]
+    counts: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, predicting: NDArray[np.float64], measuring: NDArray[np.float64]) -> Self:
+        """Of pools ``[B, N]`` and ``[B, M]``."""
+        found = [np.unique(row) for row in np.concatenate([predicting, measuring], axis=1)]
+        size, half = max(map(len, found)), predicting.shape[1] // 2
+        rewards = np.stack([np.pad(row, (0, size - len(row)), mode="edge") for row in found])
+        levels = cls(rewards, np.empty((3, *rewards.shape)))
+        parts = (predicting, predicting[:, :half], predicting[:, half:])
+        for counts, part in zip(levels.counts, parts, strict=True):
+            for row, places in zip(counts, levels.places(part), strict=True):
+                row[:] = np.bincount(places, minlength=size)
+        return cls(rewards, np.maximum(levels.counts, 1e-30))
+
+    def places(self, pool: NDArray[np.float64]) -> NDArray[np.intp]:
+        """Which level each of ``pool [B, M]`` has."""
+        pairs = zip(self.rewards, pool, strict=True)
+        return np.stack([np.searchsorted(known, row) for known, row in pairs])
+
+
 def _predictions(
-    pool: jax.Array, n: jax.Array, temperature: jax.Array
-) -> tuple[dict[str, jax.Array], jax.Array]:
-    """Predicted fields of ``MeasuredQuantity``, the variance, ``[2, B]``; the KL ``[B]``."""
-    real_n = n.astype(pool.dtype)
-    exact = _predict(pool, real_n, temperature)
+    levels: _Levels, n: int, temperature: float
+) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.float64]]:
+    """Predicted fields of ``MeasuredQuantity`` and the variance, ``[3, B]``; log-ratios."""
+    size = len(levels.rewards)
+    exact = jax.device_get(_predict(levels.counts[0], levels.rewards, float(n), temperature))
+    # A pool's halves, and the pool with one candidate more, in one program.
+    counts = np.concatenate([levels.counts[1], levels.counts[2], levels.counts[0]])
+    numbers = np.repeat([n, n, n + 1.0], size)
+    rewards = np.tile(levels.rewards, (3, 1))
+    first, second, planted = np.split(np.asarray(_means(counts, rewards, numbers, temperature)), 3)
     predicted = {
         "predicted": exact.mean,
         "predicted_error": exact.error,
         # The bias is c/N + O(1/N²), so that of a half is twice as large.
-        "predicted_bias": _mean_of_halves(pool, real_n, temperature) - exact.mean,
-        "planted": _mean(pool, real_n + 1, temperature),
+        "predicted_bias": (first + second).T / 2 - exact.mean,
+        "planted": planted.T,
         "variance": exact.variance,
     }
-    return predicted, exact.kl_divergence
+    return predicted, exact.ratios
 
 
 class _Prediction(NamedTuple):
-    """Arrays ``[2, B]`` of (expected reward, win rate); the KL divergence is ``[B]``."""
+    """Arrays ``[3, B]`` of reward, win rate, KL divergence; the log-ratios of levels ``[B, K]``."""
 
-    mean: jax.Array
-    variance: jax.Array
-    error: jax.Array
-    kl_divergence: jax.Array
+    mean: Any
+    variance: Any
+    error: Any
+    ratios: Any
 
 
 @jax.jit
-def _predict(pool: jax.Array, n: jax.Array, temperature: jax.Array) -> _Prediction:
-    """What the exact law of ``pool [B, N]`` says of soft best-of-n, and its standard error."""
+def _predict(
+    counts: jax.Array, rewards: jax.Array, n: jax.Array, temperature: jax.Array
+) -> _Prediction:
+    """What the exact law of each row of ``counts [B, K]`` says, and its standard error."""
 
-    def one_prompt(rewards: jax.Array) -> _Prediction:
+    def one_prompt(counts: jax.Array, rewards: jax.Array) -> _Prediction:
         def exact(logits: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-            mean, variance, kl_divergence = _exact(logits, rewards, n, temperature)
-            return mean, (variance, kl_divergence)
+            mean, variance, ratios = _exact(logits, rewards, n, temperature)
+            return mean, (variance, ratios)
 
-        mean, pull_back, (variance, kl_divergence) = jax.vjp(
-            exact, jnp.zeros_like(rewards), has_aux=True
-        )
-        (slopes,) = jax.vmap(pull_back)(jnp.eye(2, dtype=mean.dtype))
-        return _Prediction(mean, variance, jnp.linalg.norm(slopes, axis=-1), kl_divergence)
+        mean, pull_back, (variance, ratios) = jax.vjp(exact, jnp.log(counts), has_aux=True)
+        (slopes,) = jax.vmap(pull_back)(jnp.eye(mean.size, dtype=mean.dtype))
+        # A level's slope is shared by the candidates that have it.
+        error = jnp.sqrt(jnp.sum(jnp.square(slopes) / jnp.maximum(counts, 1)[None], axis=-1))
+        return _Prediction(mean, variance, error, ratios)
 
-    return jax.tree.map(jnp.transpose, jax.vmap(one_prompt)(pool))
-
-
-def _mean_of_halves(pool: jax.Array, n: jax.Array, temperature: jax.Array) -> jax.Array:
-    """``_mean`` averaged over the halves of ``pool [B, N]``."""
-    halves = pool.reshape(2 * pool.shape[0], -1)
-    return _mean(halves, n, temperature).reshape(2, -1, 2).mean(axis=-1)
+    return jax.vmap(one_prompt, out_axes=_Prediction(1, 1, 1, 0))(counts, rewards)
 
 
 @jax.jit
-def _mean(pool: jax.Array, n: jax.Array, temperature: jax.Array) -> jax.Array:
-    """``_Prediction.mean`` alone, which takes a quarter of the time."""
+def _means(
+    counts: jax.Array, rewards: jax.Array, n: jax.Array, temperature: jax.Array
+) -> jax.Array:
+    """Means ``[R, 3]`` alone, each row with its own n: a quarter of the time."""
 
-    def one_prompt(rewards: jax.Array) -> jax.Array:
-        return _exact(jnp.zeros_like(rewards), rewards, n, temperature)[0]
+    def one_row(counts: jax.Array, rewards: jax.Array, n: jax.Array) -> jax.Array:
+        return _exact(jnp.log(counts), rewards, n, temperature)[0]
 
-    return jax.vmap(one_prompt)(pool).T
+    return jax.vmap(one_row)(counts, rewards, n)
 
 
 def _exact(
     logits: jax.Array, rewards: jax.Array, n: jax.Array, temperature: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Mean and variance ``[2]`` of the selected reward and of the win score, and the KL divergence.
+    """Mean and variance ``[3]`` of reward, win score and log-ratio; the log-ratios ``[K]``.
 
-    The win score of a selected response against one more draw is 1, ½ for a tie, or 0.
+    The win score of a selected response against one more draw is 1, ½ for a tie, or 0. A derivative
+    takes the log-ratio as a function of the response that is given.
     """
     reference = bt.Policy.from_logits(logits, rewards)
     policy = bt.soft_best_of_n(reference, n, temperature)
-    reward = bt.expected_reward(policy)
-    reward_variance = bt.expected_value(policy, jnp.square(rewards - reward))
+    ratio = jax.lax.stop_gradient(bt.log_ratio(policy, reference))
+    reward, kl = bt.expected_reward(policy), bt.expected_value(policy, ratio)
     strict = bt.win_rate(policy, reference, ties="loss")
     weak = bt.win_rate(policy, reference, ties="win")
     win_rate = (strict + weak) / 2
@@ -336,11 +365,21 @@ def _exact(
         + jnp.maximum(weak - strict, 0) * jnp.square(0.5 - win_rate)
         + jnp.maximum(1 - weak, 0) * jnp.square(win_rate)
     )
-    return (
-        jnp.stack([reward, win_rate]),
-        jnp.stack([reward_variance, win_variance]),
-        bt.kl_divergence(policy, reference),
-    )
+    variances = [
+        bt.expected_value(policy, jnp.square(rewards - reward)),
+        win_variance,
+        bt.expected_value(policy, jnp.square(ratio - kl)),
+    ]
+    return jnp.stack([reward, win_rate, kl]), jnp.stack(variances), ratio
+
+
+def _span(ratios: NDArray[np.float64]) -> float:
+    """Largest less smallest log-ratio of what is selected.
+
+    One below −40 is selected with a probability below e^−40, as the law of what is selected is the
+    reference times its exponential: less than any false-alarm rate.
+    """
+    return float(ratios.max() - max(ratios.min(), -40.0))
 
 
 def _std_error(error: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -378,6 +417,7 @@ def _check(
     measurement: NDArray[np.float64],
     numbers: Sequence[int],
     temperatures: Sequence[float],
+    num_redrawn: int,
 ) -> None:
     if prediction.ndim != 2 or prediction.shape[1] % 2:
         raise ValueError(
@@ -393,6 +433,11 @@ def _check(
         raise ValueError(
             f"numbers is {tuple(numbers)} and measurement_pool has {measurement.shape[1]} "
             "candidates per prompt: pass numbers from 1 to one less than that"
+        )
+    if num_redrawn <= max(numbers):
+        raise ValueError(
+            f"num_redrawn is {num_redrawn}: draw more than the {max(numbers)} candidates that are "
+            "selected among"
         )
     if not temperatures or not all(temperature >= 0 for temperature in temperatures):
         raise ValueError(f"temperatures is {tuple(temperatures)}: pass numbers of at least 0")

@@ -321,9 +321,11 @@ def kl_from_candidates(rule: CandidateRule, selected: SelectedSequences) -> KlEs
             f"selected has {num_drawn} candidates of a block, of which the rule looks at {rule.n}: "
             f"select with num_spare at least {3 * rule.n} and {rule.n} + num_spare even"
         )
-    halves = values.reshape(*values.shape[:-1], 2, num_drawn // 2)
-    per_block = 2 * _kl(rule, values) - _kl(rule, halves).mean(axis=-1)
-    return KlEstimate(Estimate.from_values(per_block.sum(axis=-1)), "candidates")
+    divergence = np.zeros(values.shape[:-2])
+    for block in np.moveaxis(values, -2, 0):  # one program, however many blocks there are
+        halves = block.reshape(*block.shape[:-1], 2, num_drawn // 2)
+        divergence += 2 * _kl(rule, block) - _kl(rule, halves).mean(axis=-1)
+    return KlEstimate(Estimate.from_values(divergence), "candidates")
 
 
 def _kl(rule: CandidateRule, values: NDArray[np.float64]) -> NDArray[np.float64]:

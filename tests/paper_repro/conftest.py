@@ -17,7 +17,6 @@ from paper_repro.pipeline.payloads import (
     MonteCarloResults,
     PredictionTable,
     RealAnswersResults,
-    SampleTexts,
     SelectedTexts,
     SelectionEvidence,
     SequenceResults,
@@ -69,7 +68,9 @@ MODEL = SequenceResults(
     mean_length=3.0,
     tie_probability=0.25,
     evidence=EVIDENCE,
-    samples=(SampleTexts("The <b>", " next", " word", " likely"),),
+    shown=16,
+    shown_soft=64,
+    samples=(SelectedTexts("The <b>", " next", " word", " likely"),),
 )
 ANSWERS = RealAnswersResults(
     num_prompts=2,

@@ -132,7 +132,9 @@ def test_the_page_states_risk_power_versions_and_seeds(page: Page):
 def test_the_page_escapes_what_it_is_given(page: Page, summary: Summary, tmp_path: Path):
     assert "law <8>" in page.texts
     assert "The <b>" in "".join(page.texts)
-    assert "<b>The" not in report.render(summary, tmp_path)
+    rendered = report.render(summary, tmp_path)
+    assert "The <b>" not in rendered
+    assert "<script>alert(1)" not in rendered
 
 
 def test_what_is_unexpected_is_named_first(summary: Summary, tmp_path: Path):

@@ -17,7 +17,6 @@ from paper_repro.pipeline.payloads import (
     Payload,
     PredictionTable,
     RealAnswersResults,
-    SampleTexts,
     SelectedTexts,
     SelectionEvidence,
     SequenceResults,
@@ -27,10 +26,9 @@ from simulations.statistics.checks import Check
 CLAIMS = ComputedClaims((Computed("a/b", "differs", (1 / 3, math.inf), (0.1, 2.0), (), "E: λ"),))
 CHECKS = MonteCarloResults(1e-6, 1e-8, (Check("law", 1.5, 0.25, 9),), ("law",), (), (), 9, 7)
 TABLE = PredictionTable("words", "win rate", 0.0, (1, 2), (0.5, 0.6), (0.5, 0.7), (0.1, 0.1))
-TEXTS = SampleTexts("The", "a", "b", "c")
-EVIDENCE = SelectionEvidence(6, 1e-6, 1e-8, 1, 0.5, (), 1, 1, (), (TABLE,))
-MODEL = SequenceResults(*(9, 8, 7, 1.5, 3.0, 0.25), EVIDENCE, (TEXTS,))
 SELECTED = SelectedTexts("a", "b", "c", "d")
+EVIDENCE = SelectionEvidence(6, 1e-6, 1e-8, 1, 0.5, (), 1, 1, (), (TABLE,))
+MODEL = SequenceResults(*(9, 8, 7, 1.5, 3.0, 0.25), EVIDENCE, 16, 64, (SELECTED,))
 ANSWERS = RealAnswersResults(2, 8, 0.9, 20.5, ("valence",), (0.25,), EVIDENCE, 16, 64, (SELECTED,))
 BOUNDS = BoundsResults(9, 1, (BoundRow("a", "upper", "KL", "G", "theorem", "", (0.5,), 0),))
 FIGURE = FigureResult("gap", "The gap.", "gap.png")

@@ -92,7 +92,7 @@ def test_selection_is_predicted_and_measured_on_different_halves() -> None:
     config = RealPoolConfig(
         rewards=(RewardColumn("reward", (0.0,)),),
         numbers=(1, 4),
-        num_resamples=8,
+        num_redrawn=40,
         num_samples=2,
         shown=4,
         shown_soft=16,

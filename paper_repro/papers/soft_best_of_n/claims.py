@@ -7,6 +7,7 @@ from paper_repro.papers.soft_best_of_n import (
     blocks,
     enumerated,
     frontier,
+    model_blocks,
     rates,
     reachable,
     selection_law,
@@ -63,5 +64,6 @@ CLAIMS: tuple[Claim, ...] = (
     *sequences.CLAIMS,
     *blocks.CLAIMS,
     *enumerated.CLAIMS,
+    *model_blocks.CLAIMS,
     *_NOT_CHECKABLE,
 )

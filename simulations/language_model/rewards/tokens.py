@@ -7,6 +7,7 @@ For them selecting block by block needs no look-ahead, and the theory of additiv
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import jax
 import numpy as np
@@ -19,7 +20,7 @@ from simulations.language_model.transformer import Transformer
 
 
 def lexicon(
-    tokenizer: Tokenizer, valences: Mapping[str, float] | None = None
+    tokenizer: Tokenizer, valences: Mapping[str, float] | None = None, *, shortest: int = 1
 ) -> NDArray[np.float64]:
     """Reward ``[V]`` of each token: the valence of the word that it is, 0 for pieces of words.
 
@@ -29,6 +30,8 @@ def lexicon(
     Args:
         tokenizer: of the model; bytes have no words, and all rewards are 0.
         valences: by word in lower case; those of VADER (MIT licence; −4 to 4) unless given.
+        shortest: letters of the shortest word that counts; with few tokens, shorter ones are
+            rather the beginnings of others.
 
     Example:
         >>> from simulations.language_model.text.tokenizers import SubwordTokenizer
@@ -42,9 +45,36 @@ def lexicon(
     rewards = np.zeros(tokenizer.vocabulary.num_tokens)
     for token in range(rewards.size):
         text = tokenizer.decode(np.array([token], np.int32))
-        if text[:1] == " ":
+        if text[:1] == " " and len(text) > shortest:
             rewards[token] = valences.get(text[1:].lower(), 0.0)
     return rewards
+
+
+@dataclass(frozen=True)
+class WantedNumber:
+    """−(c − wanted)² of a response, c being how many of its tokens are among some.
+
+    It is not additive, and beyond ``wanted`` more is worse: a truth for proxies to miss.
+
+    Attributes:
+        tokens: that count.
+        wanted: how many of them are best.
+
+    Example:
+        >>> WantedNumber((7, 8), 2)(np.array([[7, 0, 1], [7, 8, 7]])).tolist()
+        [-1.0, -1.0]
+    """
+
+    tokens: tuple[int, ...]
+    wanted: int
+
+    def __call__(self, responses: NDArray[np.integer]) -> NDArray[np.float64]:
+        """Rewards ``[...]`` of ``responses [..., T]``."""
+        return -np.square(self.count(responses) - self.wanted).astype(np.float64)
+
+    def count(self, responses: NDArray[np.integer]) -> NDArray[np.int64]:
+        """c, ``[...]``."""
+        return np.isin(responses, self.tokens).sum(axis=-1)
 
 
 def of_tokens(rewards: NDArray[np.float64], tokens: NDArray[np.integer]) -> NDArray[np.float64]:

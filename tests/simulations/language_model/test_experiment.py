@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import integrate, stats
@@ -19,6 +18,7 @@ from simulations.experiments.language_model import (
 )
 from simulations.experiments.pool_selection import measure
 from simulations.experiments.reward_pools import (
+    QUANTITIES,
     MeasuredQuantity,
     PoolComparison,
     compare_pools,
@@ -40,7 +40,7 @@ def gaussian() -> PoolComparison:
         POOLS[:, POOL:],
         numbers=NUMBERS,
         temperatures=TEMPERATURES,
-        num_resamples=64,
+        num_redrawn=256,
     )
 
 
@@ -80,14 +80,14 @@ def test_prediction_is_the_mean_over_all_draws_from_the_pool(gaussian: PoolCompa
 
 
 def test_both_measurements_agree_with_the_prediction(gaussian: PoolComparison) -> None:
-    """16 z-tests; 5 standard deviations are a false-alarm rate of 1e-5 over all."""
-    for comparison in (gaussian.expected_reward, gaussian.win_rate):
+    """24 z-tests; 5 standard deviations are a false-alarm rate of 2e-5 over all."""
+    for comparison in (gaussian.expected_reward, gaussian.win_rate, gaussian.kl_divergence):
         assert np.abs(comparison.measured_z).max() < 5
         assert np.abs(comparison.resampled_z).max() < 5
 
 
 def test_the_law_of_one_more_candidate_is_rejected(gaussian: PoolComparison) -> None:
-    for comparison in (gaussian.expected_reward, gaussian.win_rate):
+    for comparison in (gaussian.expected_reward, gaussian.win_rate, gaussian.kl_divergence):
         assert np.abs(comparison.planted_z).min() > 10
 
 
@@ -159,8 +159,8 @@ def test_an_incomplete_last_group_is_left_out(size: int) -> None:
     groups = np.stack([pool[:, k : k + 5] for k in range(0, size - 4, 5)], axis=1)
     best = groups[..., 1:].max(axis=-1)
     exact = best.mean(axis=1), (best > groups[..., 0]).mean(axis=1)
-    measured = measure(jax.random.key(0), jnp.asarray(pool), jnp.int32(4), jnp.zeros(()), width=7)
-    np.testing.assert_allclose(measured, exact, rtol=1e-12)
+    measured = measure(jax.random.key(0), pool, 2 * pool, 4, 0.0)
+    np.testing.assert_allclose(measured, [*exact, 2 * exact[0]], rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -183,8 +183,33 @@ def test_bad_input_is_named(prediction, measurement, numbers, temperature, messa
             np.zeros(measurement),
             numbers=numbers,
             temperatures=(temperature,),
-            num_resamples=3,
+            num_redrawn=9,
         )
+
+
+def test_fewer_redrawn_candidates_than_are_selected_among_are_refused() -> None:
+    pools = np.zeros((2, 4)), np.zeros((2, 4))
+    arguments = {"numbers": (1, 3), "temperatures": (0.0,), "num_redrawn": 3}
+    with pytest.raises(ValueError, match="num_redrawn is 3"):
+        compare_pools(jax.random.key(0), *pools, **arguments)
+
+
+@pytest.mark.parametrize(("reward", "rank"), [(0.5, 1 / 4), (7.0, 1.0), (-1.0, 0.0)])
+def test_rewards_that_the_pool_has_not_have_the_ratio_of_its_distribution_function(
+    reward: float, rank: float
+) -> None:
+    """Best-of-3: 3 F² at a reward of no probability; −∞ where F = 0, here a very small number."""
+    pools = np.array([[0.0, 1.0, 1.0, 2.0]]), np.array([[9.0, reward, reward, reward]])
+    arguments = {"numbers": (3,), "temperatures": (0.0,), "num_redrawn": 4}
+    found = compare_pools(jax.random.key(0), *pools, **arguments).kl_divergence.measured[0, 0, 0]
+    assert found == pytest.approx(math.log(3 * rank**2)) if rank else found < -100
+
+
+def test_the_measured_divergence_is_that_of_best_of_n(gaussian: PoolComparison) -> None:
+    """log 3 − 2/3, within five standard errors and the 3 % that a law of 32 draws leaves."""
+    measured = gaussian.kl_divergence.measured[0, 1]
+    error = measured.std(ddof=1) / np.sqrt(NUM_PROMPTS)
+    assert abs(measured.mean() - (math.log(3) - 2 / 3)) < 5 * error + 0.03 * measured.mean()
 
 
 TINY = LanguageModelConfig(
@@ -197,13 +222,16 @@ TINY = LanguageModelConfig(
     ),
     num_prompts=3,
     prompt_bytes=16,
+    num_samples=2,
+    shown=2,
+    shown_soft=4,
     max_new_tokens=11,
     prediction_pool=8,
     measurement_pool=8,
     numbers=(1, 3),
     known_words_temperatures=(0.0, 0.5),
     trigram_likelihood_temperatures=(0.0, 0.1),
-    num_resamples=7,
+    num_redrawn=28,
 )
 
 
@@ -221,19 +249,23 @@ def leaves(results: LanguageModelResults) -> list[np.ndarray]:
     found = []
     for scored in (results.known_words, results.trigram_likelihood):
         pools = scored.comparison
-        found += [scored.rewards, scored.best_texts, pools.kl_divergence, pools.numbers]
+        found += [scored.rewards, pools.numbers]
         found += [pools.temperatures, pools.num_measured, pools.num_resampled]
-        found += [*vars(pools.expected_reward).values(), *vars(pools.win_rate).values()]
-    return [*found, results.losses, results.prompts, results.lengths, results.first_texts]
+        for quantity in QUANTITIES:
+            found += vars(getattr(pools, quantity)).values()
+    texts = np.array([list(vars(sample).values()) for sample in results.samples])
+    return [*found, results.losses, results.prompts, results.tokens, results.lengths, texts]
 
 
 def test_shapes_are_as_documented(results: LanguageModelResults) -> None:
     for scored in (results.known_words, results.trigram_likelihood):
         assert scored.rewards.shape == (3, 16)
-        assert scored.comparison.kl_divergence.shape == (2, 2, 3)
-        for array in vars(scored.comparison.expected_reward).values():
-            assert array.shape == (2, 2, 3)
+        for quantity in QUANTITIES:
+            for name, array in vars(getattr(scored.comparison, quantity)).items():
+                assert array.shape == ((2, 2) if name == "span" else (2, 2, 3))
     assert results.lengths.shape == (3, 16)
+    assert results.tokens.shape == (3, 16, 11)
+    assert len(results.samples) == 2
 
 
 def test_a_second_run_finds_the_trained_model_and_gives_the_same(
@@ -268,10 +300,10 @@ def test_results_survive_the_disk_and_know_what_they_belong_to(
 
 
 def test_the_report_holds_every_check_once(results: LanguageModelResults) -> None:
-    """Two rewards, two quantities, two routes, two temperatures and two numbers."""
+    """Two rewards, three quantities, two routes, two temperatures and two numbers."""
     names = [check.name for check in results.report().checks]
-    assert len(names) == len(set(names)) == 2**5
-    assert len(results.report(planted=True).checks) == 2**4
+    assert len(names) == len(set(names)) == 3 * 2**4
+    assert len(results.report(planted=True).checks) == 3 * 2**3
 
 
 def test_tie_probability_counts_pairs(results: LanguageModelResults) -> None:

@@ -1,0 +1,68 @@
+"""Claims on a reward model that was learned from preferences between a model's responses."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paper_repro.papers.claim import ABSTRACT, Claim, Tolerance
+
+if TYPE_CHECKING:  # the language model's stack, which claims on theory do without
+    from simulations.experiments.learned_reward import LearnedRewardResults
+
+_TEST = "simulations/test_learned_reward.py::"
+
+
+def _rise_and_fall(results: LearnedRewardResults) -> NDArray[np.float64]:
+    """From one draw to the highest true reward, and from there to the largest n."""
+    true = results.true.mean(axis=0)
+    return np.array([true.max() - true[0], true.max() - true[-1]])
+
+
+def _gains(results: LearnedRewardResults) -> list[float]:
+    return [float(results.choices[f"hedged {what}"].gain.mean()) for what in ("n", "temperature")]
+
+
+CLAIMS: tuple[Claim, ...] = (
+    Claim(
+        id="hacking/learned-reward-overoptimization",
+        paper="inference_time_reward_hacking",
+        where="reward hacking under best-of-n",
+        provenance=ABSTRACT,
+        kind="empirical",
+        relation=">=",
+        statement=(
+            "Best-of-n by a reward that is learned from preferences raises the true reward at "
+            "first, and lowers it when n grows further (in standard deviations within a prompt, on "
+            "a language model trained here)."
+        ),
+        stage="learned-reward",
+        compute=_rise_and_fall,
+        expected=(0.2, 0.1),
+        tolerance=Tolerance("stated with room: three standard errors over prompts or more"),
+        labels=("rise", "fall"),
+        figure="learned_reward",
+        test=_TEST + "test_the_true_reward_falls_again",
+    ),
+    Claim(
+        id="hacking/learned-reward-hedged",
+        paper="inference_time_reward_hacking",
+        where="hedging",
+        provenance=ABSTRACT,
+        kind="empirical",
+        relation=">=",
+        statement=(
+            "One n and one temperature that are chosen where the true reward is known earn more of "
+            "it on other prompts than the largest n by the proxy (in standard deviations)."
+        ),
+        stage="learned-reward",
+        compute=_gains,
+        expected=(0.1, 0.1),
+        tolerance=Tolerance("stated with room: three standard errors over prompts or more"),
+        labels=("hedged n", "hedged temperature"),
+        figure="learned_reward",
+        test=_TEST + "test_hedging_promises_no_less_than_the_largest_n",
+    ),
+)

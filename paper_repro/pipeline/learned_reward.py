@@ -1,0 +1,74 @@
+"""A reward learned from preferences between the trained model's responses, and hedged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import jax
+
+from paper_repro.papers.claim import evaluate
+from paper_repro.papers.inference_time_reward_hacking import learned
+from paper_repro.pipeline import real_sequences
+from paper_repro.pipeline.payloads import ComputedClaims
+from simulations.experiments import learned_reward
+from simulations.experiments.learned_reward import LearnedRewardConfig
+from simulations.language_model.rewards.bradley_terry import RewardTrainingConfig
+from simulations.language_model.rewards.tokens import WantedNumber
+
+
+@dataclass(frozen=True)
+class LearnedConfig:
+    """The experiment, on the model of another stage.
+
+    Attributes:
+        sequences: of the model and its responses.
+        experiment: of the preferences, the reward model and the choice.
+        words: little words, each one token.
+        wanted: how many of them a response is to have. Preferences are stated between responses
+            that have no more: what is rare was never judged.
+        seed: of everything.
+    """
+
+    sequences: real_sequences.RealSequencesConfig = real_sequences.QUICK
+    experiment: LearnedRewardConfig = field(
+        default_factory=lambda: LearnedRewardConfig(
+            training=RewardTrainingConfig(num_steps=80, batch_size=32)
+        )
+    )
+    words: tuple[str, ...] = (
+        " the", " a", " of", " to", " in", " and", " is", " for", " that", " or",
+    )  # fmt: skip
+    wanted: int = 3
+    seed: int = 20261128
+
+
+QUICK = LearnedConfig()
+FULL = LearnedConfig(real_sequences.FULL, replace(QUICK.experiment, num_seeds=3))
+
+
+def results_path(output: Path) -> Path:
+    """Where the results lie."""
+    return output / "learned_reward.npz"
+
+
+def run(
+    config: LearnedConfig, output: Path, progress: Callable[[str, int, int], None]
+) -> ComputedClaims:
+    """Learn, choose, judge, save, and evaluate the claims."""
+    prepared, candidates = real_sequences.prepare(config.sequences, output)
+    tokens = [prepared.tokenizer.encode(word) for word in config.words]
+    truth = WantedNumber(tuple(int(token[0]) for token in tokens), config.wanted)
+    results = learned_reward.run(
+        config.experiment,
+        jax.random.key(config.seed),
+        prepared.trained.model,
+        prepared.prompts,
+        candidates.tokens,
+        truth,
+        judged=truth.count(candidates.tokens) <= config.wanted,
+        progress=lambda done, total: progress("learning", done, total),
+    )
+    results.save(results_path(output))
+    return ComputedClaims(tuple(evaluate(claim, results) for claim in learned.CLAIMS))

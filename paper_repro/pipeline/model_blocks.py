@@ -1,0 +1,66 @@
+"""The trained model's responses selected block by block, by an additive reward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import jax
+
+from paper_repro.papers.claim import evaluate
+from paper_repro.papers.soft_best_of_n import model_blocks as claims
+from paper_repro.pipeline import real_sequences
+from paper_repro.pipeline.payloads import ComputedClaims
+from simulations.experiments import model_blocks
+from simulations.experiments.block_selection import BlockSelectionConfig
+from simulations.experiments.model_blocks import ModelBlocksConfig
+from simulations.language_model.rewards.tokens import lexicon
+
+
+@dataclass(frozen=True)
+class BlocksConfig:
+    """The experiment, on the model of another stage.
+
+    Attributes:
+        sequences: of the model and its responses.
+        experiment: block by block, and whole.
+        shortest_word: letters of a word that has a valence; a shorter token is rather a piece.
+        seed: of everything.
+    """
+
+    sequences: real_sequences.RealSequencesConfig = real_sequences.QUICK
+    experiment: ModelBlocksConfig = field(
+        default_factory=lambda: ModelBlocksConfig(
+            BlockSelectionConfig(claims.NUMBERS, claims.BLOCK_LENGTHS, claims.LONGEST)
+        )
+    )
+    shortest_word: int = 4
+    seed: int = 20261127
+
+
+QUICK = BlocksConfig()
+FULL = BlocksConfig(real_sequences.FULL, replace(QUICK.experiment, num_prompts=128))
+
+
+def results_path(output: Path) -> Path:
+    """Where the results lie."""
+    return output / "model_blocks.json"
+
+
+def run(
+    config: BlocksConfig, output: Path, progress: Callable[[str, int, int], None]
+) -> ComputedClaims:
+    """Select, save, and evaluate the claims."""
+    prepared, candidates = real_sequences.prepare(config.sequences, output)
+    found = model_blocks.run(
+        config.experiment,
+        jax.random.key(config.seed),
+        prepared.trained.model,
+        prepared.prompts,
+        candidates.tokens,
+        lexicon(prepared.tokenizer, shortest=config.shortest_word),
+        progress=lambda done, total: progress("selecting", done, total),
+    )
+    found.save(results_path(output))
+    return ComputedClaims(tuple(evaluate(claim, found) for claim in claims.CLAIMS))

@@ -164,7 +164,7 @@ def run_identity(config: LanguageModelConfig, key: jax.Array) -> checkpoint.Iden
     return train.identity_of(config, key, corpus_sha256=load_corpus().sha256)
 
 
-_NUM_KEYS = 5  # the first is that of training
+_NUM_KEYS = 4  # the first is that of training
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,8 @@ def run(
             corpus and key, so that runs never meet.
         progress: called as ``progress(stage, done, total)``.
     """
-    training_key, sampling_key, words_key, trigram_key, shown_key = jax.random.split(key, _NUM_KEYS)
+    training_key, sampling_key, scoring_key, shown_key = jax.random.split(key, _NUM_KEYS)
+    words_key, trigram_key = jax.random.split(scoring_key)
     found = _prepare(config, training_key, checkpoint_dir, progress)
     corpus, model = found.corpus, found.trained.model
     candidates = generate(

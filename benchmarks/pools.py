@@ -100,7 +100,7 @@ def cold_start(num_rows: int) -> dict[str, float]:
         lines = [f"q{row // 64},{value!r}" for row, value in enumerate(values)]
         file.write_text("\n".join(["prompt_id,score", *lines]) + "\n")
         environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
-        code = "from bon_theory.cli.main import app; app()"
+        code = "from bon_theory.cli import run; run()"
         command = [sys.executable, "-c", code, "curve", str(file), "--at-least", "64"]
         before, wall = os.times(), time.perf_counter()
         subprocess.run(command, env=environment, check=True, capture_output=True)

@@ -76,7 +76,7 @@ __version__ = "0.1.0"
 
 def __dir__() -> list[str]:
     """What completion offers: the public names alone."""
-    return sorted([*__all__, "__version__", "alignment", "bounds", "sequence"])
+    return sorted([*__all__, "__version__", "alignment", "bounds", "pools", "sequence"])
 
 
 __all__ = [

@@ -3,4 +3,16 @@
 ``bon-theory --help`` lists the commands. Needs the extra ``cli``.
 """
 
-__all__: list[str] = []
+import sys
+
+__all__ = ["run"]
+
+
+def run() -> None:
+    """The command ``bon-theory``; without its extra, one line says what is missing."""
+    try:
+        from bon_theory.cli.main import app
+    except ModuleNotFoundError as error:
+        sys.stderr.write(f"error: no module {error.name}: pip install 'bon-theory[cli]'\n")
+        raise SystemExit(2) from None
+    app()

@@ -201,6 +201,9 @@ def curve(
     where: Where = None,
     drop_missing: Drop = False,
     at_least: AtLeast = 1,
+    cluster: Annotated[
+        str | None, typer.Option("--cluster", help="Column of prompts that belong together.")
+    ] = None,
     simultaneous: Annotated[
         bool, typer.Option("--simultaneous", help="A band for the whole curve at once.")
     ] = False,
@@ -216,7 +219,9 @@ def curve(
 
     Example: bon-theory curve scores.jsonl --n 1:64 --format csv > curve.csv
     """
-    found = _read(file, prompt, score, true, log_prob, where, drop_missing, at_least)
+    if simultaneous and cluster is not None:
+        raise ValueError("--simultaneous resamples prompts: take it without --cluster")
+    found = _read(file, prompt, score, true, log_prob, where, drop_missing, at_least, cluster)
     pool = found.pool
     numbers = _numbers(n, int(pool.counts.min()))
     heats = [0.0] if temperature is None else _floats("--temperature", temperature)
@@ -224,7 +229,8 @@ def curve(
     with working("computing"):
         curves = {name: _curve(pool, numbers, heats, name) for name in names}
     bands = {
-        name: _band(found_curve, level, simultaneous, seed) for name, found_curve in curves.items()
+        name: _band(found_curve, found, level, simultaneous, seed)
+        for name, found_curve in curves.items()
     }
     divergence = kl_curve(pool, n=numbers)
     columns = ["n", "temperature"]
@@ -268,12 +274,14 @@ def _curve(pool: Pool, numbers: list[int], heats: list[float], name: str) -> Cur
     )
 
 
-def _band(curve: Curve, level: float, simultaneous: bool, seed: int) -> Band | None:
+def _band(
+    curve: Curve, found: ScoreFile, level: float, simultaneous: bool, seed: int
+) -> Band | None:
     if curve.weights.size < 2:
         return None
     if simultaneous:
         return bootstrap_band(jax.random.key(seed), curve, level=level, simultaneous=True)
-    return normal_band(curve, level=level)
+    return normal_band(curve, level=level, clusters=found.clusters)
 
 
 def _lines(
@@ -357,6 +365,12 @@ def compare(
     n: Numbers = None,
     prompt: Prompt = None,
     score: Score = None,
+    second_score: Annotated[
+        str | None, typer.Option("--second-score", help="Column that selects in the second file.")
+    ] = None,
+    true: Annotated[
+        str | None, typer.Option("--true", help="Column that judges, in both files.")
+    ] = None,
     where: Where = None,
     drop_missing: Drop = False,
     at_least: AtLeast = 1,
@@ -364,28 +378,26 @@ def compare(
     form: Form = "table",
     output: Output = None,
 ) -> None:
-    """Two models on the same prompts: best-of-n of each, and their difference prompt by prompt.
+    """Two models, or two scores that select, on the same prompts: their difference, paired.
 
     Example: bon-theory compare small.csv large.csv --n 1,4,16
+    Example: bon-theory compare a.csv a.csv --score proxy --second-score judge --true gold
     """
     found = [
-        _read(file, prompt, score, None, None, where, drop_missing, at_least)
-        for file in (first, second)
+        _read(file, prompt, selects, true, None, where, drop_missing, at_least)
+        for file, selects in ((first, score), (second, second_score or score))
     ]
     one, other, common = _matched(found[0], found[1])
     numbers = _numbers(n, int(min(one.counts.min(), other.counts.min())))
-    curves = [best_of_n_curve(pool, n=numbers) for pool in (one, other)]
+    of = "scores" if true is None else "true_scores"
+    curves = [best_of_n_curve(pool, n=numbers, of=of) for pool in (one, other)]
     band = normal_band(curves[0] - curves[1], level=level)
-    wins = win_rate_between(one, other, n=numbers).mean
-    columns = ("n", "first", "second", "difference", "low", "high", "win_rate_against_one_answer")
-    rows = [
-        [numbers[i]]
-        + [
-            float(x[i])
-            for x in (curves[0].mean, curves[1].mean, band.mean, band.low, band.high, wins)
-        ]
-        for i in range(len(numbers))
-    ]
+    columns = ["n", "first", "second", "difference", "low", "high"]
+    values = [curves[0].mean, curves[1].mean, band.mean, band.low, band.high]
+    if true is None and second_score is None:  # the same scale
+        columns.append("win_rate_against_one_answer")
+        values.append(win_rate_between(one, other, n=numbers).mean)
+    rows = [[number, *(float(x[i]) for x in values)] for i, number in enumerate(numbers)]
     notes = [*found[0].notes, *found[1].notes, f"{common} prompts are in both files"]
     emit(Result("compare", columns, rows, notes), form, output)
 
@@ -529,8 +541,9 @@ def _read(
     where: Sequence[str] | None,
     drop_missing: bool,
     at_least: int,
+    cluster: str | None = None,
 ) -> ScoreFile:
-    columns = Columns(prompt, score, true, log_prob)
+    columns = Columns(prompt, score, true, log_prob, cluster)
     return read_scores(
         file, columns, where=where or (), drop_missing=drop_missing, at_least=at_least
     )

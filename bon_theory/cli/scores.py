@@ -50,12 +50,14 @@ class Columns:
         score: by which answers are selected.
         true: another score of the same answers.
         log_prob: log-probability of the whole answer.
+        cluster: which prompts were not drawn independently of each other; never guessed.
     """
 
     prompt: str | None = None
     score: str | None = None
     true: str | None = None
     log_prob: str | None = None
+    cluster: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,12 +69,14 @@ class ScoreFile:
         prompts: what names each prompt, printable.
         notes: what was guessed or left out, for people.
         num_dropped: rows without a score that were left out.
+        clusters: of the prompts, if the file tells them.
     """
 
     pool: Pool
     prompts: tuple[str, ...]
     notes: tuple[str, ...]
     num_dropped: int
+    clusters: tuple[str, ...] | None = None
 
 
 def read_scores(
@@ -129,6 +133,7 @@ def _roles(
     schema = rows.collect_schema()
     given = {"prompt": columns.prompt, "score": columns.score}
     given |= {"true": columns.true, "log_prob": columns.log_prob, "candidate": None}
+    given |= {} if columns.cluster is None else {"cluster": columns.cluster}
     roles: dict[str, str] = {}
     guessed: list[str] = []
     for role, name in given.items():
@@ -229,7 +234,8 @@ def _pooled(
                 f"{visible(roles['candidate'])}, the first prompt "
                 f"{visible(str(twice['prompt'][0]))[:60]}: an answer would count twice"
             )
-    groups = numbers.group_by("prompt", maintain_order=True).agg(*values)
+    beside = [pl.first("cluster")] if "cluster" in roles else []
+    groups = numbers.group_by("prompt", maintain_order=True).agg(*values, *beside)
     counts = groups["score"].list.len()
     few = int((counts < at_least).sum())
     if few:
@@ -254,7 +260,8 @@ def _pooled(
     except ValueError as error:
         raise InputError(f"holds what is no pool: {error}") from None
     prompts = tuple(visible(str(prompt)) for prompt in groups["prompt"].to_list())
-    return ScoreFile(pool, prompts, tuple(notes), bad.height)
+    clusters = tuple(map(str, groups["cluster"].to_list())) if beside else None
+    return ScoreFile(pool, prompts, tuple(notes), bad.height, clusters)
 
 
 def _number(table: pl.DataFrame, role: str) -> pl.Expr:

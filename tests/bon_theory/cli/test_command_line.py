@@ -5,6 +5,8 @@ import io
 import json
 import math
 import re
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,10 +21,11 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 import bon_theory as bt
-from bon_theory import pools
+from bon_theory import cli, pools
 from bon_theory.cli import files, main, scores
 from bon_theory.cli.text import visible
 
+ROOT = Path(__file__).parents[3]
 SCORES = np.array([[0.0, 1.0, 1.0, 0.0], [1.0, 1.0, 0.0, 1.0], [0.0, 0.0, 0.0, 1.0]])
 TRUTH = np.array([[0.1, 0.9, 0.4, 0.3], [0.8, 0.7, 0.2, 0.6], [0.0, 0.3, 0.2, 0.5]])
 TABLE = pl.DataFrame(
@@ -187,6 +190,32 @@ def test_models_are_compared_on_the_prompts_that_both_have(file: Path, tmp_path:
     assert 0.5 < found[0]["win_rate_against_one_answer"] < found[-1]["win_rate_against_one_answer"]
 
 
+def test_two_scores_that_select_are_compared_by_a_third(tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    TABLE.with_columns(pl.col("candidate").alias("other"), gold=pl.col("true_score")).write_csv(
+        path
+    )
+    found = rows_of("compare", path, path, "--second-score", "other", "--true", "gold", "--n", "2")
+    first, second = (
+        pools.best_of_n_curve(pools.Pool.from_lists(s, true_scores=TRUTH), n=2, of="true_scores")
+        for s in (SCORES, np.tile(np.arange(4.0), (3, 1)))
+    )
+    band = pools.normal_band(first - second)
+    expected = [first.mean[0], second.mean[0], band.mean[0], band.low[0], band.high[0]]
+    assert list(found[0]) == ["n", "first", "second", "difference", "low", "high"]
+    np.testing.assert_allclose(list(found[0].values())[1:], expected)
+
+
+def test_prompts_that_belong_together_are_one_cluster(tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    TABLE.with_columns(topic=pl.col("prompt").replace("c", "a")).write_csv(path)
+    (row,) = rows_of("curve", path, "--n", "1", "--cluster", "topic")
+    curve = pools.best_of_n_curve(pools.Pool.from_lists(SCORES), n=1)
+    band = pools.normal_band(curve, clusters=["a", "b", "a"])
+    assert row["score_low"] == pytest.approx(band.low[0])
+    assert run("curve", path, "--cluster", "topic", "--simultaneous").exit_code == 2
+
+
 def test_a_law_is_exact_in_full_precision() -> None:
     options = ("law", "--probs", "0.5,0.3,0.2", "--rewards", "0,0.5,1", "--n", "3")
     found = rows_of(*options)
@@ -345,6 +374,27 @@ def test_an_interrupt_is_no_traceback(file: Path, monkeypatch: Any) -> None:
     assert (result.exit_code, result.stderr) == (1, "interrupted\n")
     assert run("nonsense").exit_code == 2
     assert run("curve", "--help").exit_code == 0
+
+
+def test_without_its_extra_one_line_says_so(monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.setitem(sys.modules, "typer", None)
+    monkeypatch.delitem(sys.modules, "bon_theory.cli.main")
+    with pytest.raises(SystemExit) as stopped:
+        cli.run()
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == "error: no module typer: pip install 'bon-theory[cli]'\n"
+
+
+def test_a_pipe_that_closes_early_is_no_error(file: Path) -> None:
+    """A real process, whose reader goes away at once."""
+    command = [sys.executable, "-m", "bon_theory.cli", "curve", str(file), "--format", "csv"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
+    assert process.stdout
+    process.stdout.close()
+    assert process.wait(60) == 0
+    assert process.stderr
+    assert process.stderr.read() == b""
+    process.stderr.close()
 
 
 # --- hostile text ----------------------------------------------------------------------------

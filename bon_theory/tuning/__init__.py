@@ -1,6 +1,7 @@
 """Choosing the parameters of a selection: for a budget, on the frontier, against a true reward."""
 
 from bon_theory.tuning.hedging import Hedge, hedge_mean_extra_draws, hedge_n, hedge_temperature
+from bon_theory.tuning.learned_reward import pairwise_error, regret_bound
 from bon_theory.tuning.overoptimization import (
     Noise,
     NoisyProxy,
@@ -46,7 +47,9 @@ __all__ = [
     "n_for_reward",
     "n_for_win_rate",
     "noisy_proxy",
+    "pairwise_error",
     "pandora_threshold",
+    "regret_bound",
     "temperature_for_kl",
     "temperature_for_reward",
     "temperature_for_win_rate",

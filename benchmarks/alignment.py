@@ -59,7 +59,13 @@ def compared(num_steps: int, width: int) -> dict[str, float]:
 
     def pretrain(steps: int) -> None:
         config = TrainingConfig(
-            shape, num_steps=steps, batch_size=rows, window=window, warmup_steps=1, pair_steps=0
+            shape,
+            num_steps=steps,
+            batch_size=rows,
+            window=window,
+            warmup_steps=1,
+            pair_steps=0,
+            counted_share=0.0,
         )
         train(config, jax.random.key(0), stream)
 

@@ -1,9 +1,11 @@
 """``python -m simulations align``: a checkpoint in, an aligned one and a page out."""
 
+import importlib.util
 import json
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -46,6 +48,23 @@ def test_the_model_that_is_written_is_the_reference_moved(whole: Path):
         for a, b in zip(parameters(whole / "model"), parameters(GOLDEN), strict=True)
     ]
     assert 0 < max(moved) < 1
+
+
+@pytest.mark.oracle
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="make test-oracle")
+def test_transformers_loads_the_aligned_model_with_equal_logits(whole: Path):
+    import torch  # pyright: ignore[reportMissingImports]
+    import transformers  # pyright: ignore[reportMissingImports]
+
+    model, tokenizer = load_checkpoint(whole / "model")
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(whole / "model", dtype=torch.float32)
+    words = transformers.AutoTokenizer.from_pretrained(whole / "model")
+    text = "a cat and the sea"
+    tokens = tokenizer.encode(text)
+    assert words.encode(text, add_special_tokens=False) == tokens.tolist()
+    with torch.no_grad():
+        expected = theirs(torch.from_numpy(tokens[None].astype(np.int64))).logits.numpy()
+    np.testing.assert_allclose(model(jnp.asarray(tokens[None])), expected, atol=1e-4)
 
 
 def test_the_report_tells_what_became_of_it(whole: Path):

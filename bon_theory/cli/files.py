@@ -80,7 +80,7 @@ def _rows(path: Path | IO[bytes], head: bytes) -> pl.LazyFrame:
     if first == b"{":
         return _json_lines(path)
     header = head.splitlines()[0]
-    separator = "\t" if header.count(b"\t") > header.count(b",") else ","
+    separator = max(",;\t", key=lambda c: header.count(c.encode()))
     # Everything as text: what is no number is then found and named, wherever it stands.
     return pl.scan_csv(path, separator=separator, infer_schema=False)
 

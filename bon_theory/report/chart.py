@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 __all__ = ["Chart", "Line", "draw"]
 
 _WIDTH, _HEIGHT = 640, 320
+Place = Callable[[NDArray[np.float64] | float], NDArray[np.float64]]
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 28, 48
 
 
@@ -76,7 +77,7 @@ def draw(chart: Chart) -> tuple[str, list[float]]:
         return np.round(_HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM), 2)
 
     places = across(at)
-    parts = [_axes(chart, ticks, up, places)]
+    parts = [_axes(chart, ticks, across, up)]
     for index, line in enumerate(chart.lines):
         known = np.isfinite(line.y)
         if line.low is not None and line.high is not None:
@@ -102,21 +103,25 @@ def draw(chart: Chart) -> tuple[str, list[float]]:
     return svg, places.tolist()
 
 
-def _axes(chart: Chart, ticks: list[float], up: object, places: NDArray[np.float64]) -> str:
+def _axes(chart: Chart, ticks: list[float], across: Place, up: Place) -> str:
     parts = []
     for tick in ticks:
-        y = up(tick)  # pyright: ignore[reportCallIssue]
+        y = up(tick)
         parts.append(
             f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>'
             f'<text class="tick end" x="{_LEFT - 8}" y="{y + 4}">{tick:g}</text>'
         )
+    low, high = float(chart.x.min()), float(chart.x.max())
+    if chart.is_log:
+        marks = [x for x in chart.x.tolist() if math.log2(x).is_integer()]
+    else:
+        marks = [x for x in _ticks(low, high) if low <= x <= high]
     last = -math.inf
-    for x, place in zip(chart.x.tolist(), places.tolist(), strict=True):
-        is_doubling = not chart.is_log or math.log2(x).is_integer()
-        if is_doubling and place - last > 44:
-            label = f"{x:g}" if chart.is_log else f"{x:.3g}"
+    for mark in marks:
+        place = float(across(math.log2(mark) if chart.is_log else mark))
+        if place - last > 44:
             y = _HEIGHT - _BOTTOM + 18
-            parts.append(f'<text class="tick middle" x="{place}" y="{y}">{label}</text>')
+            parts.append(f'<text class="tick middle" x="{place}" y="{y}">{mark:g}</text>')
             last = place
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
     parts.append(

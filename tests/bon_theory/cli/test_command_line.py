@@ -93,6 +93,7 @@ def write_lm_eval(path: Path) -> None:
 FILES: dict[str, Callable[[Path], object]] = {
     "csv": lambda path: TABLE.write_csv(path),
     "tsv": lambda path: TABLE.write_csv(path, separator="\t"),
+    "semicolons.csv": lambda path: TABLE.write_csv(path, separator=";"),
     "words.csv": lambda path: path.write_text(
         TABLE.with_columns(pl.col("score") == 1).write_csv().replace("true,", " True ,")
     ),

@@ -110,13 +110,33 @@ def quadrature_error(function: Callable[..., Any], *laws: Policy | Numbers) -> A
         return jnp.concatenate([all_nodes[None], disturbed[None], coarse])
 
     # Of one shape, for the function, which may be a race, to be compiled once.
-    rules = jax.tree.map(stacked, laws, _disturbed(laws), tuple(map(_sublattices, laws)))
-    return jax.tree.map(_extrapolated, jax.vmap(function)(*rules))
+    coarse = tuple(_sublattices(law, first.num_outcomes) for law in laws)
+    rules = jax.tree.map(stacked, laws, _disturbed(laws), coarse)
+
+    def estimate(found: jax.Array) -> jax.Array:
+        return _extrapolated(found[0], found[2:], _distance(found[1], found[0]))
+
+    return jax.tree.map(estimate, jax.vmap(function)(*rules))
 
 
-def _extrapolated(values: jax.Array) -> jax.Array:
+def error_of_known(value: jax.Array, function: Callable[..., Any], law: Policy) -> jax.Array:
+    """:func:`quadrature_error` where ``value = function(law)`` is known: half the nodes will do.
+
+    What the tails and the rewards' rounding do is seen on every second node.
+    """
+    size = -(-law.num_outcomes // 2)
+    (disturbed,) = _disturbed((law,))
+    rules = jax.tree.map(
+        lambda other, coarse: jnp.concatenate([other[:1], coarse]),
+        _sublattices(disturbed, size),
+        _sublattices(law, size),
+    )
+    found = jax.vmap(function)(rules)
+    return _extrapolated(value, found[1:], _distance(found[0], found[1]))
+
+
+def _extrapolated(value: jax.Array, coarse: jax.Array, disturbance: jax.Array) -> jax.Array:
     """e₁ from the sublattices, what the tails and the rewards' rounding do, and summation's."""
-    value, disturbed, coarse = values[0], values[1], values[2:]
     differences = _distance(coarse, value[None])
     e2, e4, e8 = (jnp.max(each, axis=0) for each in jnp.split(differences, _LEVEL_ENDS))
     fall = jnp.minimum(e4 / jnp.where(e8 > 0, e8, 1), 1)
@@ -125,7 +145,7 @@ def _extrapolated(values: jax.Array) -> jax.Array:
     ratio = jnp.minimum(e2 / jnp.where(e4 > 0, e4, 1), 1)
     e1 = e2 * jnp.where(e2 <= _SLOWER * exponential, ratio, 1)
     rounding = jnp.where(jnp.isinf(value), 0, 4 * jnp.finfo(value.dtype).eps * jnp.abs(value))
-    error = e1 + _distance(disturbed, value) + rounding
+    error = e1 + disturbance + rounding
     return jnp.where(jnp.isnan(error), jnp.inf, error)
 
 
@@ -135,15 +155,15 @@ def _distance(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.where(same, 0, jnp.abs(jnp.where(same, 0, a) - jnp.where(same, 0, b)))
 
 
-def _sublattices(law: Policy | jax.Array) -> Any:
+def _sublattices(law: Policy | jax.Array, size: int) -> Any:
     """The rules on nodes ``j, j + m, …`` for all ``j < m`` and ``m``, along a new leading axis.
 
-    Each is followed by copies of the last node without mass, up to the number of all nodes.
+    Each is followed by copies of the last node without mass, up to the ``size`` of all.
     """
     count = law.num_outcomes if isinstance(law, Policy) else law.shape[-1]
     starts = np.concatenate([np.arange(m) for m in _LEVELS])[:, None]
     strides = np.repeat(_LEVELS, _LEVELS)[:, None]
-    nodes = starts + strides * np.arange(count)
+    nodes = starts + strides * np.arange(size)
 
     def taken(array: jax.Array) -> jax.Array:
         return jnp.moveaxis(array[..., np.minimum(nodes, count - 1)], -2, 0)
@@ -152,7 +172,7 @@ def _sublattices(law: Policy | jax.Array) -> Any:
     if not isinstance(law, Policy):
         return thinned
     strides = strides.reshape(-1, *[1] * law.log_probs.ndim)
-    past = (nodes >= count).reshape(len(nodes), *[1] * (law.log_probs.ndim - 1), count)
+    past = (nodes >= count).reshape(len(nodes), *[1] * (law.log_probs.ndim - 1), size)
     log_weights = thinned.log_probs + jnp.log(jnp.asarray(strides, law.dtype))
     return dataclasses.replace(thinned, log_probs=jnp.where(past, -jnp.inf, log_weights))
 

@@ -25,7 +25,7 @@ from bon_theory._arguments import (
 from bon_theory._laws import aligned
 from bon_theory._numerics import namespace, numpy_or_program
 from bon_theory._ragged import completed
-from bon_theory.certificate import quadrature_error
+from bon_theory.certificate import error_of_known
 from bon_theory.performance import expected_value
 from bon_theory.policy import Policy
 from bon_theory.tuning.knobs import Knob, Quantity, average, own_batches, prompt_weights
@@ -239,7 +239,7 @@ def _search(
             policy, _ = knob.law(reference, at, per_prompt(fixed))
             return jnp.broadcast_to(average(quantity(policy, reference), weights), target.shape)
 
-        missed = quadrature_error(amount, jax.lax.stop_gradient(reference))
+        missed = error_of_known(root.value + wanted, amount, jax.lax.stop_gradient(reference))
         resolved &= missed <= RESOLVED * jnp.abs(wanted - low) + 8 * slack + 64 * eps
         resolved &= error <= RESOLVED
     return Found(parameter, low, high, reached, resolved, root.value + wanted, value)

@@ -15,6 +15,7 @@ import numpy as np
 from jax import Array
 from numpy.typing import ArrayLike, NDArray
 
+from simulations.draws.outcomes import Counted
 from simulations.statistics.estimate import Estimate
 from simulations.tools.pytree import pytree
 
@@ -29,7 +30,7 @@ _BITS = 32
     meta_fields=[],
 )
 @dataclass(frozen=True)
-class AliasTable:
+class AliasTable(Counted):
     """A discrete law whose words are in no order; made by :func:`alias_table`.
 
     Attributes:
@@ -74,10 +75,6 @@ class AliasTable:
         return jnp.stack(
             [table.at[cell].get(mode="promise_in_bounds") for table in (self.rewards, self.ranks)]
         )
-
-    def observables(self, words: Array) -> Array:
-        """What is to be averaged beyond the counts, ``[V, S]``: nothing, V = 0."""
-        return jnp.zeros((0, *words.shape), jnp.float32)
 
     def summarise(
         self, counts: NDArray[np.int64], averages: tuple[Estimate, ...]

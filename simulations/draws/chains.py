@@ -23,6 +23,7 @@ import numpy as np
 from jax import Array, lax
 from numpy.typing import ArrayLike, NDArray
 
+from simulations.draws.outcomes import Counted
 from simulations.draws.variates import unit_interval
 from simulations.draws.words import derived_key, threefry_words
 from simulations.statistics.estimate import Estimate
@@ -192,7 +193,7 @@ class BlockReference:
     meta_fields=["length", "by", "num_outcomes"],
 )
 @dataclass(frozen=True)
-class SequenceOutcomes:
+class SequenceOutcomes(Counted):
     """What is counted of sequences: each of them, or their total reward.
 
     Attributes:
@@ -223,10 +224,6 @@ class SequenceOutcomes:
     def reward(self, codes: Array) -> Array:
         """Total rewards, float32."""
         return jnp.asarray(self.rewards(), jnp.float32)[codes]
-
-    def observables(self, codes: Array) -> Array:
-        """What is to be averaged beyond the counts, ``[V, S]``: nothing, V = 0."""
-        return jnp.zeros((0, *codes.shape), jnp.float32)
 
     def summarise(
         self, counts: NDArray[np.int64], averages: tuple[Estimate, ...]

@@ -23,6 +23,7 @@ from jax import Array
 from numpy.typing import ArrayLike, NDArray
 
 from simulations.draws.alias import AliasTable, alias_table
+from simulations.draws.outcomes import Counted, Outcomes
 from simulations.draws.variates import exponential_quantile, gaussian_quantile, unit_interval
 from simulations.draws.words import high_product
 from simulations.statistics.estimate import Estimate
@@ -32,33 +33,6 @@ from simulations.tools.pytree import pytree
 _WORDS = 2**32
 _MOST_BINS, _BINS = 2**20, "bins of the rank are leading bits of a word"
 _COMPARE_ALL = 32  # up to here K comparisons fuse into the draw and beat any table
-
-
-class Outcomes(Protocol):
-    """What is asked about winners: which outcome a word is, and what is averaged of it."""
-
-    @property
-    def num_outcomes(self) -> int:
-        """K, how many outcomes are told apart."""
-        ...
-
-    def reward(self, words: Array, /) -> Array:
-        """The winners' rewards, float32."""
-        ...
-
-    def outcome(self, words: Array, /) -> Array:
-        """The winners' outcomes, int32 in [0, K)."""
-        ...
-
-    def observables(self, words: Array, /) -> Array:
-        """What is to be averaged beyond the counts, ``[V, S]`` float32."""
-        ...
-
-    def summarise(
-        self, counts: NDArray[np.int64], averages: tuple[Estimate, ...]
-    ) -> tuple[Estimate, Estimate]:
-        """Mean reward and mean chance to beat a fresh draw, from counts ``[K]`` and averages."""
-        ...
 
 
 class Reference(Outcomes, Protocol):
@@ -96,7 +70,7 @@ class Reference(Outcomes, Protocol):
     meta_fields=["num_outcomes"],
 )
 @dataclass(frozen=True)
-class DiscreteReference:
+class DiscreteReference(Counted):
     """K outcomes with rewards, ties allowed; made by :func:`discrete_reference`.
 
     Attributes:
@@ -152,10 +126,6 @@ class DiscreteReference:
             return self
         _, middle = self._levels
         return alias_table(self._masses(), self.rewards, middle, self.outcomes, self)
-
-    def observables(self, words: Array) -> Array:
-        """What is to be averaged beyond the counts, ``[V, S]``: nothing, V = 0."""
-        return jnp.zeros((0, *words.shape), jnp.float32)
 
     def summarise(
         self, counts: NDArray[np.int64], averages: tuple[Estimate, ...]
@@ -302,6 +272,8 @@ class ContinuousReference:
     def reward_and_rank(self, words: Array) -> Array:
         """Rewards and ranks U = F(r), the chance to beat a fresh draw, ``[2, S]`` float32."""
         return jnp.stack([self.reward(words), unit_interval(words)])
+
+    num_observables = 2
 
     def observables(self, words: Array) -> Array:
         """What is to be averaged beyond the counts, ``[V, S]``: reward and rank."""

@@ -60,6 +60,10 @@ class Tally(Protocol):
         """About how many candidates a trial has."""
         ...
 
+    def moments_shape(self, num_trials: int) -> tuple[int, int, int]:
+        """3, V and T of the moments of so many trials, known without tracing them."""
+        ...
+
     def __call__(self, key: Array, trials: Array, valid: Array) -> tuple[Array, Array]:
         """What these trials give, of which only those count that are ``valid``.
 
@@ -150,13 +154,14 @@ def accumulate(
     # Plain arrays: every process has the same, and the mesh may be of any devices.
     words, tally = jax.tree.map(np.asarray, (key_words(key), tally))
     size = -(-min(chunk_size, num_trials) // _TILE) * _TILE
-    parts, room = _moments_of_chunk(tally, size)
+    part = tally.moments_shape(size)
+    room = max(1, min(_ROUNDS, _MOMENTS_IN_STEP // max(1, math.prod(part))))
     rounds = min(room, _DRAWS_IN_STEP // (size * draws), _TRIALS_IN_STEP // (size * flat.size))
     rounds = max(1, rounds)
 
     file = None if plan.checkpoint is None else Path(plan.checkpoint)
     identity = {} if file is None else {"key": words.tolist(), "tally": checkpoints.describe(tally)}
-    nothing = Totals(np.zeros(tally.num_counts, np.int64), np.zeros(parts.shape[:2]), 0)
+    nothing = Totals(np.zeros(tally.num_counts, np.int64), np.zeros(part[:2]), 0)
     totals = _resume(file, identity, nothing)
     if totals.num_trials > num_trials:
         raise ValueError(
@@ -167,7 +172,13 @@ def accumulate(
     while (done := totals.num_trials) < num_trials:
         step = min(rounds * size * flat.size, num_trials - done)
         counts, parts = _step(
-            words, tally, np.uint32(done), np.uint32(step), mesh=flat, chunk_size=size
+            words,
+            tally,
+            np.uint32(done),
+            np.uint32(step),
+            mesh=flat,
+            chunk_size=size,
+            moments_shape=(room, *part),
         )
         totals = _add(totals, counts, parts, step)
         due = done + step == num_trials or time.monotonic() - written >= plan.checkpoint_every
@@ -180,6 +191,11 @@ def accumulate(
         if plan.progress is not None:
             plan.progress(done + step, num_trials)
     return totals
+
+
+def shape_in_tiles(num_averages: int, num_trials: int) -> tuple[int, int, int]:
+    """Of :func:`moments` of V averages over S trials: 3, V, S/256."""
+    return 3, num_averages, num_trials // _TILE
 
 
 def moments(values: Array, valid: Array) -> Array:
@@ -201,14 +217,6 @@ def _add(totals: Totals, counts: Array, parts: Array, num_trials: int) -> Totals
         merge_moments(np.stack([totals.moments, new], axis=-1)),
         totals.num_trials + num_trials,
     )
-
-
-def _moments_of_chunk(tally: Tally, chunk_size: int) -> tuple[jax.ShapeDtypeStruct, int]:
-    """The shape of a chunk's moments, and the number of chunks that a step has room for."""
-    kinds = ((2,), jnp.uint32), ((chunk_size,), jnp.uint32), ((chunk_size,), jnp.bool_)
-    arguments = (jax.ShapeDtypeStruct(*kind) for kind in kinds)
-    parts = jax.eval_shape(type(tally).__call__, tally, *arguments)[1]
-    return parts, max(1, min(_ROUNDS, _MOMENTS_IN_STEP // max(1, parts.size)))
 
 
 def _resume(checkpoint: Path | None, identity: dict[str, Any], nothing: Totals) -> Totals:
@@ -236,13 +244,32 @@ def _from_first_process(array: NDArray) -> NDArray:
     return np.frombuffer(np.asarray(same).tobytes(), array.dtype).reshape(array.shape).copy()
 
 
-@partial(jax.jit, static_argnames=("mesh", "chunk_size"), compiler_options=_COMPILER_OPTIONS)
+@partial(
+    jax.jit,
+    static_argnames=("mesh", "chunk_size", "moments_shape"),
+    compiler_options=_COMPILER_OPTIONS,
+)
 def _step(
-    words: Array, tally: Tally, first: Array, num_trials: Array, *, mesh: Mesh, chunk_size: int
+    words: Array,
+    tally: Tally,
+    first: Array,
+    num_trials: Array,
+    *,
+    mesh: Mesh,
+    chunk_size: int,
+    moments_shape: tuple[int, ...],
 ) -> tuple[Array, Array]:
-    """Counts ``[C]`` and moments ``[3, V, T]`` of a step's trials."""
+    """Counts ``[C]`` and moments ``[3, V, T]`` of a step's trials; a device's have a given shape.
+
+    That is an axis of chunks, then a chunk's own.
+    """
     deal = jax.shard_map(
-        partial(_device_step, num_devices=mesh.size, chunk_size=chunk_size),
+        partial(
+            _device_step,
+            num_devices=mesh.size,
+            chunk_size=chunk_size,
+            moments_shape=moments_shape,
+        ),
         mesh=mesh,
         in_specs=PartitionSpec(),
         out_specs=PartitionSpec(),
@@ -259,6 +286,7 @@ def _device_step(
     *,
     num_devices: int,
     chunk_size: int,
+    moments_shape: tuple[int, ...],
 ) -> tuple[Array, Array]:
     """What one device does: every ``num_devices``-th chunk, then the sum over devices."""
     stride = jnp.uint32(num_devices * chunk_size)
@@ -269,8 +297,7 @@ def _device_step(
         counts, parts = tally(words, first + places, places < num_trials)
         return totals[0] + counts, totals[1].at[index].set(parts)
 
-    parts, room = _moments_of_chunk(tally, chunk_size)
-    start = jnp.zeros(tally.num_counts, jnp.int32), jnp.zeros((room, *parts.shape), jnp.float32)
+    start = jnp.zeros(tally.num_counts, jnp.int32), jnp.zeros(moments_shape, jnp.float32)
     rounds = (jnp.maximum(num_trials, own) - own + stride - jnp.uint32(1)) // stride
     counts, parts = lax.fori_loop(jnp.uint32(0), rounds, add, start)
     # Every process gets everything, [3, V, T], in the order of trials.

@@ -23,7 +23,7 @@ from jax import Array, lax
 from numpy.typing import NDArray
 
 from simulations.draws.references import DiscreteReference, Reference
-from simulations.engine.accumulate import Schedule, accumulate, moments
+from simulations.engine.accumulate import Schedule, accumulate, moments, shape_in_tiles
 from simulations.selection.races import draw_words, materialised
 from simulations.selection.samplers import best_of_n, soft_best_of_n
 from simulations.statistics.estimate import Estimate
@@ -177,6 +177,9 @@ class _Conditional:
     def typical_draws(self) -> int:
         return int(self.n) * self.scores.size  # as long as that many draws alone
 
+    def moments_shape(self, num_trials: int) -> tuple[int, int, int]:
+        return shape_in_tiles(1 + self.scores.size, num_trials)
+
     def __call__(self, key: Array, trials: Array, valid: Array) -> tuple[Array, Array]:
         counts = self._candidate_counts(key, trials)
         # Weights relative to the highest score present cannot all vanish.
@@ -247,6 +250,9 @@ class _Others:
     @property
     def typical_draws(self) -> int:
         return int(self.n) + self.scores.size
+
+    def moments_shape(self, num_trials: int) -> tuple[int, int, int]:
+        return shape_in_tiles(1 + self.scores.size, num_trials)
 
     def __call__(self, key: Array, trials: Array, valid: Array) -> tuple[Array, Array]:
         n, highest = self.n.astype(jnp.uint32), jnp.max(self.scores)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jax import Array
 
-from simulations.engine.accumulate import Schedule, accumulate, moments
+from simulations.engine.accumulate import Schedule, accumulate, moments, shape_in_tiles
 from simulations.engine.simulate import Simulation
 from simulations.selection.every_n import EveryN
 from simulations.selection.races import Race, Sampler
@@ -134,6 +134,9 @@ class _Pairs:
     @property
     def typical_draws(self) -> int:
         return sum(sampler.typical_draws for sampler in self.samplers)
+
+    def moments_shape(self, num_trials: int) -> tuple[int, int, int]:
+        return shape_in_tiles(2 * len(self.samplers) - 1, num_trials)
 
     def __call__(self, key: Array, trials: Array, valid: Array) -> tuple[Array, Array]:
         first, *others = (s.reference.reward(s(key, trials)) for s in self.samplers)

@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 from numpy.typing import ArrayLike, NDArray
 
-from simulations.engine.accumulate import Schedule, accumulate, moments
+from simulations.engine.accumulate import Schedule, accumulate, moments, shape_in_tiles
 from simulations.selection.races import Sampler
 from simulations.statistics.estimate import Estimate
 from simulations.tools.pytree import pytree
@@ -56,6 +56,10 @@ class Picks:
     def typical_draws(self) -> int:
         """About how many candidates a trial has."""
         return self.sampler.typical_draws
+
+    def moments_shape(self, num_trials: int) -> tuple[int, int, int]:
+        """See :class:`simulations.engine.accumulate.Tally`."""
+        return shape_in_tiles(self.sampler.reference.num_observables, num_trials)
 
     def __call__(self, key: Array, trials: Array, valid: Array) -> tuple[Array, Array]:
         """See :class:`simulations.engine.accumulate.Tally`."""

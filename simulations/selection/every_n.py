@@ -72,6 +72,10 @@ class EveryN:
         """N."""
         return self.largest
 
+    def moments_shape(self, num_trials: int) -> tuple[int, int, int]:
+        """See :class:`simulations.engine.accumulate.Tally`."""
+        return 3, self.largest * self.race.reference.num_observables, 1
+
     def __call__(self, key: Array, trials: Array, valid: Array) -> tuple[Array, Array]:
         """See :class:`simulations.engine.accumulate.Tally`."""
         course, number = _Course(self.race, key, trials), jnp.sum(valid.astype(jnp.float32))

@@ -25,7 +25,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from simulations.draws.references import Outcomes, Reference
+from simulations.draws.outcomes import Outcomes
+from simulations.draws.references import Reference
 from simulations.draws.words import derived_key, threefry_words
 from simulations.tools.pytree import pytree
 
@@ -184,9 +185,10 @@ class ScoredRace:
         """Scores of a block's draws ``[B]``, B arrays ``[S]``, each computed once."""
         rows = draws[:, None]
         if self.reference.reads_tables:  # on its own, as AVX2 has no fast vector look-up
-            words, noise = materialised_pair(lambda: draw_words(key, trials, rows), block)
+            drawn = jax.ShapeDtypeStruct((len(rows), trials.size), jnp.uint32)
+            words, noise = materialised_pair(lambda: draw_words(key, trials, rows), block, drawn)
             score = partial(self.score, self.reference, words, noise, self.parameter)
-            return list(materialised(score, block))
+            return list(materialised(score, block, drawn.update(dtype=jnp.float32)))
         half = len(rows) // 2
         both = materialised_pair(
             lambda: (
@@ -194,6 +196,7 @@ class ScoredRace:
                 self._scores(key, trials, rows[half:]),
             ),
             block,
+            jax.ShapeDtypeStruct((half, trials.size), jnp.float32),
         )
         return [score for scores in both for score in scores]
 
@@ -284,8 +287,12 @@ def _before(draw: Array, counts: Array) -> Array:
     return draw.astype(jnp.int32) < counts.astype(jnp.int32)
 
 
-def materialised(make: Callable[[], Array], index: Array) -> Array:
+def materialised(
+    make: Callable[[], Array], index: Array, like: jax.ShapeDtypeStruct | None = None
+) -> Array:
     """``make()``, computed once and stored, whatever reads it; ``index`` is any traced uint32.
+
+    Where ``like`` tells its shape and dtype, ``make`` is traced once and not twice.
 
     XLA's CPU fusions compute a value anew for each reader and drop optimization barriers, but fuse
     nothing across a loop: this one runs once, which the compiler cannot know. Without it soft
@@ -293,28 +300,28 @@ def materialised(make: Callable[[], Array], index: Array) -> Array:
     million (AVX2, JAX 0.10.2).
     """
     once = jnp.minimum(index, jnp.uint32(0)) + jnp.uint32(1)
-    like = jax.eval_shape(make)
+    kind = like or jax.eval_shape(make)
     return lax.fori_loop(
-        jnp.uint32(0), once, lambda _, __: make(), jnp.zeros(like.shape, like.dtype)
+        jnp.uint32(0), once, lambda _, __: make(), jnp.zeros(kind.shape, kind.dtype)
     )
 
 
-def materialised_pair(make: Callable[[], tuple[Array, Array]], index: Array) -> tuple[Array, Array]:
-    """:func:`materialised` for two arrays of one shape and 32 bits, in one pass.
+def materialised_pair(
+    make: Callable[[], tuple[Array, Array]], index: Array, like: jax.ShapeDtypeStruct
+) -> tuple[Array, Array]:
+    """:func:`materialised` for two arrays of one shape and a dtype of 32 bits, in one pass.
 
     A fusion has one output and a loop that carries two arrays runs twice, so the two travel as the
     parts of one complex64. Two results at a time also give the processor two chains of dependent
     instructions to work on instead of one.
     """
-    kinds = [each.dtype for each in jax.eval_shape(make)]
 
     def packed() -> Array:
         real, imaginary = (lax.bitcast_convert_type(each, jnp.float32) for each in make())
         return lax.complex(real, imaginary)
 
-    both = materialised(packed, index)
-    parts = lax.real(both), lax.imag(both)
+    both = materialised(packed, index, jax.ShapeDtypeStruct(like.shape, jnp.complex64))
     first, second = (
-        lax.bitcast_convert_type(p, kind) for p, kind in zip(parts, kinds, strict=True)
+        lax.bitcast_convert_type(part, like.dtype) for part in (lax.real(both), lax.imag(both))
     )
     return first, second

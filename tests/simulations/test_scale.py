@@ -47,6 +47,9 @@ from simulations.tools.pytree import pytree
 class Trials:
     num_counts = typical_draws = 1
 
+    def moments_shape(self, num_trials):
+        return 3, 0, 1
+
     def __call__(self, key, trials, valid):
         return jnp.sum(valid, dtype=jnp.int32)[None], jnp.zeros((3, 0, 1), jnp.float32)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, special
+from scipy import special
 
 from bon_theory._arguments import shown
 from bon_theory.pools.curves import require_binary
@@ -92,6 +92,8 @@ def fit_coverage(pool: Pool) -> CoverageFit:
         return -float(weights @ terms), -np.array([a * (weights @ by_a), b * (weights @ by_b)])
 
     bounds = [(-14.0, 14.0)] * 2
+    from scipy import optimize  # a seventh of the memory of what imports this package
+
     found = optimize.minimize(loss, np.zeros(2), jac=True, bounds=bounds, method="TNC")
     step = 1e-4
     slopes = [(loss(found.x + e)[1] - loss(found.x - e)[1]) / (2 * step) for e in step * np.eye(2)]

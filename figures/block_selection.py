@@ -24,10 +24,10 @@ __all__ = ["data", "draw", "main"]
 
 CAPTION = (
     "At equal draws, blocks of a few tokens earn more than whole responses, and go further from "
-    "the model. A language model's responses of up to {longest} tokens; the reward is the sum of "
-    "the tokens' valences, in which most tokens have none. (a) Best-of-n of n candidates for every "
-    "block: n drawn tokens for each token kept, whatever the block's length, which stands beside "
-    "the points. Points: measured, bars of two standard errors; divergences are estimated from the "
+    "the model. A language model's responses of up to {longest} tokens; the reward is additive, "
+    "the number of little words (the, a, of, …). (a) Best-of-n of n candidates for every block: n "
+    "drawn tokens for each token kept, whatever the block's length, which stands beside the "
+    "points. Points: measured, bars of two standard errors; divergences are estimated from the "
     "candidates of every block. Dashed: the exact law for independent tokens with the same law of "
     "rewards. (b) Candidates that whole responses need for a gain of {gain:.3f} per token, if they "
     "are cut at a length: of the language model, by the law of its responses' rewards; of "
@@ -99,7 +99,7 @@ def _draw_blocks(ax: Axes, data: FigureData) -> None:
     handles.append(Line2D([], [], color=BOUND, linestyle="--"))
     names = [*(f"n = {n}" for n in numbers), "independent tokens"]
     ax.legend(handles, names, loc="lower right")
-    ax.set(xlabel="KL (nats)", ylabel="gain (valence)")
+    ax.set(xlabel="KL (nats)", ylabel="gain (words)")
 
 
 def _draw_needed(ax: Axes, data: FigureData) -> None:
@@ -113,7 +113,7 @@ def _draw_needed(ax: Axes, data: FigureData) -> None:
     ax.yaxis.set_minor_formatter(NullFormatter())
     ax.set_xticks(length)
     ax.set(xlabel="length (tokens)", ylabel="n (candidates)")
-    ax.legend(loc="upper left")
+    ax.legend(loc="lower right")
 
 
 def main(output_dir: Path, found: ModelBlocks) -> FigureFiles:

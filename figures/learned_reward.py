@@ -33,7 +33,7 @@ CAPTION = (
     "in time. A Bradley–Terry model on the language model's features, learned from "
     "{pairs} noisy preferences of a true reward that is known; both in standard deviations within "
     "a prompt; {seeds}. Correlation of proxy and true reward {correlation:.2f}. (a) Best-of-n by "
-    "the proxy on prompts that were not used to choose: mean of the proxy, and of the true reward "
+    "the proxy on prompts that were not used to choose: gain of the proxy, and of the true reward "
     "with a band of two standard errors over prompts. Dotted: the n that hedging chose on the "
     "other prompts, one for all. (b) True reward on the fresh prompts: of the largest n, of the "
     "hedged n, and of soft best-of-{hedged} at the hedged temperature. Bars: two standard errors "
@@ -95,12 +95,13 @@ def draw(data: FigureData) -> Figure:
 def _draw_curve(ax: Axes, data: FigureData) -> None:
     curve, choices = data["curve"], data["choices"]
     n, band = curve["n"], 2 * curve["true_error"]
-    ax.plot(n, curve["proxy"], "--", color=BOUND, label="proxy")
-    ax.plot(n, curve["true"], "o-", color=COLORS["best_of_n"], label="true reward")
+    gained = curve["true"] - curve["true"][0]
+    ax.plot(n, curve["proxy"] - curve["proxy"][0], "--", color=BOUND, label="proxy")
+    ax.plot(n, gained, "o-", color=COLORS["best_of_n"], label="true reward")
     ax.fill_between(
         n,
-        curve["true"] - band,
-        curve["true"] + band,
+        gained - band,
+        gained + band,
         color=COLORS["best_of_n"],
         alpha=0.2,
         linewidth=0,
@@ -108,8 +109,8 @@ def _draw_curve(ax: Axes, data: FigureData) -> None:
     ax.axvline(choices["n"][1], color=BOUND, linestyle=":", label="hedged n")
     ax.set_xscale("log")
     whole_ticks(ax, n)
-    ax.set(xlabel="n (draws)", ylabel="reward (sd)")
-    ax.legend(loc="upper left")
+    ax.set(xlabel="n (draws)", ylabel="gain (sd)")
+    ax.legend(loc="lower left")
 
 
 def _draw_choices(ax: Axes, data: FigureData) -> None:

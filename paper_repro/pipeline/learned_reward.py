@@ -15,7 +15,7 @@ from paper_repro.pipeline.payloads import ComputedClaims
 from simulations.experiments import learned_reward
 from simulations.experiments.learned_reward import LearnedRewardConfig
 from simulations.language_model.rewards.bradley_terry import RewardTrainingConfig
-from simulations.language_model.rewards.tokens import WantedNumber
+from simulations.language_model.rewards.tokens import WantedNumber, lexicon
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class LearnedConfig:
     Attributes:
         sequences: of the model and its responses.
         experiment: of the preferences, the reward model and the choice.
-        words: little words, each one token.
+        words: that are counted.
         wanted: how many of them a response is to have. Preferences are stated between responses
             that have no more: what is rare was never judged.
         seed: of everything.
@@ -34,12 +34,12 @@ class LearnedConfig:
     sequences: real_sequences.RealSequencesConfig = real_sequences.QUICK
     experiment: LearnedRewardConfig = field(
         default_factory=lambda: LearnedRewardConfig(
-            training=RewardTrainingConfig(num_steps=80, batch_size=32)
+            num_pairs=4096,
+            noise=0.5,
+            training=RewardTrainingConfig(num_steps=100, batch_size=32),
         )
     )
-    words: tuple[str, ...] = (
-        " the", " a", " of", " to", " in", " and", " is", " for", " that", " or",
-    )  # fmt: skip
+    words: tuple[str, ...] = real_sequences.LITTLE_WORDS
     wanted: int = 3
     seed: int = 20261128
 
@@ -58,8 +58,8 @@ def run(
 ) -> ComputedClaims:
     """Learn, choose, judge, save, and evaluate the claims."""
     prepared, candidates = real_sequences.prepare(config.sequences, output)
-    tokens = [prepared.tokenizer.encode(word) for word in config.words]
-    truth = WantedNumber(tuple(int(token[0]) for token in tokens), config.wanted)
+    valences = lexicon(prepared.tokenizer, dict.fromkeys(config.words, 1.0))
+    truth = WantedNumber(tuple(valences.nonzero()[0].tolist()), config.wanted)
     results = learned_reward.run(
         config.experiment,
         jax.random.key(config.seed),

@@ -25,7 +25,7 @@ class BlocksConfig:
     Attributes:
         sequences: of the model and its responses.
         experiment: block by block, and whole.
-        shortest_word: letters of a word that has a valence; a shorter token is rather a piece.
+        words: that are counted: the reward, to which every token adds 0 or 1.
         seed: of everything.
     """
 
@@ -35,7 +35,7 @@ class BlocksConfig:
             BlockSelectionConfig(claims.NUMBERS, claims.BLOCK_LENGTHS, claims.LONGEST)
         )
     )
-    shortest_word: int = 4
+    words: tuple[str, ...] = real_sequences.LITTLE_WORDS
     seed: int = 20261127
 
 
@@ -59,7 +59,7 @@ def run(
         prepared.trained.model,
         prepared.prompts,
         candidates.tokens,
-        lexicon(prepared.tokenizer, shortest=config.shortest_word),
+        lexicon(prepared.tokenizer, dict.fromkeys(config.words, 1.0)),
         progress=lambda done, total: progress("selecting", done, total),
     )
     found.save(results_path(output))

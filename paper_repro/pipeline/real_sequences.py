@@ -18,6 +18,8 @@ from simulations.language_model import train
 
 SEED = 20250505
 FALSE_ALARM = 1e-6
+#: Each is one token after a space; other experiments on the model count them.
+LITTLE_WORDS = ("the", "a", "of", "to", "in", "and", "is", "for", "that", "or")
 REWARDS = {"known_words": "known words", "trigram_likelihood": "trigram likelihood"}
 
 

@@ -18,7 +18,7 @@ from paper_repro.papers.soft_best_of_n.claims import CLAIMS
 from simulations.experiments.theory_checks import DEFAULT
 from tests.oracles import discrete
 
-BY_ID = {claim.id: claim for claim in CLAIMS}
+BY_ID = {claim.id: claim for claim in CLAIMS if not claim.stage}
 SHARPENED = {"soft/kl-rate-sharp", "soft/reward-rate-sharp"}
 FROM_LEMMA_1 = (
     "soft/lemma-1",
@@ -111,7 +111,7 @@ def test_every_monte_carlo_check_that_a_claim_names_is_made() -> None:
     named = {name for claim in CLAIMS for name in claim.checked_by}
     assert named
     assert named <= made
-    assert all(claim.checked_by for claim in CLAIMS if claim.compute)
+    assert all(claim.checked_by for claim in CLAIMS if claim.compute and not claim.stage)
 
 
 def test_the_claims_that_the_readme_names_exist() -> None:

@@ -94,6 +94,13 @@ def test_a_claim_that_raises_differs_and_says_what_was_raised():
     assert "ZeroDivisionError" in computed.error
 
 
+def test_a_claim_on_what_a_stage_found_is_computed_from_that():
+    claim = example(stage="checks", compute=lambda found: found["value"])
+    assert evaluate(claim, {"value": 2.0}).verdict == "reproduced"
+    assert evaluate(claim, {"value": 3.0}).verdict == "differs"
+    assert "TypeError" in evaluate(claim).error
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

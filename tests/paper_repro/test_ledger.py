@@ -27,11 +27,13 @@ from paper_repro.papers.claim import (
 )
 from paper_repro.papers.ledger import SCHEMA, Entry, load
 from paper_repro.pipeline import provenance
+from paper_repro.pipeline.stages import stages
 from paper_repro.report.wording import each, obtained, stated
 from tests.examples import example, ledger
 
 ROOT = Path(__file__).parents[2]
 ALL_CLAIMS = tuple(claim for paper in PAPERS for claim in claims(paper))
+STAGES = stages("quick")
 EVERY = pytest.mark.parametrize("claim", ALL_CLAIMS, ids=lambda claim: claim.id)
 
 
@@ -62,6 +64,11 @@ def test_what_is_computed_is_covered_by_a_test_that_exists(claim: Claim):
         return
     file, _, name = claim.test.partition("::")
     assert name in names_in(file)
+
+
+@EVERY
+def test_the_stage_that_a_claim_is_of_is_run(claim: Claim):
+    assert claim.stage in ("", *(stage.name for stage in STAGES))
 
 
 @EVERY

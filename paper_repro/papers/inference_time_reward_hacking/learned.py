@@ -36,12 +36,13 @@ CLAIMS: tuple[Claim, ...] = (
         statement=(
             "Best-of-n by a reward that is learned from preferences raises the true reward at "
             "first, and lowers it when n grows further (in standard deviations within a prompt, on "
-            "a language model trained here)."
+            "prompts held out; a language model trained here, a true reward by which more of a "
+            "good thing is too much, and preferences between responses that have not too much)."
         ),
         stage="learned-reward",
         compute=_rise_and_fall,
-        expected=(0.2, 0.1),
-        tolerance=Tolerance("stated with room: three standard errors over prompts or more"),
+        expected=(0.05, 0.3),
+        tolerance=Tolerance("stated with room: a third of what was found with other seeds"),
         labels=("rise", "fall"),
         figure="learned_reward",
         test=_TEST + "test_the_true_reward_falls_again",
@@ -59,8 +60,10 @@ CLAIMS: tuple[Claim, ...] = (
         ),
         stage="learned-reward",
         compute=_gains,
-        expected=(0.1, 0.1),
-        tolerance=Tolerance("stated with room: three standard errors over prompts or more"),
+        expected=(0.3, 0.3),
+        tolerance=Tolerance(
+            "stated with room: two standard errors over prompts, and 0.8 was found"
+        ),
         labels=("hedged n", "hedged temperature"),
         figure="learned_reward",
         test=_TEST + "test_hedging_promises_no_less_than_the_largest_n",

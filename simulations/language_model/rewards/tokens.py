@@ -20,7 +20,7 @@ from simulations.language_model.transformer import Transformer
 
 
 def lexicon(
-    tokenizer: Tokenizer, valences: Mapping[str, float] | None = None, *, shortest: int = 1
+    tokenizer: Tokenizer, valences: Mapping[str, float] | None = None
 ) -> NDArray[np.float64]:
     """Reward ``[V]`` of each token: the valence of the word that it is, 0 for pieces of words.
 
@@ -30,8 +30,6 @@ def lexicon(
     Args:
         tokenizer: of the model; bytes have no words, and all rewards are 0.
         valences: by word in lower case; those of VADER (MIT licence; −4 to 4) unless given.
-        shortest: letters of the shortest word that counts; with few tokens, shorter ones are
-            rather the beginnings of others.
 
     Example:
         >>> from simulations.language_model.text.tokenizers import SubwordTokenizer
@@ -45,7 +43,7 @@ def lexicon(
     rewards = np.zeros(tokenizer.vocabulary.num_tokens)
     for token in range(rewards.size):
         text = tokenizer.decode(np.array([token], np.int32))
-        if text[:1] == " " and len(text) > shortest:
+        if text[:1] == " ":
             rewards[token] = valences.get(text[1:].lower(), 0.0)
     return rewards
 

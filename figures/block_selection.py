@@ -31,8 +31,11 @@ CAPTION = (
     "candidates of every block. Dashed: the exact law for independent tokens with the same law of "
     "rewards. (b) Candidates that whole responses need for a gain of {gain:.3f} per token, if they "
     "are cut at a length: of the language model, by the law of its responses' rewards; of "
-    "independent tokens, exact; dotted, what any rule needs at least for independent tokens."
+    "independent tokens, exact; dotted, what any rule needs at least for independent tokens, which "
+    "the model's, each a hint at the next, are not."
 )
+
+TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500)  # of numbers of candidates
 
 
 def data(found: ModelBlocks) -> FigureData:
@@ -111,6 +114,7 @@ def _draw_needed(ax: Axes, data: FigureData) -> None:
     ax.set_yscale("log")
     ax.yaxis.set_major_formatter(ScalarFormatter())
     ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.set_yticks([tick for tick in TICKS if tick <= table["independent"].max()])
     ax.set_xticks(length)
     ax.set(xlabel="length (tokens)", ylabel="n (candidates)")
     ax.legend(loc="lower right")

@@ -34,7 +34,7 @@ class ModelBlocksConfig:
     selection: BlockSelectionConfig
     num_prompts: int = 16
     lengths: tuple[int, ...] = (2, 4, 8, 12, 16, 20, 24)
-    gain: float = 0.4
+    gain: float = 0.5
 
 
 @dataclass(frozen=True)

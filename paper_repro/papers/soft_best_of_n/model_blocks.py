@@ -26,6 +26,20 @@ def _beyond_the_bound(found: Any) -> NDArray[np.float64]:
     return np.ravel(found.results.kl_divergence.value - bounds)
 
 
+def _short_over_whole(found: Any) -> NDArray[np.float64]:
+    """Reward, then KL, of best-of-8 in blocks of 1, 2 and 4 tokens less that of whole responses."""
+    results = found.results
+    tables = (results.reward.value[-1], results.kl_divergence.value[-1])
+    return np.concatenate([table[:3] - table[-1] for table in tables])
+
+
+def _growth(found: Any) -> list[float]:
+    """By what factor candidates for a gain per token grow from 12 tokens to 24."""
+    needed = found.needed
+    short, long = (int(np.flatnonzero(needed.length == m)[0]) for m in (12, 24))
+    return [float(column[long] / column[short]) for column in (needed.model, needed.independent)]
+
+
 CLAIMS: tuple[Claim, ...] = (
     claim(
         id="soft/model-blocks-divergence",
@@ -44,5 +58,43 @@ CLAIMS: tuple[Claim, ...] = (
         labels=_CASES,
         figure="block_selection",
         test="simulations/test_block_selection.py::test_measured_means_are_those_of_the_exact_laws",
+    ),
+    claim(
+        id="soft/model-short-blocks",
+        where="blockwise sampling",
+        provenance=DERIVED,
+        kind="empirical",
+        relation=">=",
+        statement=(
+            "At equal draws (8 drawn tokens for each token kept), blocks of 1, 2 and 4 tokens of a "
+            "trained language model's responses earn more of an additive reward than whole "
+            "responses do, and go further from the model."
+        ),
+        stage="model-blocks",
+        compute=_short_over_whole,
+        expected=(1.0,) * 6,
+        tolerance=Tolerance("stated with room: of words found 4, of nats 5 to 8"),
+        labels=tuple(f"{what}, blocks of {b}" for what in ("words", "nats") for b in (1, 2, 4)),
+        figure="block_selection",
+        test="simulations/test_block_selection.py::test_measured_means_are_those_of_the_exact_laws",
+    ),
+    claim(
+        id="soft/model-whole-responses",
+        where="blockwise sampling",
+        provenance=DERIVED,
+        kind="empirical",
+        relation=">=",
+        statement=(
+            "The candidates that whole responses need for half a standard deviation of additive "
+            "reward per token multiply as responses get twice as long, from 12 tokens to 24: a "
+            "trained language model's, and independent tokens' of the same law of rewards."
+        ),
+        stage="model-blocks",
+        compute=_growth,
+        expected=(1.5, 2.5),
+        tolerance=Tolerance("stated with room: 2.5 and 3.8 were found"),
+        labels=("language model", "independent tokens"),
+        figure="block_selection",
+        test="simulations/test_whole_responses.py::test_the_candidates_earn_the_gain",
     ),
 )

@@ -66,7 +66,16 @@ class Curve:
                 f"curves must have the same n and weights, got n {shown(self.n)} and "
                 f"{shown(other.n)}: take both at the same n, of pools of equal weights."
             )
+        if not np.array_equal(self._heat(), other._heat()):
+            raise ValueError(
+                f"curves must have the same temperatures, got {shown(self._heat())} and "
+                f"{shown(other._heat())}: to compare settings, "
+                "subtract their per_prompt."
+            )
         return dataclasses.replace(self, per_prompt=self.per_prompt - other.per_prompt)
+
+    def _heat(self) -> NDArray[np.float64]:
+        return np.zeros(self.n.size) if self.temperature is None else self.temperature
 
     @property
     def mean(self) -> NDArray[np.float64]:

@@ -71,7 +71,8 @@ def soft_best_of_n_curve(
             "jackknife", that with its bias of order 1/N taken off.
 
     Returns:
-        The curve at all pairs, those of the first temperature first.
+        The curve at all pairs, those of the first temperature first; rounding leaves some 1e-13 of
+        the values' spread.
 
     Raises:
         ValueError: ``n`` or ``of`` as in :func:`best_of_n_curve`, for one answer less with

@@ -46,6 +46,21 @@ def test_all_of_twelve_answers() -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.parametrize("temperature", [0.01, 1.0])
+def test_of_hundreds_all_and_all_but_one_are_softmax_itself(temperature: float) -> None:
+    """Subsets of N and of N − 1 answers can be gone through at any N."""
+    scores = np.random.default_rng(0).normal(size=300)
+
+    def softmax(x: np.ndarray) -> float:
+        return float(special.softmax(x / temperature) @ x)
+
+    pool = Pool.from_lists([scores])
+    found = pools.soft_best_of_n_curve(pool, n=[1, 299, 300], temperature=temperature).mean
+    left_out = np.mean([softmax(np.delete(scores, i)) for i in range(300)])
+    np.testing.assert_allclose(found[1:], [left_out, softmax(scores)], rtol=1e-12)
+    assert found[0] == pytest.approx(scores.mean(), abs=1e-13)
+
+
 def test_drawn_again_and_with_its_bias_taken_off() -> None:
     pool = Pool.from_lists([TIED[:5]], true_scores=[TRUTH[:5]])
     options: dict[str, Any] = {"n": [1, 2, 3], "temperature": 0.4, "of": "true_scores"}
@@ -425,6 +440,9 @@ def test_pairs_are_compared_prompt_by_prompt() -> None:
     np.testing.assert_allclose(band.high, 0.1, rtol=1e-9)
     with pytest.raises(ValueError, match="same prompts and settings"):
         _ = one - pools.best_of_n_curve(Pool.from_lists(base), n=1)
+    soft = pools.soft_best_of_n_curve(Pool.from_lists(base), n=[1, 4], temperature=1.0)
+    with pytest.raises(ValueError, match="same temperatures"):
+        _ = one - soft
     with pytest.raises(ValueError, match="same n and weights"):
         _ = one - pools.best_of_n_curve(Pool.from_lists(base), n=[1, 5])
 

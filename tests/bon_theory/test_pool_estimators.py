@@ -56,7 +56,7 @@ def test_of_hundreds_all_and_all_but_one_are_softmax_itself(temperature: float) 
 
     pool = Pool.from_lists([scores])
     found = pools.soft_best_of_n_curve(pool, n=[1, 299, 300], temperature=temperature).mean
-    left_out = np.mean([softmax(np.delete(scores, i)) for i in range(300)])
+    left_out = float(np.mean([softmax(np.delete(scores, i)) for i in range(300)]))
     np.testing.assert_allclose(found[1:], [left_out, softmax(scores)], rtol=1e-12)
     assert found[0] == pytest.approx(scores.mean(), abs=1e-13)
 

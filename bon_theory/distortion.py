@@ -202,24 +202,29 @@ class BestOfNStopped:
     @property
     def _log_above(self) -> jax.Array:
         """Log of the density above the threshold, the mean number of draws."""
-        return log_mean_power(self.n_max, safe_log(self.threshold), jnp.zeros_like(self.threshold))
+        a, n = self.threshold, self.n_max
+        low = a < 0.5  # where the logarithm of a would lose the derivative at 0
+        small, large = jnp.where(low, a, 0), jnp.where(low, 1, a)
+        from_zero = jnp.log1p(-(small**n)) - jnp.log1p(-small)
+        from_one = log_mean_power(n, jnp.log(large), jnp.zeros_like(large))
+        return jnp.where(low, from_zero, from_one)
 
     def log_ratio(self, log_a: jax.Array, log_b: jax.Array) -> jax.Array:
-        level = safe_log(self.threshold)
-        middle = jnp.clip(level, log_a, log_b)
-        width = _width(log_a, log_b)
-        below = jnp.where(
-            width > 0,
-            _width(log_a, middle) / jnp.where(width > 0, width, 1),
-            (log_b < level).astype(width.dtype),
-        )
-        above = jnp.where(
-            width > 0,
-            _width(middle, log_b) / jnp.where(width > 0, width, 1),
-            (log_b >= level).astype(width.dtype),
+        a, log_above = self.threshold, self._log_above
+        # From 1 no rank is left to move: flat, whatever the branches say.
+        level = jnp.where(a < 1, safe_log(jnp.where(a < 1, a, 1)), jnp.where(a == 1, 0, a))
+        middle, width = jnp.clip(level, log_a, log_b), _width(log_a, log_b)
+        wide = width > 0
+        below, above = (
+            jnp.where(wide, part / jnp.where(wide, width, 1), point.astype(width.dtype))
+            for part, point in (
+                (_width(log_a, middle), log_b < level),
+                (_width(middle, log_b), log_b >= level),
+            )
         )
         best = log_mean_power(self.n_max, log_a, middle)
-        return jnp.logaddexp(safe_log(below) + best, safe_log(above) + self._log_above)
+        mixed = below * jnp.exp(jnp.minimum(best - log_above, 0)) + above
+        return jnp.where(log_b < level, best, log_above + safe_log(mixed))
 
     def log_cdf(self, log_u: jax.Array) -> jax.Array:
         log_above = self._log_above

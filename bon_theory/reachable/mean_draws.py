@@ -36,7 +36,8 @@ def nearest_in_mean_draws(target: Policy, reference: Policy, mean_draws: Numbers
     Args:
         target: :math:`P^*`, any law on the reference's outcomes. What it lacks is returned, in the
             reference's proportions, only as far as :math:`c` on the rest does not make a law.
-        reference: :math:`\pi`, the law of one draw.
+        reference: :math:`\pi`, the law of one draw. Of continuous laws the nodes are the outcomes:
+            where the density meets the cap the error is of second order in their spacing.
         mean_draws: :math:`c`, at least 1.
 
     Raises:

@@ -270,6 +270,7 @@ EDGES = {
     "worst_of_n": (1.0,),
     "best_of_poisson": (0.0,),
     "win_rate_optimal": (0.0,),
+    "kth_best_of_n": (2.5, 2.5),
     "soft_best_of_n": (1.0, 0.4),
     "soft_best_of_poisson": (0.0, 0.4),
     "exponential_race": (1.0, 0.4),
@@ -283,6 +284,12 @@ def test_derivatives_at_one_candidate_are_one_sided_limits(name: str, logits: An
     jacobian = derivatives.of(name, at)
     ahead = derivatives.values[name](jnp.stack([at, at.at[number].add(1e-6)]))
     np.testing.assert_allclose(jacobian[:, number], (ahead[1] - ahead[0]) / 1e-6, atol=1e-4)
+
+
+def test_stopping_at_the_last_rank_is_flat_in_the_rank() -> None:
+    """From above .6, where the highest level begins, only its own share is moved about."""
+    at = point(LOGITS, TIES, 1.0, 3.5)
+    np.testing.assert_allclose(derivatives.of("best_of_n_stopped", at)[:, 2 * K], 0, atol=1e-12)
 
 
 TEMPERED = ["soft_best_of_n", "soft_best_of_poisson", "exponential_race", "exponential_tilt"]

@@ -12,6 +12,7 @@ import pytest
 import scipy.special as sc
 
 import bon_theory as bt
+from bon_theory.certificate import error_of_known
 from tests.oracles import soft_pairs
 
 
@@ -314,3 +315,21 @@ def test_tuning_is_not_put_off_by_a_tail_that_the_selection_does_not_feel() -> N
     temperature = bt.temperature_for_kl(proxy, 0.5, n=16)
     kl = bt.kl_divergence(bt.soft_best_of_n(proxy, 16, temperature), proxy)
     assert float(kl) == pytest.approx(0.5, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["uniform", "near jump"])
+def test_where_the_value_is_known_half_the_nodes_say_the_same(name: str) -> None:
+    reference = LAWS[name].policy(num_nodes=641)
+
+    @jax.jit
+    def estimates(reference: bt.Policy, temperature: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def kl(law: bt.Policy) -> jax.Array:
+            return bt.kl_divergence(bt.exponential_tilt(law, temperature), law)
+
+        known = error_of_known(kl(reference), kl, reference)
+        return known, bt.quadrature_error(kl, reference)
+
+    for temperature in (0.002, 0.005, 0.02, 1.0):
+        half, every = estimates(reference, jnp.asarray(temperature))
+        assert float(half) == pytest.approx(float(every), rel=1e-3, abs=1e-13)
+        assert float(every) > 1e-11 or temperature > 0.005

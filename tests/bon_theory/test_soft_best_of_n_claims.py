@@ -35,7 +35,13 @@ def told(claim: Claim, result: Computed) -> str:
     return f"{claim.id}: {result.verdict} {result.error} {list(entries)}"
 
 
-@pytest.mark.parametrize("claim_id", BY_ID)
+# What a smaller case of its own experiment tests too, in simulations/test_enumerable_model.py.
+LONG = {"soft/enumerated-model"}
+
+
+@pytest.mark.parametrize(
+    "claim_id", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in BY_ID]
+)
 def test_the_verdict_is_the_documented_one(claim_id: str) -> None:
     claim = BY_ID[claim_id]
     result = evaluate(claim)

@@ -200,7 +200,7 @@ CLAIMS: tuple[Claim, ...] = (
         compute=lambda: [x for scale in _SCALES for x in _placed(N, SFT_WEIGHT, scale)],
         expected=(0.86386, 1.10223, 0.81407, 0.87909, 0.76013, 0.57500),
         tolerance=Tolerance("stated to 5 decimals", absolute=5e-6),
-        labels=tuple(f"{p}, {s:g}·β*" for s in _SCALES for p in _PLACES),
+        labels=tuple(f"{p}, {s:g}·β*_{N}" for s in _SCALES for p in _PLACES),
         figure="published_points",
         test="paper_repro/test_bonbon_alignment.py::test_the_ablated_minimisers_are_least_squares",
         checked_by=_CHECKED_BY,

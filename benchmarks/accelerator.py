@@ -175,7 +175,9 @@ def language_model(num_rows: int, num_tokens: int, num_steps: int) -> dict[str, 
     sample()
     sampling = measure.seconds(sample, repeats=3)
     clock: list[float] = []
-    config = train.TrainingConfig(TransformerConfig(), num_steps=num_steps, warmup_steps=1)
+    config = train.TrainingConfig(
+        TransformerConfig(), num_steps=num_steps, warmup_steps=1, num_parts=1, counted_share=0.0
+    )
     train.train(
         config,
         jax.random.key(0),

@@ -64,6 +64,7 @@ def compared(num_steps: int, width: int) -> dict[str, float]:
             batch_size=rows,
             window=window,
             warmup_steps=1,
+            num_parts=1,
             pair_steps=0,
             counted_share=0.0,
         )

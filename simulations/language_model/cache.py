@@ -30,7 +30,7 @@ def is_shallow(num_layers: int) -> bool:
     The scan over the layers of a deep model compiles in the time of one of them, but copies its
     parameters, and what branches remember, out of those of all layers before it reads them.
     """
-    return num_layers <= 8
+    return num_layers <= 4
 
 
 @pytree(data_fields=["keys", "values", "occupied", "length"], meta_fields=[])

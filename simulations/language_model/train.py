@@ -68,7 +68,8 @@ class TrainingConfig:
         matrix_learning_rate: Muon's, its largest value.
         warmup_steps: updates until these are reached; fewer than ``num_steps``.
         weight_decay: of both.
-        num_parts: of a batch, one in memory at a time; a divisor of ``batch_size``.
+        num_parts: of a batch, one in memory at a time; a divisor of ``batch_size``. A processor is
+            a fifth faster with parts that fit into its cache, an accelerator with one.
         pair_steps: updates of embedding and head by the counts of pairs, before the others; 0 for
             none. They need V² numbers of memory.
         counted_share: how much of each target is the law of n-grams, in [0, 1); 0 counts none.
@@ -87,7 +88,7 @@ class TrainingConfig:
     matrix_learning_rate: float = 4e-2
     warmup_steps: int = 20
     weight_decay: float = 0.1
-    num_parts: int = 1
+    num_parts: int = 2
     pair_steps: int = 60
     counted_share: float = 0.5
     counted_order: int = 4

@@ -219,6 +219,7 @@ TINY = LanguageModelConfig(
         batch_size=5,
         window=17,
         warmup_steps=2,
+        num_parts=1,
     ),
     num_prompts=3,
     prompt_bytes=16,

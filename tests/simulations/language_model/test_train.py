@@ -45,6 +45,7 @@ TINY = TrainingConfig(
     window=17,
     warmup_steps=2,
     pair_steps=2,
+    num_parts=1,
     counted_share=0.0,
 )
 TOKENIZER = ByteTokenizer()

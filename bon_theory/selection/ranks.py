@@ -192,7 +192,7 @@ def best_of_n_stopped(reference: Policy, threshold: Numbers, n_max: Numbers) -> 
         >>> round(float(bt.win_rate(stopped, uniform)), 6)  # by 2.7731 draws, not by 5
         0.805181
 
-    Derived here.
+    Differentiable; in ``threshold`` where it is not at an end of a level, and at 1. Derived here.
     """
     reference, a, most = aligned_parameters(
         reference,

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from paper_repro.papers.bonbon_alignment import small_model
 from simulations.alignment.training import AlignmentConfig, Objective
 from simulations.experiments import text_alignment
 from simulations.experiments.text_alignment import (
@@ -27,7 +28,7 @@ SMALL = TextAlignmentConfig(
         batch_size=2,
         window=16,
         warmup_steps=1,
-        pair_steps=0,
+        pair_steps=20,
         counted_share=0.0,
     ),
     tasks=("known words",),
@@ -104,3 +105,22 @@ def test_best_of_8_is_better_than_a_sample(results: TextAlignmentResults):
     (reference,) = results.references
     assert 0.5 < reference.best_of_n_win_rate <= 8 / 9
     assert 0 < reference.tie_probability < 1
+
+
+def test_the_committed_runs_are_of_every_loss_and_seed():
+    """And what the claims take from them, by their means over seeds in plain Python."""
+    found = TextAlignmentResults.load(small_model.DATA)
+    task = "trigram likelihood"
+    own = [p for p in found.policies if p.task == task]
+    assert {p.method for p in own} == {m.name for m in BASELINES}
+    assert {p.seed for p in own} == {0, 1, 2}
+
+    def mean(method: str, step: int, name: str) -> float:
+        rows = [p.found for p in own if (p.method, p.step) == (method, step)]
+        return sum(getattr(row, name).mean for row in rows) / len(rows)
+
+    past, below = small_model._further_and_below()
+    assert past == pytest.approx(mean("BoNBoN", 60, "kl") - (np.log(8) - 7 / 8))
+    assert below == pytest.approx(8 / 9 - mean("BoNBoN", 60, "win_rate"))
+    slower = mean("BoNBoN", 20, "win_rate") - mean("SFT-BoN", 60, "win_rate")
+    assert small_model._inefficient() == pytest.approx(slower)

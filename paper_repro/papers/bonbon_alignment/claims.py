@@ -11,6 +11,7 @@ from paper_repro.papers.bonbon_alignment import (
     equal_kl,
     published_results,
     rank_policies,
+    small_model,
     trained,
 )
 from paper_repro.papers.claim import READ, Claim
@@ -65,5 +66,6 @@ CLAIMS: tuple[Claim, ...] = (
     *converged.CLAIMS,
     *published_results.CLAIMS,
     *trained.CLAIMS,
+    *small_model.CLAIMS,
     *_TRAINING,
 )

@@ -127,7 +127,7 @@ def _draw_choices(ax: Axes, data: FigureData) -> None:
     ax.axhline(choices["achieved"][0], color=BOUND, linestyle=":")
     ax.set_xticks(places, list(NAMES.values()))
     ax.set_xlim(-0.5, len(NAMES) - 0.5)
-    ax.set_ylabel("true reward (sd)")
+    ax.set(xlabel="setting for all prompts", ylabel="true reward (sd)")
 
 
 def main(output_dir: Path, results: LearnedRewardResults) -> FigureFiles:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
+from string import ascii_lowercase
 from typing import Any, ParamSpec, TypeVar, cast
 
 import matplotlib
@@ -134,7 +135,7 @@ def ink(color: Any) -> str:
 
 def panel_titles(titles: Mapping[Axes, str]) -> None:
     """(a), (b), … and a title above each panel, flush left."""
-    for letter, (ax, title) in zip("abcdefgh", titles.items(), strict=False):
+    for letter, (ax, title) in zip(ascii_lowercase, titles.items(), strict=False):
         ax.set_title(f"({letter}) {title}", loc="left")
 
 

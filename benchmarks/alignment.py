@@ -44,7 +44,7 @@ def random_pairs(number: int, prompt: int, response: int, num_tokens: int) -> An
 
 
 def compared(num_steps: int, width: int) -> dict[str, float]:
-    """Tokens per CPU second of both kinds of step, on the model that `make repro` trains."""
+    """Tokens per CPU second of both kinds of step, on the model that ``make repro`` trains."""
     from flax import nnx
 
     from simulations.alignment.training import AlignmentConfig, Objective, align

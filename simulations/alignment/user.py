@@ -183,7 +183,7 @@ def load_reward(name: str) -> Reward:
             "function from a list of texts to as many numbers"
         )
     if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))  # as `python -m` has it
+        sys.path.append(str(Path.cwd()))  # as ``python -m`` has it
     try:
         found: Any = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:

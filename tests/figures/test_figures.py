@@ -145,7 +145,7 @@ def test_a_figure_is_four_small_files(name: str, tmp_path: Path) -> None:
     assert all(path.stat().st_size < 400_000 for path in written)
 
 
-# What makes them the same lies in `output`, and one figure shows it.
+# What makes them the same lies in ``output``, and one figure shows it.
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[pytest.mark.slow] * (n != "ties")) for n in MODULES]
 )

@@ -351,7 +351,7 @@ def test_bad_input_is_refused(case: str):
 
 def test_a_proxy_with_heavy_tails_is_hedged_as_a_discrete_law_of_many_outcomes():
     """Its extreme nodes lie far apart, and matter to nobody."""
-    proxy = bt.noisy_proxy(bt.Policy.gaussian_reward(), bt.Noise.student_t2(1.0))
+    proxy = bt.noisy_proxy(bt.Policy.gaussian_reward(num_nodes=641), bt.Noise.student_t2(1.0))
     found = bt.hedge_temperature(*proxy, n=16)
     hard = bt.expected_value(bt.best_of_n(proxy.reference, 16), proxy.true_reward)
     assert float(found.parameter) == 0

@@ -98,7 +98,9 @@ class PoolComparison:
         kl_divergence: of the law of selected responses from the model's, in nats. It is that of the
             reward laws, because the ratio of the two laws depends on a response through its reward
             alone, and it is measured as the mean of that log-ratio over what was selected. Under
-            the prediction pool's law every reward has one, also those that the pool has not.
+            the prediction pool's law every reward has one, also those that the pool has not. Its
+            ``predicted_error`` is that of the mean of this log-ratio, which is what is checked; of
+            a divergence more is known (best-of-n's is log n − (n−1)/n if nothing ties).
     """
 
     numbers: NDArray[np.int64]

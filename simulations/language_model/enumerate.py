@@ -298,6 +298,8 @@ def _condition(joint: Floats, reference: Floats) -> tuple[Floats, Floats]:
 def _select(rule: Rule, log_probs: Floats, rewards: Floats) -> Floats:
     """log-probabilities ``[rows, K]`` under ``rule``, a few rows at a time: races need memory."""
     num_rows, num_outcomes = log_probs.shape
+    if num_rows == 1:
+        return _select_by_level(rule, log_probs[0], rewards[0])[None]
     # Few sizes, so that few programs are compiled; small problems all have the same one.
     batch_size = max(num_rows, _FEWEST_OUTCOMES // max(16, num_outcomes))
     batch_size = min(1 << (batch_size - 1).bit_length(), max(1, _MOST_OUTCOMES // num_outcomes))
@@ -308,6 +310,18 @@ def _select(rule: Rule, log_probs: Floats, rewards: Floats) -> Floats:
         policy = rule(bt.Policy.from_logits(log_probs[rows], rewards[rows]))
         selected.append(np.asarray(policy.log_probs, np.float64))
     return np.concatenate(selected)[:num_rows]
+
+
+def _select_by_level(rule: Rule, log_probs: Floats, rewards: Floats) -> Floats:
+    """The same ``[K]``: what ties is one outcome of the rule, which looks at rewards alone."""
+    levels, place = np.unique(rewards, return_inverse=True)
+    highest = log_probs.max()
+    with np.errstate(divide="ignore"):  # a level of no mass
+        mass = np.log(np.bincount(place, np.exp(log_probs - highest))) + highest
+    policy = rule(bt.Policy.from_logits(mass, levels))
+    possible = mass > -np.inf
+    ratio = np.asarray(policy.log_probs, np.float64) - np.where(possible, mass, 0.0)
+    return log_probs + np.where(possible, ratio, -np.inf)[place]
 
 
 _FEWEST_OUTCOMES, _MOST_OUTCOMES = 2**10, 2**17  # worked on at once

@@ -13,9 +13,9 @@ import math
 import sys
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -26,6 +26,7 @@ __all__ = ["InputError", "open_rows"]
 
 _VALUES = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}  # inspect's correct, incorrect, partial, none
 _BLOCK = 1 << 22  # bytes
+_Read = TypeVar("_Read")
 _ARRAYS = ("scores", "true_scores", "log_probs")
 
 
@@ -88,7 +89,9 @@ def _rows(path: Path | IO[bytes], head: bytes) -> pl.LazyFrame:
 def _json_lines(path: Path | IO[bytes]) -> pl.LazyFrame:
     """Rows of JSON lines, a block of the file at a time: polars maps the whole file into memory."""
     first = next(_blocks(path))
-    found = pl.scan_ndjson(first, infer_schema_length=10_000).collect_schema()
+    found = _either(
+        first, lambda block: pl.scan_ndjson(block, infer_schema_length=10_000).collect_schema()
+    )
     # As text, like CSV: a score may be 0 for thousands of rows before the first 0.5.
     schema = pl.Schema({name: _as_text(dtype) for name, dtype in found.items()})
 
@@ -99,10 +102,14 @@ def _json_lines(path: Path | IO[bytes]) -> pl.LazyFrame:
         batch_size: int | None,
     ) -> Iterator[pl.DataFrame]:
         left = math.inf if n_rows is None else n_rows
-        for block in _blocks(path):
+
+        def wanted(block: io.BytesIO) -> pl.DataFrame:
             rows = pl.scan_ndjson(block, schema=schema)
             rows = rows if with_columns is None else rows.select(with_columns)
-            found = (rows if predicate is None else rows.filter(predicate)).collect()
+            return (rows if predicate is None else rows.filter(predicate)).collect()
+
+        for block in _blocks(path):
+            found = _either(block, wanted)
             found = found if left == math.inf else found.head(int(left))
             left -= found.height
             yield found
@@ -110,6 +117,19 @@ def _json_lines(path: Path | IO[bytes]) -> pl.LazyFrame:
                 return
 
     return register_io_source(batches, schema=schema)
+
+
+def _either(block: io.BytesIO, read: Callable[[io.BytesIO], _Read]) -> _Read:
+    """Lines as they are, or with the NaN and Infinity that Python writes into JSON as text."""
+    try:
+        return read(block)
+    except pl.exceptions.ComputeError as error:
+        try:
+            lines = [x for x in block.getvalue().split(b"\n") if x.strip()]
+            plain = [json.dumps(json.loads(line, parse_constant=str)) for line in lines]
+        except (ValueError, RecursionError):
+            raise error from None
+        return read(io.BytesIO("\n".join(plain).encode()))
 
 
 def _as_text(dtype: Any) -> Any:
@@ -210,6 +230,8 @@ def _arrays(arrays: dict[str, np.ndarray]) -> pl.LazyFrame:
         if array.dtype.kind == "V" and array.dtype.itemsize == 2:
             array = array.view(jnp.bfloat16)  # NumPy saves the type as two bytes
         try:
+            if array.dtype.kind in "cMm":  # NumPy converts all of them
+                raise TypeError
             columns[name] = array.astype(np.float64).ravel()
         except (TypeError, ValueError):
             raise InputError(f"holds {name} of type {array.dtype}, which are no numbers") from None

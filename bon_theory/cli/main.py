@@ -89,6 +89,9 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def wrapped(*arguments: Any, **options: Any) -> None:
         try:
+            for target in (options.get("output"), options.get("plot_file")):
+                if target is not None and not target.parent.is_dir():
+                    raise ValueError(f"there is no folder {target.parent} to write to")
             command(*arguments, **options)
         except BrokenPipeError:  # whoever reads has read enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -322,7 +325,9 @@ def tune(
 
     Example: bon-theory tune scores.csv --score proxy --true gold --temperature 0,0.1,0.3
     """
-    found = _read(file, prompt, score, true, None, where, drop_missing, at_least)
+    found = _read(
+        file, prompt, score, true, None, where, drop_missing, at_least, only_named=("log_prob",)
+    )
     pool = found.pool
     if pool.true_scores is None:
         raise ValueError("tune needs --true, the column of the score that counts")
@@ -384,7 +389,17 @@ def compare(
     Example: bon-theory compare a.csv a.csv --score proxy --second-score judge --true gold
     """
     found = [
-        _read(file, prompt, selects, true, None, where, drop_missing, at_least)
+        _read(
+            file,
+            prompt,
+            selects,
+            true,
+            None,
+            where,
+            drop_missing,
+            at_least,
+            only_named=("true", "log_prob"),
+        )
         for file, selects in ((first, score), (second, second_score or score))
     ]
     one, other, common = _matched(found[0], found[1])
@@ -542,8 +557,9 @@ def _read(
     drop_missing: bool,
     at_least: int,
     cluster: str | None = None,
+    only_named: Sequence[str] = (),
 ) -> ScoreFile:
-    columns = Columns(prompt, score, true, log_prob, cluster)
+    columns = Columns(prompt, score, true, log_prob, cluster, only_named)
     return read_scores(
         file, columns, where=where or (), drop_missing=drop_missing, at_least=at_least
     )
@@ -557,7 +573,9 @@ def _numbers(text: str | None, most: int) -> list[int]:
         numbers: list[int] = []
         for part in text.split(","):
             first, colon, last = part.partition(":")
-            numbers += range(int(first), int(last) + 1) if colon else [int(first)]
+            end = int(last if colon else first)
+            # One beyond the most is enough to be refused.
+            numbers += [*range(int(first), min(end, most) + 1), *([end] if end > most else [])]
     except ValueError:
         numbers = []
     if not numbers or min(numbers) < 1:

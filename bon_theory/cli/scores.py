@@ -51,6 +51,7 @@ class Columns:
         true: another score of the same answers.
         log_prob: log-probability of the whole answer.
         cluster: which prompts were not drawn independently of each other; never guessed.
+        only_named: of these fields, those not to be guessed, since nothing is made of them.
     """
 
     prompt: str | None = None
@@ -58,6 +59,7 @@ class Columns:
     true: str | None = None
     log_prob: str | None = None
     cluster: str | None = None
+    only_named: Sequence[str] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +145,7 @@ def _roles(
             roles[role] = name
             continue
         taken = {*roles.values(), *(x for x in given.values() if x)}
-        found = _guess(role, rows, schema, taken)
+        found = None if role in columns.only_named else _guess(role, rows, schema, taken)
         if found is not None:
             roles[role] = found
             guessed.append(f"{role.replace('_', '-')}: {visible(found)}")
@@ -171,6 +173,9 @@ def _roles(
         if "prompt" not in roles:
             rows = rows.with_columns(prompt=pl.col(_ROW))
         many = [r for r, n in roles.items() if isinstance(schema[n], pl.List | pl.Array)]
+        # A list without scores is a prompt without a score, not no prompt.
+        lists = [pl.col(r) for r in many if isinstance(schema[roles[r]], pl.List)]
+        rows = rows.with_columns(pl.when(column.list.len() > 0).then(column) for column in lists)
         rows = rows.drop(_ROW, *({"candidate"} & {*roles})).explode(many)
         roles.pop("candidate", None)
     return rows, roles, notes
@@ -214,7 +219,10 @@ def _pooled(
     values = [role for role in ("score", "true", "log_prob") if role in roles]
     numbers = table.with_columns(*(_number(table, role) for role in values))
     wrong = pl.any_horizontal(~pl.col(role).is_finite().fill_null(False) for role in values)
-    bad = numbers.with_row_index(_ROW).filter(wrong | pl.col("prompt").is_null())
+    # A blank line is no answer; what is no number is null in the numbers, and not in the table.
+    blank = table.select(pl.all_horizontal(pl.all().is_null())).to_series()
+    numbers = numbers.with_row_index(_ROW).filter(~blank)
+    bad = numbers.filter(wrong | pl.col("prompt").is_null())
     if bad.height and not drop_missing:
         row = int(bad[_ROW][0])
         role = next((r for r in values if not _is_finite(bad[r][0])), "prompt")
@@ -270,6 +278,8 @@ def _number(table: pl.DataFrame, role: str) -> pl.Expr:
         words = {"true": "1", "false": "0"}
         text = pl.col(role).str.strip_chars().str.to_lowercase().replace(words)
         return text.cast(pl.Float64, strict=False)
+    if table.schema[role].is_temporal():
+        return pl.lit(None, pl.Float64).alias(role)
     return pl.col(role).cast(pl.Float64, strict=False)
 
 

@@ -77,7 +77,7 @@ def advise(pool: Pool, half_width: float, *, n: int, level: float = 0.95) -> Adv
     room = size * allowed - between
     return Advice(
         half_width=half_width,
-        half_width_now=z * math.sqrt(total / size),
+        half_width_now=float(special.stdtrit(size - 1, 0.5 + level / 2)) * math.sqrt(total / size),
         prompts=max(2, math.ceil(total / allowed)),
         prompts_at_least=max(2, math.ceil(between / allowed)),
         answers=float(max(n, math.ceil(per_answer / room))) if room > 0 else math.inf,

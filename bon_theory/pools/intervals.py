@@ -49,7 +49,7 @@ class Band:
 def normal_band(curve: Curve, *, level: float = 0.95, clusters: ArrayLike | None = None) -> Band:
     r"""Intervals by the central limit theorem over prompts, or over clusters of them.
 
-    .. math:: \bar x \pm z\, \Big(\sum_c \big(\sum_{b \in c} w_b (x_b - \bar x)\big)^2
+    .. math:: \bar x \pm t_{C-1}\, \Big(\sum_c \big(\sum_{b \in c} w_b (x_b - \bar x)\big)^2
               \frac{C}{C-1}\Big)^{1/2}
 
     Args:
@@ -69,7 +69,8 @@ def normal_band(curve: Curve, *, level: float = 0.95, clusters: ArrayLike | None
         array([0.204])
 
     Standard; the factor C/(C − 1) makes it the usual standard error where every cluster is one
-    prompt.
+    prompt, and Student's quantile its interval: of eight normal prompts the normal quantile's
+    cover 91 % of the time for 95 %.
     """
     labels = np.arange(curve.weights.size) if clusters is None else np.asarray(clusters)
     if labels.shape != curve.weights.shape:
@@ -84,7 +85,7 @@ def normal_band(curve: Curve, *, level: float = 0.95, clusters: ArrayLike | None
     sums = np.zeros((size, curve.n.size))
     np.add.at(sums, cluster, deviations)
     error = np.sqrt(np.sum(sums**2, axis=0) * size / (size - 1))
-    half = special.ndtri(0.5 + level / 2) * error
+    half = special.stdtrit(size - 1, 0.5 + level / 2) * error
     return Band(
         curve.n, curve.mean, curve.mean - half, curve.mean + half, level, False, curve.temperature
     )

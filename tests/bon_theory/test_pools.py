@@ -207,6 +207,17 @@ def test_intervals_cover_as_often_as_they_say() -> None:
     assert np.mean(hits["normal"], axis=0) == pytest.approx(0.94, abs=0.03)  # skewed shifts
 
 
+def test_intervals_of_few_prompts_cover_too() -> None:
+    """4,000 data sets of 5 normal prompts: 95 % within 1.4 %, four errors; z covers 88 %."""
+    draws = np.random.default_rng(3)
+    means = draws.normal(size=(4000, 5))
+    curves = [pools.Curve(np.array([1]), row[:, None], np.full(5, 0.2)) for row in means]
+    hits = [covered(pools.normal_band(curve), np.zeros(1)) for curve in curves]
+    assert np.mean(hits) == pytest.approx(0.95, abs=0.014)
+    paired = [covered(pools.normal_band(c, clusters=[0, 0, 1, 2, 3]), np.zeros(1)) for c in curves]
+    assert np.mean(paired) > 0.93
+
+
 def test_clusters_widen_intervals_and_one_prompt_each_changes_nothing() -> None:
     scores = np.repeat(np.random.default_rng(0).normal(size=(20, 6)), 4, axis=0)  # four copies
     curve = pools.best_of_n_curve(Pool.from_lists(scores), n=[1, 3])

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -324,6 +325,20 @@ BAD: dict[str, tuple[bytes, tuple[str, ...], str]] = {
     "twice": (b"prompt,candidate,score\na,1,1\na,1,2\n", (), "2 rows that share prompt"),
     "ragged": (b"prompt,score\na,1,2,3\n", (), "cannot be read"),
     "another filter": (header("a,1\n"), ("--where", "x=1"), "has no column for --where"),
+    "a list without scores": (
+        b'{"prompt": "a", "scores": [1, 2]}\n{"prompt": "b", "scores": []}\n',
+        (),
+        "1 rows without a score, the first row 3 (prompt b",
+    ),
+    "NaN as Python writes it": (
+        b'{"prompt": 1, "score": 2}\n{"prompt": 1, "score": NaN}\n',
+        (),
+        "1 rows without a score, the first row 2 (prompt 1, score NaN)",
+    ),
+    "billions of n": (header("a,1\na,2\n"), ("--n", "1:9000000000000"), "--n must be at most 2"),
+    "no folder for a figure": (
+        header("a,1\nb,2\n"), ("--plot", "none/x.png"), "no folder none to write to",
+    ),
     "a level": (header("a,1\nb,2\n"), ("--level", "2"), "level must lie between 0 and 1"),
     "a strange figure": (header("a,1\n"), ("--plot", "x.exe"), "a plot is .png, .svg or .pdf"),
 }  # fmt: skip
@@ -364,6 +379,63 @@ def test_rows_without_a_score_are_left_out_when_told_so(tmp_path: Path) -> None:
     assert "left out 1 prompts with fewer than 2 answers" in document["notes"]
     short = run("curve", path, "--drop-missing")
     assert "every prompt has 1 answers, some 2: --at-least" in short.stderr
+
+
+def test_a_blank_line_is_no_answer() -> None:
+    table = header("a,1\n\na,2\nb,4\n,\nb,5\n\n")
+    (first, *_) = rows_of("curve", "-", "--n", "1", stdin=table)
+    assert first["score"] == 3.0
+    half = run("curve", "-", stdin=header("a,1\n,2\n"))
+    assert "1 rows without a score, the first row 2" in half.stderr
+
+
+@pytest.mark.parametrize("scale", [1j, "date"])
+def test_what_numpy_would_convert_is_no_score(scale: Any, tmp_path: Path) -> None:
+    path = tmp_path / "scores.npy"
+    np.save(path, SCORES.astype("M8[s]") if scale == "date" else SCORES * scale)
+    result = run("curve", path)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "are no numbers" in result.stderr
+    TABLE.with_columns(pl.col("candidate").cast(pl.Date).alias("score")).write_parquet(path)
+    result = run("curve", path)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "12 rows without a score" in result.stderr
+
+
+def test_lists_with_the_constants_of_python_are_read() -> None:
+    lines = b'{"scores": [1.0, NaN, 3]}\n{"scores": [-Infinity, 2, 4]}\n'
+    assert run("curve", "-", stdin=lines).exit_code == 2
+    found = rows_of("curve", "-", "--drop-missing", "--n", "1,2", stdin=lines)
+    assert [row["score"] for row in found] == [2.5, 3.5]
+
+
+def test_a_comparison_needs_no_columns_that_it_makes_nothing_of(tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    TABLE.with_columns(true_score=pl.lit("unknown"), log_prob=pl.lit(3)).write_csv(path)
+    result = run("compare", path, path, "--n", "1")
+    assert result.exit_code == 0
+    assert "true" not in result.stderr
+    assert "true_score unknown" in run("compare", path, path, "--true", "true_score").stderr
+
+
+def test_a_pipe_and_a_link_stay_what_they_are(file: Path, tmp_path: Path) -> None:
+    pipe, link, page = (tmp_path / name for name in ("pipe", "link.csv", "page.csv"))
+    os.mkfifo(pipe)
+    page.write_text("old")
+    link.symlink_to(page)
+    with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE) as reader:
+        assert run("curve", file, "--format", "csv", "-o", pipe).exit_code == 0
+        written, _ = reader.communicate(timeout=60)
+    assert run("curve", file, "--format", "csv", "-o", link).exit_code == 0
+    assert written == page.read_bytes()
+    assert written.startswith(b"n,temperature,score")
+    assert pipe.is_fifo()
+    assert link.is_symlink()
+    folder = run("curve", file, "-o", tmp_path)
+    assert (folder.exit_code, folder.stderr.splitlines()[-1].count(str(tmp_path))) == (2, 1)
+    nowhere = run("report", file, "-o", tmp_path / "none" / "x.html")
+    assert nowhere.exit_code == 2
+    assert nowhere.stderr == f"error: there is no folder {tmp_path / 'none'} to write to\n"
 
 
 def test_an_interrupt_is_no_traceback(file: Path, monkeypatch: Any) -> None:

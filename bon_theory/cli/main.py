@@ -157,16 +157,15 @@ def summary(found: ScoreFile) -> list[tuple[str, float | int]]:
         ("highest score", float(scores.max())),
         ("distinct scores", int(np.unique(scores).size)),
         ("chance that two answers tie", _ties(pool)),
-        ("prompts whose answers all tie", int(np.sum(_spans(pool) == 0))),
+        ("prompts whose answers all tie", int(np.sum(pool.scores[:, 0] == _highest(pool)))),
     ]
     if pool.true_scores is not None and scores.std() > 0 and pool.true_scores[real].std() > 0:
         rows.append(("correlation with the true score", _within(pool, real)))
     return rows
 
 
-def _spans(pool: Pool) -> np.ndarray:
-    last = np.take_along_axis(pool.scores, pool.counts[:, None] - 1, axis=1)[:, 0]
-    return last - pool.scores[:, 0]
+def _highest(pool: Pool) -> np.ndarray:
+    return np.take_along_axis(pool.scores, pool.counts[:, None] - 1, axis=1)[:, 0]
 
 
 def _ties(pool: Pool) -> float:

@@ -65,7 +65,10 @@ def _divergence(log_probs: NDArray[np.float64], n: int) -> NDArray[np.float64]:
     certain = log_probs == 0
     rare = log_probs < -700  # an answer that is never drawn twice
     log_prob = np.where(certain | rare, -1.0, log_probs)
-    log_rest = np.where(log_prob < -0.7, np.log1p(-np.exp(log_prob)), np.log(-np.expm1(log_prob)))
+    small = log_prob < -0.7  # each form where it is accurate, and not where it is infinite
+    log_rest = np.where(
+        small, np.log1p(-np.exp(np.where(small, log_prob, -1.0))), np.log(-np.expm1(log_prob))
+    )
     misses = np.exp(n * log_rest)
     hits = -np.expm1(n * log_rest)
     missed = misses * (np.log(n) + (n - 1) * log_rest - (n - 1) / n)

@@ -210,6 +210,12 @@ def test_the_divergence_of_known_probabilities_is_the_formula_over_subsets() -> 
     assert pools.kl_curve(certain).mean == [0.0]
 
 
+def test_an_answer_that_is_all_but_certain_has_no_divergence() -> None:
+    scores, log_probs = [[1.0, 2.0]], [[-1e-18, -1e-320]]  # warnings are errors here
+    curve = pools.kl_curve(pools.Pool.from_lists(scores, log_probs=log_probs))
+    np.testing.assert_allclose(curve.per_prompt, 0, atol=1e-15)
+
+
 def test_without_log_probabilities_it_is_an_upper_bound_and_says_so() -> None:
     curve = pools.kl_curve(Pool.from_lists([TIED, TIED]), n=[1, 4])
     assert curve.label.startswith("upper bound")

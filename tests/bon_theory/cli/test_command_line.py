@@ -249,6 +249,12 @@ def test_a_description_counts(file: Path) -> None:
     assert found["mean score"] == pytest.approx(0.5)
 
 
+def test_the_largest_scores_are_described_without_a_word_of_overflow() -> None:
+    table = header("a,1.7e308\na,-1.7e308\nb,1\nb,1\n")
+    found = {r["quantity"]: r["value"] for r in rows_of("describe", "-", stdin=table)}
+    assert found["prompts whose answers all tie"] == 1
+
+
 def test_advice_is_that_of_the_library(file: Path) -> None:
     options = ("--within", "0.1", "--n", "2", "--true", "true_score")
     found = [row["value"] for row in rows_of("describe", file, *options)][-4:]

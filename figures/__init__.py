@@ -31,6 +31,7 @@ ALL: tuple[str, ...] = (
     "bounds",
     "sequences",
     "bonbon",
+    "real_blocks",
     "readme",
 )
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,12 +16,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter, ScalarFormatter
+from numpy.typing import NDArray
 
 from figures.output import FigureData, FigureFiles, write
 from figures.style import BOUND, COLORS, DOUBLE_COLUMN, new_figure, panel_titles, shades, styled
+from simulations.experiments.block_selection import BlockSelectionResults
 from simulations.experiments.model_blocks import ModelBlocks
 
-__all__ = ["data", "draw", "main"]
+__all__ = ["cells", "data", "draw", "draw_cells", "main"]
 
 CAPTION = (
     "At equal draws, blocks of a few tokens earn more than whole responses, and go further from "
@@ -40,7 +43,20 @@ TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500)  # of numbers of candidates
 
 def data(found: ModelBlocks) -> FigureData:
     """Cells of the experiment; numbers of candidates by length, as far as they are known."""
-    results, needed = found.results, found.needed
+    config, needed = found.results.config, found.needed
+    known = (needed.model <= found.trusted) & np.isfinite(needed.independent)
+    return FigureData(
+        CAPTION.format(longest=config.max_new_tokens, gain=found.gain),
+        {
+            "blocks": cells(found.results),
+            "needed": {name: column[known] for name, column in vars(needed).items()},
+        },
+        {"config": asdict(config), "gain": found.gain},
+    )
+
+
+def cells(results: BlockSelectionResults) -> dict[str, NDArray[np.float64]]:
+    """Gain and divergence, measured and of independent tokens, by n and length of block."""
     config = results.config
     n, block_length = np.meshgrid(config.numbers, config.block_lengths, indexing="ij")
     columns = {
@@ -53,15 +69,7 @@ def data(found: ModelBlocks) -> FigureData:
         "independent_gain": results.predicted_reward - results.predicted_reference,
         "independent_kl": results.predicted_kl,
     }
-    known = (needed.model <= found.trusted) & np.isfinite(needed.independent)
-    return FigureData(
-        CAPTION.format(longest=config.max_new_tokens, gain=found.gain),
-        {
-            "blocks": {name: column.ravel() for name, column in columns.items()},
-            "needed": {name: column[known] for name, column in vars(needed).items()},
-        },
-        {"config": asdict(config), "gain": found.gain},
-    )
+    return {name: column.ravel() for name, column in columns.items()}
 
 
 @styled
@@ -69,14 +77,14 @@ def draw(data: FigureData) -> Figure:
     """Reward against KL; candidates against length."""
     figure = new_figure(DOUBLE_COLUMN, 2.6)
     left, right = figure.subplots(1, 2)
-    _draw_blocks(left, data)
+    draw_cells(left, data["blocks"], unit="words")
     _draw_needed(right, data)
     panel_titles({left: "block by block", right: "whole responses"})
     return figure
 
 
-def _draw_blocks(ax: Axes, data: FigureData) -> None:
-    table = data["blocks"]
+def draw_cells(ax: Axes, table: Mapping[str, NDArray[np.float64]], *, unit: str) -> None:
+    """A line for each n, its points the lengths of blocks; dashed, independent tokens."""
     numbers = np.unique(table["n"])
     colors = shades(COLORS["best_of_n"], numbers.size)
     for n, color in zip(numbers, colors, strict=True):
@@ -102,7 +110,7 @@ def _draw_blocks(ax: Axes, data: FigureData) -> None:
     handles.append(Line2D([], [], color=BOUND, linestyle="--"))
     names = [*(f"n = {n}" for n in numbers), "independent tokens"]
     ax.legend(handles, names, loc="lower right")
-    ax.set(xlabel="KL (nats)", ylabel="gain (words)")
+    ax.set(xlabel="KL (nats)", ylabel=f"gain ({unit})")
 
 
 def _draw_needed(ax: Axes, data: FigureData) -> None:

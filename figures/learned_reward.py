@@ -30,7 +30,8 @@ __all__ = ["data", "draw", "main"]
 
 CAPTION = (
     "Selecting by a learned reward raises the true one at first, and then lowers it; hedging stops "
-    "in time. A Bradley–Terry model on the language model's features, learned from "
+    "in time. An example made to show it: the judges saw no response with too much of what they "
+    "like. A Bradley–Terry model on the language model's features, learned from "
     "{pairs} noisy preferences of a true reward that is known; both in standard deviations within "
     "a prompt; {seeds}. Correlation of proxy and true reward {correlation:.2f}. (a) Best-of-n by "
     "the proxy on prompts that were not used to choose: gain of the proxy, and of the true reward "

@@ -26,6 +26,7 @@ from figures import (
     reachable,
     readme,
     real_answers,
+    real_blocks,
     reward_frontier,
     sequences,
     text_alignment,
@@ -239,7 +240,8 @@ def data(name: str) -> FigureData:
         return block_selection.data(blocks())
     if name == "learned_reward":
         return learned_reward.data(learned())
-    return MODULES[name].data(points=POINTS[name])
+    points = {"points": POINTS[name]} if name in POINTS else {}  # the others read what was found
+    return MODULES[name].data(**points)
 
 
 @cache
@@ -265,6 +267,7 @@ MODULES: dict[str, ModuleType] = {
         bounds,
         sequences,
         bonbon,
+        real_blocks,
         readme,
         language_model,
         block_selection,

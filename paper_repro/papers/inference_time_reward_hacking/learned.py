@@ -36,13 +36,15 @@ CLAIMS: tuple[Claim, ...] = (
         statement=(
             "Best-of-n by a reward that is learned from preferences raises the true reward at "
             "first, and lowers it when n grows further (in standard deviations within a prompt, on "
-            "prompts held out; a language model trained here, a true reward by which more of a "
-            "good thing is too much, and preferences between responses that have not too much)."
+            "prompts held out). An example made to show it: a language model trained here, a true "
+            "reward by which more of a good thing is too much, and preferences only between "
+            "responses that have not too much; with five other true rewards and sets of "
+            "preferences it did not fall, or hardly, up to n = 64."
         ),
         stage="learned-reward",
         compute=_rise_and_fall,
         expected=(0.05, 0.3),
-        tolerance=Tolerance("stated with room: a third of what was found with other seeds"),
+        tolerance=Tolerance("describes one run: thresholds below what it gave, set after it"),
         labels=("rise", "fall"),
         figure="learned_reward",
         test=_TEST + "test_the_true_reward_falls_again",
@@ -56,13 +58,15 @@ CLAIMS: tuple[Claim, ...] = (
         relation=">=",
         statement=(
             "One n and one temperature that are chosen where the true reward is known earn more of "
-            "it on other prompts than the largest n by the proxy (in standard deviations)."
+            "it on other prompts than the largest n by the proxy (in standard deviations), where "
+            "the proxy is over-optimised; where it was not, with another set of preferences, "
+            "hedging lost 0.1."
         ),
         stage="learned-reward",
         compute=_gains,
         expected=(0.3, 0.3),
         tolerance=Tolerance(
-            "stated with room: two standard errors over prompts, and 0.8 was found"
+            "a description of one run: thresholds below the 0.8 that it gave, set after it"
         ),
         labels=("hedged n", "hedged temperature"),
         figure="learned_reward",

@@ -51,8 +51,8 @@ CONFIG = EnumerableAlignmentConfig(
 )
 
 CAPTION = (
-    "Contrastive losses run past best-of-{n} within {peak} updates, and come back towards what "
-    "they aim at. "
+    "Contrastive losses run past best-of-n soon, and come back towards what they aim at. "
+    "Here within {peak} updates. "
     "A transformer all of whose {responses} responses are known is trained by RMSprop (as in the "
     "paper; learning rate {rate:g}, falling to 0) on fresh pairs of best and worst of {n}, {batch} "
     "a step, and its law written down on the way: exact values, one run. (a) Win rate against KL "

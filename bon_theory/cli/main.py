@@ -71,7 +71,8 @@ Form = Annotated[
     Literal["table", "json", "csv"], typer.Option("--format", help="For people, or for programs.")
 ]
 Output = Annotated[
-    Path | None, typer.Option("--output", "-o", help="File to write instead of stdout.")
+    Path | None,
+    typer.Option("--output", "-o", help="File to write; by default, and for -, stdout."),
 ]
 Numbers = Annotated[
     str | None, typer.Option("--n", help="As 1,4,16 or 1:64; by default powers of two, or all.")
@@ -429,7 +430,7 @@ def _matched(one: ScoreFile, other: ScoreFile) -> tuple[Pool, Pool, int]:
 @guarded
 def report(
     file: File,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Page to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Page to write; - is stdout.")],
     prompt: Prompt = None,
     score: Score = None,
     true: True_ = None,

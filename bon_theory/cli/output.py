@@ -68,7 +68,11 @@ def emit(result: Result, form: Format, output: Path | None) -> None:
 
 
 def save(path: Path, data: bytes) -> None:
-    """Write a file whole: under another name first; a pipe or a device as it is."""
+    """Write a file whole: under another name first; a pipe or a device as it is; - is stdout."""
+    if path == Path("-"):
+        sys.stdout.buffer.write(data)
+        sys.stdout.flush()
+        return
     path = path.resolve()  # of a link, what it points to
     if path.exists() and not path.is_file():
         path.write_bytes(data)

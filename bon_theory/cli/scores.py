@@ -109,6 +109,8 @@ def read_scores(
         table = rows.collect(engine="streaming")
         if _state(source) != before:
             raise InputError("changed while it was read: wait until it is complete")
+        if where and table.is_empty():
+            raise InputError(f"has no rows where {visible(' and '.join(where))[:120]}")
         pooled = _pooled(table, roles, notes, drop_missing=drop_missing, at_least=at_least)
     except InputError as error:
         raise InputError(f"{source} {error}") from None
@@ -240,7 +242,8 @@ def _pooled(
             raise InputError(
                 f"has {twice.height} rows that share prompt and "
                 f"{visible(roles['candidate'])}, the first prompt "
-                f"{visible(str(twice['prompt'][0]))[:60]}: an answer would count twice"
+                f"{visible(str(twice['prompt'][0]))[:60]}: an answer would count twice; "
+                "a column that does not number the answers needs another name"
             )
     beside = [pl.first("cluster")] if "cluster" in roles else []
     groups = numbers.group_by("prompt", maintain_order=True).agg(*values, *beside)

@@ -345,6 +345,7 @@ BAD: dict[str, tuple[bytes, tuple[str, ...], str]] = {
     "no folder for a figure": (
         header("a,1\nb,2\n"), ("--plot", "none/x.png"), "no folder none to write to",
     ),
+    "nothing is where": (header("a,1\n"), ("--where", "prompt=b"), "has no rows where prompt=b"),
     "a level": (header("a,1\nb,2\n"), ("--level", "2"), "level must lie between 0 and 1"),
     "a strange figure": (header("a,1\n"), ("--plot", "x.exe"), "a plot is .png, .svg or .pdf"),
 }  # fmt: skip
@@ -435,6 +436,8 @@ def test_a_pipe_and_a_link_stay_what_they_are(file: Path, tmp_path: Path) -> Non
     assert run("curve", file, "--format", "csv", "-o", link).exit_code == 0
     assert written == page.read_bytes()
     assert written.startswith(b"n,temperature,score")
+    assert run("curve", file, "--format", "csv", "-o", "-").stdout.encode() == written
+    assert not Path("-").exists()
     assert pipe.is_fifo()
     assert link.is_symlink()
     folder = run("curve", file, "-o", tmp_path)

@@ -245,6 +245,13 @@ def _pooled(
                 f"{visible(str(twice['prompt'][0]))[:60]}: an answer would count twice; "
                 "a column that does not number the answers needs another name"
             )
+    if "cluster" in roles:
+        many = numbers.filter(pl.col("cluster").n_unique().over("prompt") > 1)
+        if many.height:
+            raise InputError(
+                f"has prompts in more than one {visible(roles['cluster'])}, the first prompt "
+                f"{visible(str(many['prompt'][0]))[:60]}: a cluster is of whole prompts"
+            )
     beside = [pl.first("cluster")] if "cluster" in roles else []
     groups = numbers.group_by("prompt", maintain_order=True).agg(*values, *beside)
     counts = groups["score"].list.len()

@@ -47,10 +47,12 @@ def decision(contents: Contents) -> str:
     choice, gain = contents.choice, contents.gain
     if choice is None or gain is None:
         band, n = contents.tracks[0].curve, contents.n
+        judged = len(contents.tracks) > 1
+        lack = "with fewer than four prompts" if judged else "without a second score"
         return (
             f"Best-of-{n[-1]} raises the score from {band.mean[0]:.4g} to {band.mean[-1]:.4g} "
-            f"({contents.level:.0%} band {band.low[-1]:.4g} to {band.high[-1]:.4g}); without a "
-            "second score nothing here says where more candidates begin to hurt."
+            f"({contents.level:.0%} band {band.low[-1]:.4g} to {band.high[-1]:.4g}); {lack} "
+            "nothing here says where more candidates begin to hurt."
         )
     setting = f"n = {choice.n}"
     if choice.temperature:

@@ -168,6 +168,15 @@ def test_soft_best_of_n_and_bands_are_those_of_the_library(file: Path) -> None:
     assert found[2]["kl"] is None
 
 
+def test_a_report_says_what_it_lacks(file: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    judged = run("report", file, "-o", page)
+    assert "with fewer than four prompts nothing here says" in judged.stderr
+    alone = tmp_path / "alone.csv"
+    TABLE.drop("true_score").write_csv(alone)
+    assert "without a second score nothing here says" in run("report", alone, "-o", page).stderr
+
+
 def test_one_setting_is_chosen_and_said_in_a_sentence(tmp_path: Path) -> None:
     draws = np.random.default_rng(0)
     proxy = draws.normal(size=(40, 8))
@@ -344,6 +353,10 @@ BAD: dict[str, tuple[bytes, tuple[str, ...], str]] = {
     "billions of n": (header("a,1\na,2\n"), ("--n", "1:9000000000000"), "--n must be at most 2"),
     "no folder for a figure": (
         header("a,1\nb,2\n"), ("--plot", "none/x.png"), "no folder none to write to",
+    ),
+    "a prompt of two clusters": (
+        b"prompt,score,topic\na,1,x\nb,2,x\nb,3,y\n", ("--cluster", "topic"),
+        "has prompts in more than one topic, the first prompt b",
     ),
     "nothing is where": (header("a,1\n"), ("--where", "prompt=b"), "has no rows where prompt=b"),
     "a level": (header("a,1\nb,2\n"), ("--level", "2"), "level must lie between 0 and 1"),

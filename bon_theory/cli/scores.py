@@ -284,11 +284,12 @@ def _pooled(
 
 def _number(table: pl.DataFrame, role: str) -> pl.Expr:
     """A column as numbers; what is none becomes null."""
-    if isinstance(table.schema[role], pl.String):
+    dtype = table.schema[role]
+    if isinstance(dtype, pl.String | pl.Categorical | pl.Enum):
         words = {"true": "1", "false": "0"}
-        text = pl.col(role).str.strip_chars().str.to_lowercase().replace(words)
+        text = pl.col(role).cast(pl.String).str.strip_chars().str.to_lowercase().replace(words)
         return text.cast(pl.Float64, strict=False)
-    if table.schema[role].is_temporal():
+    if dtype.is_temporal() or dtype.is_nested():
         return pl.lit(None, pl.Float64).alias(role)
     return pl.col(role).cast(pl.Float64, strict=False)
 

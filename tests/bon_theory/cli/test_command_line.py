@@ -420,6 +420,15 @@ def test_what_numpy_would_convert_is_no_score(scale: Any, tmp_path: Path) -> Non
     result = run("curve", path)
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert "12 rows without a score" in result.stderr
+    TABLE.with_columns(score=pl.struct("candidate")).write_parquet(path)
+    assert "12 rows without a score, the first row 1 (prompt a" in run("curve", path).stderr
+
+
+def test_categories_are_read_as_their_text(file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "scores.parquet"
+    as_text = pl.col("prompt", "score").cast(pl.String).cast(pl.Categorical)
+    TABLE.with_columns(as_text).write_parquet(path)
+    assert rows_of("curve", path) == rows_of("curve", file)
 
 
 def test_lists_with_the_constants_of_python_are_read() -> None:

@@ -123,7 +123,8 @@ def results() -> LanguageModelResults:
 def answers() -> RealPoolResults:
     """The same with three rewards of answers that nobody gave."""
     draws = np.random.default_rng(1)
-    size = (SMALL.num_prompts, 80)
+    num_predicting = SMALL.prediction_pool  # the shapes of the other: the same programs
+    size = (SMALL.num_prompts, num_predicting + SMALL.measurement_pool)
     rewards = {
         "lexicon": draws.poisson(3.0, size).astype(float),
         "sentiment": draws.uniform(-1, 1, size),
@@ -132,8 +133,8 @@ def answers() -> RealPoolResults:
     comparisons = {
         name: compare_pools(
             jax.random.key(seed),
-            table[:, :40],
-            table[:, 40:],
+            table[:, :num_predicting],
+            table[:, num_predicting:],
             numbers=SMALL.numbers,
             temperatures=(0.0, 0.3),
             num_redrawn=SMALL.num_redrawn,

@@ -70,9 +70,11 @@ def test_memory_does_not_grow_with_candidates_or_trials(sampler):
     """Per trial in flight, 16 scores as they are read and written, and a few words."""
     size = 2**14
     mesh = jax.sharding.Mesh(jax.devices(), ("trials",))
-    arguments = (key_words(jax.random.key(0)), Picks(sampler), jnp.uint32(0), jnp.uint32(2**20))
+    tally = Picks(sampler)
+    arguments = (key_words(jax.random.key(0)), tally, jnp.uint32(0), jnp.uint32(2**20))
     program: Any = _step  # pyright does not see the methods of a jitted function
-    compiled = program.lower(*arguments, mesh=mesh, chunk_size=size).compile()
+    shapes = {"chunk_size": size, "moments_shape": (1, *tally.moments_shape(size))}
+    compiled = program.lower(*arguments, mesh=mesh, **shapes).compile()
     assert compiled.memory_analysis().temp_size_in_bytes <= (2 * 4 * 16 + 32) * size
 
 

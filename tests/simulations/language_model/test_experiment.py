@@ -258,6 +258,7 @@ def leaves(results: LanguageModelResults) -> list[np.ndarray]:
     return [*found, results.losses, results.prompts, results.tokens, results.lengths, texts]
 
 
+@pytest.mark.slow
 def test_shapes_are_as_documented(results: LanguageModelResults) -> None:
     for scored in (results.known_words, results.trigram_likelihood):
         assert scored.rewards.shape == (3, 16)
@@ -269,6 +270,7 @@ def test_shapes_are_as_documented(results: LanguageModelResults) -> None:
     assert len(results.samples) == 2
 
 
+@pytest.mark.slow
 def test_a_second_run_finds_the_trained_model_and_gives_the_same(
     results: LanguageModelResults, directory: Path
 ) -> None:
@@ -284,6 +286,7 @@ def test_a_second_run_finds_the_trained_model_and_gives_the_same(
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_results_survive_the_disk_and_know_what_they_belong_to(
     results: LanguageModelResults, tmp_path: Path
 ) -> None:
@@ -300,6 +303,7 @@ def test_results_survive_the_disk_and_know_what_they_belong_to(
         )
 
 
+@pytest.mark.slow
 def test_the_report_holds_every_check_once(results: LanguageModelResults) -> None:
     """Two rewards, three quantities, two routes, two temperatures and two numbers."""
     names = [check.name for check in results.report().checks]
@@ -307,6 +311,7 @@ def test_the_report_holds_every_check_once(results: LanguageModelResults) -> Non
     assert len(results.report(planted=True).checks) == 3 * 2**3
 
 
+@pytest.mark.slow
 def test_tie_probability_counts_pairs(results: LanguageModelResults) -> None:
     rewards = np.random.default_rng(0).integers(0, 4, size=(3, 16)).astype(float)
     pairs = [np.equal.outer(row, row)[~np.eye(16, dtype=bool)].mean() for row in rewards]

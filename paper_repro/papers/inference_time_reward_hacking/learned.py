@@ -16,13 +16,21 @@ _TEST = "simulations/test_learned_reward.py::"
 
 
 def _rise_and_fall(results: LearnedRewardResults) -> NDArray[np.float64]:
-    """From one draw to the highest true reward, and from there to the largest n."""
-    true = results.true.mean(axis=0)
-    return np.array([true.max() - true[0], true.max() - true[-1]])
+    """From one draw to the highest true reward, and from there to the largest n; less their errors.
+
+    Two standard errors of each end: more than those of the difference, whose prompts are paired.
+    Seeds share the prompts, so that their errors are averaged and not reduced.
+    """
+    true, error = results.true.mean(axis=0), results.true_std_error.mean(axis=0)
+    top = int(true.argmax())
+    ends = np.array([0, -1])
+    return true[top] - true[ends] - 2 * (error[top] + error[ends])
 
 
 def _gains(results: LearnedRewardResults) -> list[float]:
-    return [float(results.choices[f"hedged {what}"].gain.mean()) for what in ("n", "temperature")]
+    """Of the hedged n and temperature over the largest n, less two standard errors."""
+    choices = [results.choices[f"hedged {what}"] for what in ("n", "temperature")]
+    return [float(choice.gain.mean() - 2 * choice.std_error.mean()) for choice in choices]
 
 
 CLAIMS: tuple[Claim, ...] = (
@@ -39,12 +47,13 @@ CLAIMS: tuple[Claim, ...] = (
             "prompts held out). An example made to show it: a language model trained here, a true "
             "reward by which more of a good thing is too much, and preferences only between "
             "responses that have not too much; with five other true rewards and sets of "
-            "preferences it did not fall, or hardly, up to n = 64."
+            "preferences it did not fall, or hardly, up to n = 64. Entries: less two standard "
+            "errors."
         ),
         stage="learned-reward",
         compute=_rise_and_fall,
-        expected=(0.05, 0.3),
-        tolerance=Tolerance("describes one run: thresholds below what it gave, set after it"),
+        expected=(0.0, 0.0),
+        tolerance=Tolerance("two standard errors over prompts are taken off before"),
         labels=("rise", "fall"),
         figure="learned_reward",
         test=_TEST + "test_the_true_reward_falls_again",
@@ -60,14 +69,12 @@ CLAIMS: tuple[Claim, ...] = (
             "One n and one temperature that are chosen where the true reward is known earn more of "
             "it on other prompts than the largest n by the proxy (in standard deviations), where "
             "the proxy is over-optimised; where it was not, with another set of preferences, "
-            "hedging lost 0.1."
+            "hedging lost 0.1. Entries: less two standard errors."
         ),
         stage="learned-reward",
         compute=_gains,
-        expected=(0.3, 0.3),
-        tolerance=Tolerance(
-            "a description of one run: thresholds below the 0.8 that it gave, set after it"
-        ),
+        expected=(0.0, 0.0),
+        tolerance=Tolerance("two standard errors over prompts are taken off before"),
         labels=("hedged n", "hedged temperature"),
         figure="learned_reward",
         test=_TEST + "test_hedging_promises_no_less_than_the_largest_n",

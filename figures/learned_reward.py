@@ -111,7 +111,7 @@ def _draw_curve(ax: Axes, data: FigureData) -> None:
     ax.set_xscale("log")
     whole_ticks(ax, n)
     ax.set(xlabel="n (draws)", ylabel="gain (sd)")
-    ax.legend(loc="lower left")
+    ax.legend(loc="upper left")
 
 
 def _draw_choices(ax: Axes, data: FigureData) -> None:

@@ -183,7 +183,9 @@ def theirs(size: Size, device: str) -> dict[str, float]:
     whole, first = sample(size.num_tokens), sample(1)
     step = max(whole - first, 1e-9) / (size.num_tokens - 1)
     model.train()
-    model.gradient_checkpointing_enable()
+    # The name before transformers 5.24, which warns of it.
+    former = model.gradient_checkpointing_enable
+    getattr(model, "activation_checkpointing_enable", former)()
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE)
     batch = torch.from_numpy(_batches(size)).long().to(device)
 

@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import math
-import os
-import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import jax
 import numpy as np
 import typer
 
-from bon_theory import bounds as inequalities
+from bon_theory.cli.laws import bounds, law
+from bon_theory.cli.options import (
+    AtLeast,
+    Drop,
+    File,
+    Form,
+    Level,
+    LogProb,
+    Numbers,
+    Output,
+    Prompt,
+    Score,
+    Seed,
+    Temperatures,
+    True_,
+    Where,
+    floats,
+    guarded,
+    read,
+    whole_numbers,
+)
 from bon_theory.cli.output import Result, emit, plot, save, say, working
-from bon_theory.cli.scores import Columns, ScoreFile, read_scores
+from bon_theory.cli.scores import ScoreFile
+from bon_theory.cli.summary import summary
 from bon_theory.cli.text import visible
-from bon_theory.divergences import kl_divergence
-from bon_theory.performance import expected_reward, win_rate
-from bon_theory.policy import Policy
 from bon_theory.pools import (
     Band,
     Curve,
@@ -37,7 +50,6 @@ from bon_theory.pools import (
 )
 from bon_theory.report import gather, render
 from bon_theory.report.page import decision
-from bon_theory.selection import best_of_n, soft_best_of_n
 
 __all__ = ["app"]
 
@@ -48,62 +60,6 @@ app = typer.Typer(
     help="Best-of-n from a file of scored answers: unbiased, at every n, with intervals.",
     epilog="Exit codes: 0 done, 1 interrupted or failed, 2 something wrong with what was given.",
 )
-
-File = Annotated[
-    str, typer.Argument(help="CSV, JSONL, Parquet, NPZ, inspect or lm-eval; - reads stdin.")
-]
-Prompt = Annotated[str | None, typer.Option("--prompt", help="Column that names the prompt.")]
-Score = Annotated[str | None, typer.Option("--score", help="Column that selects.")]
-True_ = Annotated[str | None, typer.Option("--true", help="Column of the score that counts.")]
-LogProb = Annotated[
-    str | None, typer.Option("--log-prob", help="Column of answers' log-probabilities, in nats.")
-]
-Where = Annotated[
-    list[str] | None, typer.Option("--where", help="column=value that rows must have; repeatable.")
-]
-Drop = Annotated[
-    bool, typer.Option("--drop-missing", help="Leave out rows without a score instead of refusing.")
-]
-AtLeast = Annotated[
-    int, typer.Option("--at-least", min=1, help="Leave out prompts with fewer answers.")
-]
-Form = Annotated[
-    Literal["table", "json", "csv"], typer.Option("--format", help="For people, or for programs.")
-]
-Output = Annotated[
-    Path | None,
-    typer.Option("--output", "-o", help="File to write; by default, and for -, stdout."),
-]
-Numbers = Annotated[
-    str | None, typer.Option("--n", help="As 1,4,16 or 1:64; by default powers of two, or all.")
-]
-Temperatures = Annotated[
-    str | None, typer.Option("--temperature", help="Soft best-of-n at these, as 0.1,0.5.")
-]
-Level = Annotated[float, typer.Option("--level", help="Coverage of the intervals.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Of what is resampled.")]
-
-
-def guarded(command: Callable[..., None]) -> Callable[..., None]:
-    """What is wrong with what was given is said in one line, with exit code 2."""
-
-    @functools.wraps(command)
-    def wrapped(*arguments: Any, **options: Any) -> None:
-        try:
-            for target in (options.get("output"), options.get("plot_file")):
-                if target is not None and not target.parent.is_dir():
-                    raise ValueError(f"there is no folder {target.parent} to write to")
-            command(*arguments, **options)
-        except BrokenPipeError:  # whoever reads has read enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        except KeyboardInterrupt:
-            say("interrupted")
-            raise typer.Exit(1) from None
-        except (ValueError, OSError, MemoryError) as error:
-            say(f"error: {visible(' '.join(str(error).split())) or type(error).__name__}")
-            raise typer.Exit(2) from None
-
-    return wrapped
 
 
 @app.command()
@@ -128,7 +84,7 @@ def describe(
 
     Example: bon-theory describe scores.csv --prompt question --score reward --within 0.01 --n 4
     """
-    found = _read(file, prompt, score, true, log_prob, where, drop_missing, at_least)
+    found = read(file, prompt, score, true, log_prob, where, drop_missing, at_least)
     rows = summary(found)
     if within is not None:
         advice = advise(found.pool, within, n=n)
@@ -139,56 +95,6 @@ def describe(
             (f"answers for ± {within:g}, these prompts", advice.answers),
         ]
     emit(Result("describe", ("quantity", "value"), rows, found.notes), form, output)
-
-
-def summary(found: ScoreFile) -> list[tuple[str, float | int]]:
-    """Quantities that say what a pool can tell."""
-    pool = found.pool
-    real = np.arange(pool.scores.shape[1]) < pool.counts[:, None]
-    scores, counts = pool.scores[real], pool.counts
-    rows: list[tuple[str, float | int]] = [
-        ("prompts", pool.num_prompts),
-        ("answers", int(counts.sum())),
-        ("fewest answers to a prompt", int(counts.min())),
-        ("median answers to a prompt", float(np.median(counts))),
-        ("most answers to a prompt", int(counts.max())),
-        ("rows left out", found.num_dropped),
-        ("lowest score", float(scores.min())),
-        ("mean score", float(pool.weights @ best_of_n_curve(pool, n=1).per_prompt[:, 0])),
-        ("highest score", float(scores.max())),
-        ("distinct scores", int(np.unique(scores).size)),
-        ("chance that two answers tie", _ties(pool)),
-        ("prompts whose answers all tie", int(np.sum(pool.scores[:, 0] == _highest(pool)))),
-    ]
-    if pool.true_scores is not None and scores.std() > 0 and pool.true_scores[real].std() > 0:
-        rows.append(("correlation with the true score", _within(pool, real)))
-    return rows
-
-
-def _highest(pool: Pool) -> np.ndarray:
-    return np.take_along_axis(pool.scores, pool.counts[:, None] - 1, axis=1)[:, 0]
-
-
-def _ties(pool: Pool) -> float:
-    """Mean over prompts with two answers of the chance that two of them have the same score."""
-    chances = []
-    for row, count in zip(pool.scores, pool.counts.tolist(), strict=True):
-        if count > 1:
-            sizes = np.unique(row[:count], return_counts=True)[1]
-            chances.append(float(sizes @ (sizes - 1)) / (count * (count - 1)))
-    return float(np.mean(chances)) if chances else math.nan
-
-
-def _within(pool: Pool, real: np.ndarray) -> float:
-    """Correlation about the means of prompts: what is common to a prompt's answers selects none."""
-    assert pool.true_scores is not None
-    centred = []
-    for table in (pool.scores, pool.true_scores):
-        values = np.where(real, table, 0)
-        mean = values.sum(axis=1, keepdims=True) / pool.counts[:, None]
-        centred.append(np.where(real, values - mean, 0).ravel())
-    norm = math.sqrt(float(centred[0] @ centred[0]) * float(centred[1] @ centred[1]))
-    return float(centred[0] @ centred[1]) / norm if norm > 0 else math.nan
 
 
 @app.command()
@@ -224,10 +130,10 @@ def curve(
     """
     if simultaneous and cluster is not None:
         raise ValueError("--simultaneous resamples prompts: take it without --cluster")
-    found = _read(file, prompt, score, true, log_prob, where, drop_missing, at_least, cluster)
+    found = read(file, prompt, score, true, log_prob, where, drop_missing, at_least, cluster)
     pool = found.pool
-    numbers = _numbers(n, int(pool.counts.min()))
-    heats = [0.0] if temperature is None else _floats("--temperature", temperature)
+    numbers = whole_numbers(n, int(pool.counts.min()))
+    heats = [0.0] if temperature is None else floats("--temperature", temperature)
     names = ["score"] + (["true"] if pool.true_scores is not None else [])
     with working("computing"):
         curves = {name: _curve(pool, numbers, heats, name) for name in names}
@@ -325,14 +231,14 @@ def tune(
 
     Example: bon-theory tune scores.csv --score proxy --true gold --temperature 0,0.1,0.3
     """
-    found = _read(
+    found = read(
         file, prompt, score, true, None, where, drop_missing, at_least, only_named=("log_prob",)
     )
     pool = found.pool
     if pool.true_scores is None:
         raise ValueError("tune needs --true, the column of the score that counts")
-    numbers = _numbers(n, int(pool.counts.min()))
-    heats = [0.0] if temperature is None else _floats("--temperature", temperature)
+    numbers = whole_numbers(n, int(pool.counts.min()))
+    heats = [0.0] if temperature is None else floats("--temperature", temperature)
     curve = _curve(pool, numbers, heats, "true")
     choice = choose(jax.random.key(seed), curve, level=level)
     base = best_of_n_curve(pool, n=1, of="true_scores").per_prompt
@@ -389,7 +295,7 @@ def compare(
     Example: bon-theory compare a.csv a.csv --score proxy --second-score judge --true gold
     """
     found = [
-        _read(
+        read(
             file,
             prompt,
             selects,
@@ -403,7 +309,7 @@ def compare(
         for file, selects in ((first, score), (second, second_score or score))
     ]
     one, other, common = _matched(found[0], found[1])
-    numbers = _numbers(n, int(min(one.counts.min(), other.counts.min())))
+    numbers = whole_numbers(n, int(min(one.counts.min(), other.counts.min())))
     of = "scores" if true is None else "true_scores"
     curves = [best_of_n_curve(pool, n=numbers, of=of) for pool in (one, other)]
     band = normal_band(curves[0] - curves[1], level=level)
@@ -445,7 +351,7 @@ def report(
 
     Example: bon-theory report scores.parquet -o report.html
     """
-    found = _read(file, prompt, score, true, log_prob, where, drop_missing, at_least)
+    found = read(file, prompt, score, true, log_prob, where, drop_missing, at_least)
     with working("computing the report"):
         contents = gather(
             jax.random.key(seed),
@@ -463,136 +369,5 @@ def report(
     say(decision(contents))
 
 
-Probs = Annotated[
-    str | None, typer.Option("--probs", help="Of outcomes, as 0.5,0.3,0.2; by default equal.")
-]
-Rewards = Annotated[str, typer.Option("--rewards", help="Of the same outcomes, as 0,0.5,1.")]
-N = Annotated[float, typer.Option("--n", min=1.0, help="Candidates; real numbers are allowed.")]
-Temperature = Annotated[
-    float, typer.Option("--temperature", min=0.0, help="Of soft best-of-n; 0 is best-of-n.")
-]
-
-
-@app.command()
-@guarded
-def law(
-    rewards: Rewards,
-    probs: Probs = None,
-    n: N = 4.0,
-    temperature: Temperature = 0.0,
-    form: Form = "table",
-    output: Output = None,
-) -> None:
-    """The exact law of what is selected, its divergence and its win rate.
-
-    Example: bon-theory law --probs 0.5,0.3,0.2 --rewards 0,0.5,1 --n 64 --temperature 0.1
-    """
-    with jax.enable_x64(True):
-        reference = _reference(rewards, probs)
-        selected = (
-            soft_best_of_n(reference, n, temperature) if temperature else best_of_n(reference, n)
-        )
-        rows = [
-            (float(r), float(p), float(q))
-            for r, p, q in zip(reference.rewards, reference.probs, selected.probs, strict=True)
-        ]
-        quantities = (
-            f"expected reward {float(expected_reward(selected)):.10g}, "
-            f"KL {float(kl_divergence(selected, reference)):.10g} nats, "
-            f"win rate {float(win_rate(selected, reference, ties='half')):.10g}"
-        )
-    result = Result("law", ("reward", "reference", "selected"), rows, (), quantities)
-    emit(result, form, output)
-
-
-@app.command()
-@guarded
-def bounds(
-    rewards: Rewards,
-    probs: Probs = None,
-    n: N = 4.0,
-    temperature: Annotated[
-        float | None, typer.Option("--temperature", help="Above 0; without, best-of-n alone.")
-    ] = None,
-    form: Form = "table",
-    output: Output = None,
-) -> None:
-    """Every published inequality that applies, beside the truth.
-
-    Example: bon-theory bounds --rewards 0,0.5,1 --n 4 --temperature 0.5
-    """
-    with jax.enable_x64(True):
-        parameters: dict[str, Any] = {"n": n}
-        if temperature is not None:
-            parameters["temperature"] = temperature
-        table = inequalities.table(_reference(rewards, probs), **parameters)
-        rows = [
-            (
-                row.name,
-                row.bound.quantity,
-                row.bound.side,
-                float(row.bound.value),
-                float(row.exact),
-                row.bound.source,
-            )
-            for row in table.rows
-        ]
-    columns = ("bound", "quantity", "side", "value", "exact", "source")
-    emit(Result("bounds", columns, rows), form, output)
-
-
-def _reference(rewards: str, probs: str | None) -> Policy:
-    values = _floats("--rewards", rewards)
-    masses = [1 / len(values)] * len(values) if probs is None else _floats("--probs", probs)
-    return Policy.from_probs(masses, values)
-
-
-def _read(
-    file: str,
-    prompt: str | None,
-    score: str | None,
-    true: str | None,
-    log_prob: str | None,
-    where: Sequence[str] | None,
-    drop_missing: bool,
-    at_least: int,
-    cluster: str | None = None,
-    only_named: Sequence[str] = (),
-) -> ScoreFile:
-    columns = Columns(prompt, score, true, log_prob, cluster, only_named)
-    return read_scores(
-        file, columns, where=where or (), drop_missing=drop_missing, at_least=at_least
-    )
-
-
-def _numbers(text: str | None, most: int) -> list[int]:
-    """``1,4,16`` or ``1:64``; by default powers of two and the most."""
-    if text is None:
-        return sorted({2**k for k in range(most.bit_length())} | {most})
-    try:
-        numbers: list[int] = []
-        for part in text.split(","):
-            first, colon, last = part.partition(":")
-            end = int(last if colon else first)
-            # One beyond the most is enough to be refused.
-            numbers += [*range(int(first), min(end, most) + 1), *([end] if end > most else [])]
-    except ValueError:
-        numbers = []
-    if not numbers or min(numbers) < 1:
-        raise ValueError(f"--n must be as 1,4,16 or 1:64, got {visible(text)[:80]}")
-    if max(numbers) > most:
-        raise ValueError(
-            f"--n must be at most {most}, the answers that every prompt has, got {max(numbers)}: "
-            "leave shorter prompts out by --at-least"
-        )
-    return sorted(set(numbers))
-
-
-def _floats(name: str, text: str) -> list[float]:
-    try:
-        values = [float(part) for part in text.split(",")]
-    except ValueError:
-        values = [math.nan]
-    if not all(map(math.isfinite, values)):
-        raise ValueError(f"{name} must be numbers as 0.1,0.5, got {visible(text)[:80]}")
-    return values
+app.command()(law)
+app.command()(bounds)

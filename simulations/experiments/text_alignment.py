@@ -7,50 +7,34 @@ of [G], §5, made small: one reward ranks and judges.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+import itertools
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import numpy as np
 
-import bon_theory as bt
 from simulations.alignment import losses
-from simulations.alignment.candidates import CandidateTable, TextScore, draw_candidates
-from simulations.alignment.evaluation import HeldOutPrompts, PolicyEvaluation
-from simulations.alignment.training import AlignmentConfig, Objective, align
+from simulations.alignment.candidates import TextScore, draw_candidates
+from simulations.alignment.evaluation import HeldOutPrompts
+from simulations.alignment.training import AlignmentConfig, Objective
 from simulations.engine import checkpoint
 from simulations.experiments.language_model import trained_model
+from simulations.experiments.text_policies import (
+    SHOWN,
+    Progress,
+    TextAlignmentResults,
+    TextMethod,
+    TextTask,
+)
 from simulations.language_model import train
 from simulations.language_model.rewards.text import KnownWords, Reward, TrigramLikelihood
 from simulations.language_model.text.corpus import Corpus, load_corpus, prompt_texts
 from simulations.language_model.text.tokenizers import SubwordTokenizer, encode_prompts
 from simulations.language_model.transformer import Transformer
-from simulations.statistics.estimate import Estimate
-from simulations.tools.files import write_atomically
 
 Task = Literal["trigram likelihood", "known words"]
-Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class TextMethod:
-    """One way to train.
-
-    Attributes:
-        name: in words.
-        objective: on pairs.
-        n: candidates of a pair.
-        ordinary: whether pairs are ordinary ones, of two candidates.
-    """
-
-    name: str
-    objective: Objective
-    n: int = 8
-    ordinary: bool = False
-
 
 _STAR = losses.papers_beta(8)
 BASELINES = (
@@ -139,117 +123,6 @@ FULL = TextAlignmentConfig(
 )
 
 
-@dataclass(frozen=True)
-class AlignedAt:
-    """What a policy was after some updates.
-
-    Attributes:
-        task: whose reward.
-        seed: of the run.
-        method: its name.
-        step: updates.
-        found: on the held-out prompts.
-        texts: its first response to each of the first prompts.
-    """
-
-    task: str
-    seed: int
-    method: str
-    step: int
-    found: PolicyEvaluation
-    texts: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class TaskReference:
-    """What a task is before training, and what best-of-8 sampling gives.
-
-    Attributes:
-        task: whose reward.
-        prompts: the first of those held out.
-        texts: the reference's first response to each.
-        best_texts: the best of its first eight.
-        tied_prompts: how many training prompts have candidates of one reward only.
-        tie_probability: that two responses of the reference to a held-out prompt tie.
-        best_of_n_win_rate: of best-of-8, by the rewards of the judging responses.
-        best_of_n_kl: log n − (n−1)/n, its divergence but for ties.
-        best_of_n_length: its mean length, likewise.
-        reference_length: the reference's.
-    """
-
-    task: str
-    prompts: tuple[str, ...]
-    texts: tuple[str, ...]
-    best_texts: tuple[str, ...]
-    tied_prompts: int
-    tie_probability: float
-    best_of_n_win_rate: float
-    best_of_n_kl: float
-    best_of_n_length: float
-    reference_length: float
-
-
-@dataclass(frozen=True)
-class TextAlignmentResults:
-    """All that was found, by task.
-
-    Attributes:
-        references: before training.
-        policies: on the way, by task, seed, method and step.
-    """
-
-    references: tuple[TaskReference, ...]
-    policies: tuple[AlignedAt, ...]
-
-    def mean_path(self, task: str, method: str) -> list[tuple[int, PolicyEvaluation]]:
-        """Updates and what was found there, averaged over seeds; errors are those over seeds.
-
-        With one seed the errors are those over prompts.
-        """
-        own = [p for p in self.policies if (p.task, p.method) == (task, method)]
-        steps = sorted({p.step for p in own})
-        return [(step, _averaged([p.found for p in own if p.step == step])) for step in steps]
-
-    def at_equal_win_rate(self, task: str, *, seed: int = 0) -> tuple[AlignedAt, ...]:
-        """Of each method where its win rate is nearest to one that all reach, to read side by side.
-
-        That is the least of the methods' highest win rates. [G], Table 1.
-        """
-        own = [p for p in self.policies if (p.task, p.seed) == (task, seed)]
-        by_method = {p.method: [q for q in own if q.method == p.method] for p in own}
-        reached = min(max(p.found.win_rate.mean for p in path) for path in by_method.values())
-        return tuple(
-            min(path, key=lambda p: abs(p.found.win_rate.mean - reached))
-            for path in by_method.values()
-        )
-
-    def save(self, path: Path) -> None:
-        """Write as JSON, atomically."""
-        write_atomically(path, json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
-
-    @classmethod
-    def load(cls, path: Path) -> TextAlignmentResults:
-        """Read what :meth:`save` wrote."""
-        read = json.loads(path.read_text(encoding="utf-8"))
-        names = "prompts", "texts", "best_texts"
-        return cls(
-            tuple(
-                TaskReference(**(each | {name: tuple(each[name]) for name in names}))
-                for each in read["references"]
-            ),
-            tuple(
-                AlignedAt(
-                    **{
-                        **each,
-                        "found": PolicyEvaluation.from_json(each["found"]),
-                        "texts": tuple(each["texts"]),
-                    }
-                )
-                for each in read["policies"]
-            ),
-        )
-
-
 def run(
     config: TextAlignmentConfig,
     key: jax.Array,
@@ -281,7 +154,8 @@ def run(
         held_out = _held_out(
             config, judge_key, trained.model, tokenizer, corpus, score, folder / task
         )
-        tied = 0
+        prompts = tuple(tokenizer.decode(row) for row in held_out.table.prompts[:SHOWN])
+        doing, tied = TextTask(task, trained.model, tokenizer, held_out, prompts), 0
         for seed, seed_key in enumerate(seed_keys):
             where = folder / task / f"seed {seed}"
             candidate_key, run_key = jax.random.split(seed_key)
@@ -299,86 +173,18 @@ def run(
                 else lambda done, total: progress("drawing candidates", done, total),
             )
             tied += int(table.all_tied.sum())
-            policies += _aligned(
-                config,
+            found = doing.align(
                 run_key,
-                trained.model,
-                tokenizer,
+                config.methods,
+                config.alignment,
                 table,
-                held_out,
-                task,
-                seed,
-                where,
-                progress,
+                seed=seed,
+                folder=where,
+                progress=progress,
             )
-        references.append(_before(task, held_out, tokenizer, tied))
+            policies += itertools.chain.from_iterable(found)
+        references.append(doing.before(tied))
     return TextAlignmentResults(tuple(references), tuple(policies))
-
-
-def _averaged(found: list[PolicyEvaluation]) -> PolicyEvaluation:
-    if len(found) == 1:
-        return found[0]
-    names = PolicyEvaluation.__annotations__
-    return PolicyEvaluation(
-        **{
-            name: Estimate.from_values([getattr(each, name).mean for each in found])
-            for name in names
-        }
-    )
-
-
-def _aligned(
-    config: TextAlignmentConfig,
-    key: jax.Array,
-    reference: Transformer,
-    tokenizer: SubwordTokenizer,
-    table: CandidateTable,
-    held_out: HeldOutPrompts,
-    task: str,
-    seed: int,
-    folder: Path,
-    progress: Progress | None,
-) -> Iterator[AlignedAt]:
-    """Every method on pairs of the same candidates."""
-
-    def evaluate(policy: Transformer, step: int) -> Mapping[str, Any]:
-        drawn = held_out.draw(policy)
-        texts = [tokenizer.decode(tokens) for tokens in drawn.tokens[:_SHOWN, 0]]
-        return {**held_out.compared(policy, drawn).to_json(), "texts": texts}
-
-    for index, method in enumerate(config.methods):
-        pair_key, training_key = jax.random.split(jax.random.fold_in(key, index))
-        pairs = table.pairs(
-            pair_key,
-            n=2 if method.ordinary else method.n,
-            ranks="further draws" if method.objective.matched else None,
-        )
-
-        def tell(stage: str, done: int, total: int, method: TextMethod = method) -> None:
-            if progress is not None:
-                progress(f"{task}, seed {seed}: {method.name}, {stage}", done, total)
-
-        aligned = align(
-            replace(config.alignment, objective=method.objective),
-            training_key,
-            reference,
-            pairs,
-            evaluate=evaluate,
-            folder=folder / method.name.replace("/", " over "),
-            progress=tell,
-        )
-        for found in aligned.trajectory:
-            yield AlignedAt(
-                task,
-                seed,
-                method.name,
-                int(found["step"]),
-                PolicyEvaluation.from_json(dict(found)),
-                tuple(found["texts"]),
-            )
-
-
-_SHOWN = 4  # prompts whose responses are kept as texts
 
 
 def _reward(task: Task, corpus: Corpus) -> Reward:
@@ -417,31 +223,3 @@ def _held_out(
         reward_name=str(folder.name),
     )
     return HeldOutPrompts(policy_key, reference, table, score, config.num_responses)
-
-
-def _before(
-    task: str, held_out: HeldOutPrompts, tokenizer: SubwordTokenizer, tied_prompts: int
-) -> TaskReference:
-    table, n = held_out.table, 8
-    laws = bt.Policy.from_samples(table.rewards)
-    best = bt.best_of_n(laws, n)
-    lengths = np.sum(table.tokens != table.pad_id, axis=-1)
-    equal = table.rewards[:, :, None] == table.rewards[:, None, :]
-    number = table.rewards.shape[1]
-    first = table.rewards[:_SHOWN, :n].argmax(axis=1)
-
-    def texts(rows: np.ndarray) -> tuple[str, ...]:
-        return tuple(tokenizer.decode(tokens) for tokens in rows)
-
-    return TaskReference(
-        task=task,
-        prompts=texts(table.prompts[:_SHOWN]),
-        texts=texts(table.tokens[:_SHOWN, 0]),
-        best_texts=texts(table.tokens[np.arange(len(first)), first]),
-        tied_prompts=tied_prompts,
-        tie_probability=float((equal.mean() * number - 1) / (number - 1)),
-        best_of_n_win_rate=float(np.mean(bt.win_rate(best, laws))),
-        best_of_n_kl=float(np.log(n) - (n - 1) / n),
-        best_of_n_length=float(np.mean(np.sum(np.asarray(best.probs) * lengths, axis=-1))),
-        reference_length=float(lengths.mean()),
-    )

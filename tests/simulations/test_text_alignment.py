@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from paper_repro.papers.bonbon_alignment import small_model
+from simulations.alignment.evaluation import HeldOutPrompts
 from simulations.alignment.training import AlignmentConfig, Objective
-from simulations.experiments import text_alignment
 from simulations.experiments.text_alignment import (
     BASELINES,
     SWEEPS,
     TextAlignmentConfig,
-    TextAlignmentResults,
     run,
 )
+from simulations.experiments.text_policies import TextAlignmentResults
 from simulations.language_model.text.tokenizers import Vocabulary
 from simulations.language_model.train import TrainingConfig
 from simulations.language_model.transformer import TransformerConfig
@@ -73,9 +73,7 @@ def test_every_method_is_evaluated_for_every_seed(results: TextAlignmentResults)
 def test_what_was_done_is_not_done_again(
     folder: Path, results: TextAlignmentResults, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(
-        text_alignment.HeldOutPrompts, "draw", lambda *_: pytest.fail("evaluated again")
-    )
+    monkeypatch.setattr(HeldOutPrompts, "draw", lambda *_: pytest.fail("evaluated again"))
     assert found(folder) == results
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import bon_theory as bt
 from paper_repro.papers.claim import DERIVED, Claim, Tolerance
 from simulations.alignment.evaluation import PolicyEvaluation
-from simulations.experiments.text_alignment import TextAlignmentResults
+from simulations.experiments.text_policies import TextAlignmentResults
 
 DATA = Path(__file__).parents[3] / "figures" / "data" / "text_alignment.json"
 _TEST = "simulations/test_text_alignment.py::test_the_committed_runs_are_of_every_loss_and_seed"

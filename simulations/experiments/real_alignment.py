@@ -1,0 +1,149 @@
+"""Alignment of SmolLM2-135M-Instruct with its best-of-8, by a change of low rank.
+
+Pairs are made of the answers in the repository's pool
+(:mod:`simulations.experiments.response_pool`), which have their log-probabilities; policies are
+judged on instructions that no pair is of, beside the pool's answers to these. A step of 8 pairs
+takes a dozen seconds on two cores, the whole hours: everything is kept as it is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import jax
+import numpy as np
+import polars as pl
+
+from simulations.alignment.candidates import CandidateTable, TextScore
+from simulations.alignment.evaluation import HeldOutPrompts
+from simulations.alignment.training import AlignmentConfig, Objective
+from simulations.engine import checkpoint
+from simulations.experiments.text_policies import (
+    AlignedAt,
+    Progress,
+    TextAlignmentResults,
+    TextMethod,
+    TextTask,
+)
+from simulations.language_model.rewards.text import Sentiment, score
+from simulations.language_model.text.chat import CheckpointTokenizer, chat_prompts
+from simulations.language_model.transformer import Transformer
+
+METHODS = (
+    TextMethod("BoNBoN", Objective.bonbon(n=8)),
+    TextMethod("SFT-BoN", Objective.sft_best_of_n()),
+    TextMethod("DPO-BoN, β = 0.1", Objective.dpo(beta=0.1)),
+)
+
+
+@dataclass(frozen=True)
+class RealAlignmentConfig:
+    """How policies are trained and judged.
+
+    Attributes:
+        methods: to train, one after another.
+        num_held_out: instructions that judge, the last of the pool; pairs are of the others.
+        num_responses: of a policy to each of these.
+        batch_size: responses drawn at once.
+        alignment: all but the objective.
+    """
+
+    methods: tuple[TextMethod, ...] = METHODS
+    num_held_out: int = 24
+    num_responses: int = 8
+    batch_size: int = 192
+    alignment: AlignmentConfig = field(
+        default_factory=lambda: AlignmentConfig(
+            Objective(),
+            num_steps=300,
+            batch_size=8,
+            learning_rate=2e-4,
+            warmup_steps=10,
+            rank=8,
+            rematerialise=True,
+            evaluate_at=(10, 30, 100, 200, 300),
+        )
+    )
+
+
+def run(
+    config: RealAlignmentConfig,
+    key: jax.Array,
+    model: Transformer,
+    tokenizer: CheckpointTokenizer,
+    pool: pl.DataFrame,
+    *,
+    folder: Path,
+    progress: Progress | None = None,
+) -> Iterator[TextAlignmentResults]:
+    """What has been found, after each method; consumes ``key``.
+
+    Args:
+        config: sizes.
+        key: a typed key.
+        model: that gave the pool's answers.
+        tokenizer: with its chat template.
+        pool: as :func:`~simulations.experiments.real_pool.load_pool` reads it; the sentiment of
+            its texts is the reward.
+        folder: keeps all of it: interrupted, the same call goes on with the same result.
+        progress: called as ``progress(stage, done, total)``.
+    """
+    table = candidates(pool, tokenizer)
+    learning = _rows(table, slice(None, -config.num_held_out))
+    judge_key, run_key = jax.random.split(key)
+    held_out = HeldOutPrompts(
+        judge_key,
+        model,
+        _rows(table, slice(-config.num_held_out, None)),
+        TextScore(Sentiment(), tokenizer),
+        config.num_responses,
+        config.batch_size,
+    )
+    prompts = tuple(_instructions(pool)[-config.num_held_out :])
+    task = TextTask("sentiment", model, tokenizer, held_out, prompts)
+    before = task.before(int(learning.all_tied.sum()))
+    identity = {"key": jax.random.key_data(key).tolist(), "config": asdict(config)}
+    policies: tuple[AlignedAt, ...] = ()
+    for path in task.align(
+        run_key,
+        config.methods,
+        config.alignment,
+        learning,
+        folder=folder / checkpoint.folder_name("alignment", identity),
+        checkpoint_every=10,
+        progress=progress,
+    ):
+        policies += path
+        yield TextAlignmentResults((before,), policies)
+
+
+def candidates(pool: pl.DataFrame, tokenizer: CheckpointTokenizer) -> CandidateTable:
+    """The pool's answers, with the sentiment of their texts."""
+    chats = [[{"role": "user", "content": text}] for text in _instructions(pool)]
+    lengths, pad = pool["num_tokens"].to_numpy(), tokenizer.vocabulary.pad_id
+    tokens = np.full((len(pool), lengths.max()), pad, np.int32)
+    tokens[np.arange(lengths.max()) < lengths[:, None]] = pool["token_ids"].explode().to_numpy()
+    shape = len(chats), -1
+    return CandidateTable(
+        chat_prompts(chats, tokenizer),
+        tokens.reshape(*shape, tokens.shape[1]),
+        score(Sentiment(), pool["text"].to_list()).reshape(shape),  # the column is in float32
+        pool["log_prob"].to_numpy().astype(np.float64).reshape(shape),
+        pad,
+    )
+
+
+def _instructions(pool: pl.DataFrame) -> list[str]:
+    return pool.filter(pl.col("candidate") == 0)["prompt"].to_list()
+
+
+def _rows(table: CandidateTable, rows: slice) -> CandidateTable:
+    return CandidateTable(
+        table.prompts[rows],
+        table.tokens[rows],
+        table.rewards[rows],
+        table.log_probs[rows],
+        table.pad_id,
+    )

@@ -1,0 +1,112 @@
+"""A pool's answers make pairs; policies are judged on instructions that no pair is of."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import polars as pl
+import pytest
+from flax import nnx
+
+from simulations.alignment.evaluation import HeldOutPrompts
+from simulations.alignment.training import AlignmentConfig, Objective
+from simulations.experiments import real_alignment, response_pool
+from simulations.experiments.real_alignment import RealAlignmentConfig
+from simulations.experiments.text_policies import TextAlignmentResults, TextTask
+from simulations.language_model.generate import response_log_probs
+from simulations.language_model.rewards.text import Sentiment
+from simulations.language_model.text.chat import CheckpointTokenizer
+from simulations.language_model.text.tokenizers import SubwordTokenizer
+from simulations.language_model.transformer import Transformer, TransformerConfig
+
+INSTRUCTIONS = ("Say good.", "Name a bad day.", "Be.")
+CONFIG = RealAlignmentConfig(
+    num_held_out=1,
+    num_responses=2,
+    batch_size=2,
+    alignment=AlignmentConfig(
+        Objective(), num_steps=2, batch_size=2, learning_rate=1e-2, rank=2, evaluate_at=(1, 2)
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> CheckpointTokenizer:
+    trained = SubwordTokenizer.train(["a good day or a bad day"] * 9, num_tokens=270)
+    return CheckpointTokenizer(
+        trained.tokenizer,
+        trained.vocabulary,
+        chat_template="{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}reply:",
+    )
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer: CheckpointTokenizer) -> Transformer:
+    config = TransformerConfig(tokenizer.vocabulary, width=8, num_layers=1)
+    return Transformer(config, rngs=nnx.Rngs(0))
+
+
+@pytest.fixture(scope="module")
+def pool(model: Transformer, tokenizer: CheckpointTokenizer) -> pl.DataFrame:
+    sizes = response_pool.ResponsePoolConfig(num_candidates=8, max_new_tokens=5, batch_size=8)
+    return response_pool.run(sizes, jax.random.key(0), model, tokenizer, INSTRUCTIONS)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("aligned")
+
+
+def found(pool, model, tokenizer, folder) -> list[TextAlignmentResults]:
+    key = jax.random.key(1)
+    return list(real_alignment.run(CONFIG, key, model, tokenizer, pool, folder=folder))
+
+
+@pytest.fixture(scope="module")
+def results(pool, model, tokenizer, folder) -> list[TextAlignmentResults]:
+    return found(pool, model, tokenizer, folder)
+
+
+def test_candidates_are_the_pools_answers(
+    pool: pl.DataFrame, model: Transformer, tokenizer: CheckpointTokenizer
+) -> None:
+    table = real_alignment.candidates(pool, tokenizer)
+    assert table.tokens.shape[:2] == table.rewards.shape == (3, 8)
+    rows = table.tokens.reshape(24, -1)
+    log_probs = response_log_probs(model, np.repeat(table.prompts, 8, axis=0), rows)
+    np.testing.assert_allclose(table.log_probs.reshape(-1), np.asarray(log_probs), atol=1e-5)
+    sentiments = Sentiment()([tokenizer.decode(row) for row in rows])
+    np.testing.assert_array_equal(table.rewards.reshape(-1), sentiments)
+
+
+def test_what_has_been_found_is_told_after_each_method(
+    results: list[TextAlignmentResults],
+) -> None:
+    methods = [list(dict.fromkeys(p.method for p in told.policies)) for told in results]
+    assert methods == [[m.name for m in CONFIG.methods[:i]] for i in (1, 2, 3)]
+    assert {p.step for p in results[-1].policies} == {1, 2}
+
+
+def test_no_pair_is_of_an_instruction_that_judges(
+    pool, model, tokenizer, folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def align(self, key, methods, config, table, **_):
+        seen.append((self, table))
+        return iter(())
+
+    monkeypatch.setattr(TextTask, "align", align)
+    found(pool, model, tokenizer, folder)
+    (task, table), whole = seen[0], real_alignment.candidates(pool, tokenizer)
+    np.testing.assert_array_equal(table.prompts, whole.prompts[:2])
+    np.testing.assert_array_equal(table.rewards, whole.rewards[:2])
+    np.testing.assert_array_equal(task.held_out.table.tokens, whole.tokens[2:])
+    assert task.prompts == INSTRUCTIONS[2:]
+
+
+def test_what_was_done_is_not_done_again(
+    pool, model, tokenizer, folder, results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HeldOutPrompts, "draw", lambda *_: pytest.fail("evaluated again"))
+    assert found(pool, model, tokenizer, folder)[-1] == results[-1]

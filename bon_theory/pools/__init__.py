@@ -24,7 +24,7 @@ from bon_theory.pools.intervals import Band, bootstrap_band, normal_band
 from bon_theory.pools.peak import PeakFit, fit_peak
 from bon_theory.pools.pool import Pool
 from bon_theory.pools.repeated import held_out_curve, length_normalised
-from bon_theory.pools.soft import soft_best_of_n_curve
+from bon_theory.pools.soft import soft_best_of_n_curve, soft_best_of_n_law
 from bon_theory.pools.variance import jackknife_variance, subset_variance
 from bon_theory.pools.votes import majority_curve, sampled_vote_curve
 from bon_theory.pools.win_rates import win_rate_between, win_rate_curve
@@ -55,6 +55,7 @@ __all__ = [
     "ranked_weights",
     "sampled_vote_curve",
     "soft_best_of_n_curve",
+    "soft_best_of_n_law",
     "subset_variance",
     "win_rate_between",
     "win_rate_curve",

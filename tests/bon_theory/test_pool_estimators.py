@@ -115,6 +115,48 @@ def test_cold_and_hot_limits_are_best_of_n_and_the_mean() -> None:
     np.testing.assert_allclose(hot, scores.mean(), rtol=1e-7)
 
 
+@pytest.mark.parametrize("temperature", [0.002, 0.7])
+def test_the_law_of_a_pool_is_that_of_all_draws(temperature: float) -> None:
+    lists = [TIED[:5], TIED[3:6]]
+    found = pools.soft_best_of_n_law(Pool.from_lists(lists), n=[1, 3], temperature=temperature)
+    for row, scores in zip(found, lists, strict=True):
+        for law, n in zip(row, (1, 3), strict=True):
+            expected = subsets.soft_law(sorted(scores), n, temperature)
+            np.testing.assert_allclose(law[: len(scores)], expected, rtol=1e-12, atol=1e-14)
+            assert not law[len(scores) :].any()
+
+
+@pytest.mark.parametrize(("ties", "share"), [("half", 0.5), ("win", 1.0), ("loss", 0.0)])
+@pytest.mark.parametrize("temperature", [0.002, 0.7])
+def test_a_soft_win_rate_is_that_over_all_choices(
+    temperature: float, ties: Any, share: float
+) -> None:
+    """Prompts of unequal length; triples of ties, all tied, none tied."""
+    lists = [[*TIED, 0.5], [0.3] * 6, [0.1, 0.4, 0.2, 0.9, 0.7]]
+    n = [1, 2, 4]
+    found = pools.win_rate_curve(
+        Pool.from_lists(lists), n=n, temperature=temperature, ties=ties
+    ).per_prompt
+    expected = [[subsets.soft_win_rate(x, k, temperature, share) for k in n] for x in lists]
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-13)
+
+
+def test_soft_win_rates_of_hundreds_lie_between_a_draw_and_the_best() -> None:
+    """At n = N − 1 all subsets can be gone through; cold it is n/(n + 1), hot one half."""
+    scores = np.random.default_rng(5).normal(size=120)
+    pool = Pool.from_lists([scores])
+
+    def won(other: int) -> float:
+        rest = np.delete(scores, other)
+        return float(special.softmax(rest / 0.5) @ (rest > scores[other]))
+
+    found = pools.win_rate_curve(pool, n=[2, 119], temperature=0.5).mean
+    assert found[1] == pytest.approx(np.mean([won(i) for i in range(120)]), rel=2e-11)
+    assert 0.5 < found[0] < 2 / 3
+    cold, hot = (pools.win_rate_curve(pool, n=8, temperature=t).mean for t in (1e-5, 1e9))
+    np.testing.assert_allclose([cold[0], hot[0]], [8 / 9, 0.5], rtol=1e-6)
+
+
 # --- ranks, win rates, variances, gradients --------------------------------------------------
 
 
@@ -154,6 +196,11 @@ def test_two_pools_meet_in_all_pairs_of_subsets(ties: Any, share: tuple[int, int
             float(subsets.win_rate_between(one, n, theirs, 2, Fraction(*share))) for n in (1, 3)
         ]
         np.testing.assert_allclose(row, expected, rtol=1e-13)
+    soft = pools.win_rate_between(
+        Pool.from_lists([one]), Pool.from_lists([other]), n=3, temperature=0.3, ties=ties
+    )
+    beaten = [float(subsets.win_rate_between([x], 1, other, 1, Fraction(*share))) for x in one]
+    assert soft.mean[0] == pytest.approx(subsets.soft_best_of_n(one, 3, 0.3, beaten), rel=1e-12)
 
 
 @pytest.mark.parametrize("scores", [TIED, [1.0, 2.0, 4.0, 7.0, 11.0]])
@@ -234,6 +281,34 @@ def test_the_divergence_is_estimated_from_above() -> None:
         exact = float(bt.kl_divergence(bt.best_of_n(law, float(n)), law))
         error = curve.per_prompt[:, column].std() / math.sqrt(2000)
         assert exact - 4 * error < curve.mean[column] < math.log(n) - (n - 1) / n
+
+
+def test_the_divergence_of_soft_best_of_n_needs_no_log_probabilities() -> None:
+    """A model of seven answers, two of one reward; of 64 answers it is one or two per cent low."""
+    draws = np.random.default_rng(2)
+    p, rewards = draws.dirichlet(np.ones(7)), np.array([0.0, 1.0, 1.0, 2.0, 3.0, 4.0, 5.0])
+    answers = draws.choice(7, size=(2000, 64), p=p)
+    pool, law = Pool.from_lists(rewards[answers]), bt.Policy.from_probs(p, rewards)
+    curve = pools.kl_curve(pool, n=[2, 6], temperature=0.8)
+    assert "estimate by the pool's own law" in curve.label
+    for column, n in enumerate(curve.n):
+        exact = float(bt.kl_divergence(bt.soft_best_of_n(law, float(n), 0.8), law))
+        error = curve.per_prompt[:, column].std() / math.sqrt(2000)
+        assert 0.98 * exact - 4 * error < curve.mean[column] < exact + 4 * error
+        assert 4 * error < 0.011 * exact
+        assert exact < 0.7 * (math.log(n) - (n - 1) / n)  # the bound says less
+
+
+def test_the_divergence_of_a_pool_is_that_of_its_law() -> None:
+    """As the library's own law of the same outcomes; cold, it is nearly that of best-of-n."""
+    scores = np.random.default_rng(6).normal(size=(3, 50))
+    policy = bt.Policy.from_samples(scores)
+    found = pools.kl_curve(Pool.from_lists(scores), n=[1, 9], temperature=0.3).per_prompt
+    expected = bt.kl_divergence(bt.soft_best_of_n(policy, 9.0, 0.3), policy)
+    np.testing.assert_allclose(found[:, 1], expected, rtol=1e-11)
+    np.testing.assert_allclose(found[:, 0], 0, atol=1e-12)
+    cold = pools.kl_curve(Pool.from_lists(scores), n=9, temperature=1e-6).mean[0]
+    assert 0 < math.log(9) - 8 / 9 - cold < 0.002
 
 
 # --- votes ------------------------------------------------------------------------------------

@@ -126,3 +126,23 @@ def jackknife(scores: Sequence[float], n: int) -> Fraction:
         left.append(best_of_n(rest, n, rest))
     mean = sum(left, Fraction(0)) / size
     return sum(((x - mean) ** 2 for x in left), Fraction(0)) * (size - 1) / size
+
+
+def soft_win_rate(scores: Sequence[float], n: int, temperature: float, ties: float) -> float:
+    """Mean over one other answer and n of the rest, of the chance that softmax's pick beats it."""
+    found = []
+    for other, opponent in enumerate(scores):
+        rest = [score for i, score in enumerate(scores) if i != other]
+        for subset in itertools.combinations(rest, n):
+            pairs = [(s, (s > opponent) + ties * (s == opponent)) for s in subset]
+            found.append(_soft(pairs, temperature))
+    return math.fsum(found) / len(found)
+
+
+def soft_law(scores: Sequence[float], n: int, temperature: float) -> list[float]:
+    """The chance of each answer over all sequences of n draws with replacement."""
+    answers = range(len(scores))
+    return [
+        soft_with_replacement(scores, n, temperature, [float(i == j) for j in answers])
+        for i in answers
+    ]

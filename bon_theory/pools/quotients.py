@@ -105,7 +105,7 @@ def _below_the_first() -> NDArray[np.float64]:
     """
     powers = np.arange(2, _DEGREE + 1)
     values = np.exp(_STEP * np.arange(_DEGREE - 1))[None] ** powers[:, None]
-    return np.linalg.solve(values, _STEP / np.expm1(_STEP * powers))
+    return np.asarray(np.linalg.solve(values, _STEP / np.expm1(_STEP * powers)), np.float64)
 
 
 def _tiles(

@@ -43,6 +43,8 @@ from bon_theory.pools import (
     best_of_n_curve,
     bootstrap_band,
     choose,
+    fit_coverage,
+    fit_tail,
     kl_curve,
     normal_band,
     soft_best_of_n_curve,
@@ -77,12 +79,17 @@ def describe(
         float | None, typer.Option("--within", help="Advise on an interval of ± this much.")
     ] = None,
     n: Annotated[int, typer.Option("--n", min=1, help="Of best-of-n, for --within.")] = 1,
+    beyond: Annotated[
+        str | None,
+        typer.Option("--beyond", help="Extrapolate pass@k of scores 0 and 1 to k, as 1000,10000."),
+    ] = None,
     form: Form = "table",
     output: Output = None,
 ) -> None:
     """What a file holds: prompts, answers, ties, what is missing; and how many would be enough.
 
     Example: bon-theory describe scores.csv --prompt question --score reward --within 0.01 --n 4
+    Example: bon-theory describe passed.csv --beyond 1000,10000
     """
     found = read(file, prompt, score, true, log_prob, where, drop_missing, at_least)
     rows = summary(found)
@@ -94,7 +101,26 @@ def describe(
             (f"prompts for ± {within:g}, any number of answers", advice.prompts_at_least),
             (f"answers for ± {within:g}, these prompts", advice.answers),
         ]
+    if beyond is not None:
+        rows += _extrapolated(found.pool, whole_numbers(beyond, _FAR, "--beyond"))
     emit(Result("describe", ("quantity", "value"), rows, found.notes), form, output)
+
+
+_FAR = 10**12
+
+
+def _extrapolated(pool: Pool, numbers: list[int]) -> list[tuple[str, float]]:
+    beta, tail = fit_coverage(pool), fit_tail(pool)
+    rows = [("exponent of the tail", tail.exponent), ("its error", tail.exponent_error)]
+    for k in numbers:
+        low, high = tail.interval(k)
+        rows += [
+            (f"pass@{k}, {beta.label}", float(beta.pass_at(k))),
+            (f"pass@{k}, {tail.label}", float(tail.pass_at(k))),
+            (f"pass@{k}, low end of that", float(low)),
+            (f"pass@{k}, high end of that", float(high)),
+        ]
+    return rows
 
 
 @app.command()

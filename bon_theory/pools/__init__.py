@@ -10,7 +10,7 @@ Everything is computed in float64, whatever JAX's settings: scores come from fil
 
 from bon_theory.pools.advice import Advice, advise
 from bon_theory.pools.choice import ChosenSetting, choose
-from bon_theory.pools.coverage import CoverageFit, fit_coverage
+from bon_theory.pools.coverage import CoverageFit, TailFit, fit_coverage, fit_tail
 from bon_theory.pools.curves import (
     Curve,
     best_of_n_curve,
@@ -27,6 +27,7 @@ from bon_theory.pools.repeated import held_out_curve, length_normalised
 from bon_theory.pools.soft import soft_best_of_n_curve, soft_best_of_n_law
 from bon_theory.pools.variance import jackknife_variance, subset_variance
 from bon_theory.pools.votes import majority_curve, sampled_vote_curve
+from bon_theory.pools.weighted_votes import weighted_vote_curve
 from bon_theory.pools.win_rates import win_rate_between, win_rate_curve
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "Curve",
     "PeakFit",
     "Pool",
+    "TailFit",
     "advise",
     "best_of_n_curve",
     "best_of_n_weights",
@@ -44,6 +46,7 @@ __all__ = [
     "choose",
     "fit_coverage",
     "fit_peak",
+    "fit_tail",
     "gradient_weights",
     "held_out_curve",
     "jackknife_variance",
@@ -57,6 +60,7 @@ __all__ = [
     "soft_best_of_n_curve",
     "soft_best_of_n_law",
     "subset_variance",
+    "weighted_vote_curve",
     "win_rate_between",
     "win_rate_curve",
 ]

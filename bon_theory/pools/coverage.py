@@ -1,4 +1,4 @@
-r"""Pass@k beyond the number of answers: difficulty as a Beta law, an extrapolation."""
+r"""Pass@k beyond the number of answers: a Beta law of difficulty, or a power; extrapolations."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from bon_theory._arguments import shown
-from bon_theory.pools.curves import require_binary
+from bon_theory.pools.curves import pass_at_k, require_binary
 from bon_theory.pools.pool import Pool
 
-__all__ = ["CoverageFit", "fit_coverage"]
+__all__ = ["CoverageFit", "TailFit", "fit_coverage", "fit_tail"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +36,11 @@ class CoverageFit:
     b_error: float
     log_likelihood: float
     num_answers: int
+
+    @property
+    def label(self) -> str:
+        """What numbers of it are."""
+        return f"extrapolation beyond k = {self.num_answers} by a Beta law of difficulty"
 
     def pass_at(self, k: ArrayLike) -> NDArray[np.float64]:
         r""":math:`1 - B(a, b + k)/B(a, b)`; an extrapolation where k is above ``num_answers``.
@@ -116,3 +121,116 @@ def fit_coverage(pool: Pool) -> CoverageFit:
 
 def _columns(unique: tuple[Any, Any]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
     return unique[0].T, unique[1].ravel()
+
+
+@dataclasses.dataclass(frozen=True)
+class TailFit:
+    r"""A power of k fitted to the chance that all of k answers are wrong.
+
+    Attributes:
+        exponent: :math:`a` of :math:`1 - \text{pass@}k \approx C k^{-a}`.
+        log_scale: :math:`\log C`.
+        covariance: ``[2, 2]`` of ``log_scale`` and ``exponent``, over prompts.
+        k: the numbers it was fitted at.
+        residual: largest deviation of the logarithm of the pool's chance from the fit.
+        num_answers: the most k that the pool tells: beyond, ``pass_at`` extrapolates.
+    """
+
+    exponent: float
+    log_scale: float
+    covariance: NDArray[np.float64]
+    k: NDArray[np.int64]
+    residual: float
+    num_answers: int
+
+    @property
+    def exponent_error(self) -> float:
+        """Standard error, over prompts."""
+        return float(np.sqrt(self.covariance[1, 1]))
+
+    @property
+    def label(self) -> str:
+        """What numbers of it are."""
+        return f"extrapolation beyond k = {self.num_answers} by a power of k"
+
+    def pass_at(self, k: ArrayLike) -> NDArray[np.float64]:
+        """:math:`1 - C k^{-a}`; an extrapolation where k is above ``num_answers``.
+
+        Example:
+            >>> import numpy as np
+            >>> import bon_theory as bt
+            >>> fit = bt.pools.TailFit(0.5, 0.0, np.zeros((2, 2)), np.array([8, 16]), 0.0, 16)
+            >>> fit.pass_at([100]).round(6)
+            array([0.9])
+        """
+        logs = self.log_scale - self.exponent * np.log(np.asarray(k, np.float64))
+        return np.asarray(-np.expm1(np.minimum(logs, 0)))
+
+    def interval(
+        self, k: ArrayLike, *, level: float = 0.95
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Ends for ``pass_at``, by the fit's covariance: sure of the power, they are not wide."""
+        logs = np.log(np.asarray(k, np.float64))
+        by = np.stack([np.ones_like(logs), -logs])
+        error = np.sqrt(np.einsum("i...,ij,j...->...", by, self.covariance, by))
+        middle, z = self.log_scale - self.exponent * logs, float(special.ndtri(0.5 + level / 2))
+        low, high = (-np.expm1(np.minimum(middle + sign * z * error, 0)) for sign in (1, -1))
+        return low, high
+
+
+def fit_tail(pool: Pool) -> TailFit:
+    r"""How fast the chance of failure falls with k, from the pool's own curve near its end.
+
+    .. math:: \log\bigl(1 - \widehat{\text{pass@}k}\bigr) = \log C - a \log k,
+
+    by least squares at k from N/8 to N, evenly in log k; errors leave every prompt out once. Where
+    the density of difficulty near 0 is :math:`p^{a - 1}`, that is the exponent, whatever the rest
+    of the law is: a Beta law (:func:`fit_coverage`) has the exponent that fits all of it best.
+    Prompts that are never solved make the curve flatten: a falls with N then.
+
+    Args:
+        pool: whose scores are 0 (wrong) and 1 (right).
+
+    Raises:
+        ValueError: a score is neither 0 nor 1; fewer than 3 prompts or 4 answers; or there is no
+            chance of failure that could be followed.
+
+    Example:
+        >>> import numpy as np
+        >>> import bon_theory as bt
+        >>> draws = np.random.default_rng(0)
+        >>> hard = np.where(draws.uniform(size=(4000, 1)) < 0.5, draws.beta(0.5, 1.0, (4000, 1)), 1)
+        >>> right = draws.uniform(size=(4000, 128)) < hard
+        >>> fit = bt.pools.fit_tail(bt.pools.Pool.from_lists(right))
+        >>> abs(fit.exponent - 0.5) < 3 * fit.exponent_error < 0.2
+        True
+
+    Schaeffer et al. 2025 for the power and its exponent; the errors are derived here.
+    """
+    require_binary(pool)
+    size = int(pool.counts.min())
+    if size < 4 or np.sum(pool.weights > 0) < 3:
+        raise ValueError(
+            f"a tail takes at least 4 answers to each of 3 prompts, got {size} to each of "
+            f"{pool.num_prompts}."
+        )
+    k = np.unique(np.round(size * 2.0 ** (-np.arange(7) / 2))).astype(np.int64)
+    failed = 1 - pass_at_k(pool, k=k).per_prompt
+    seen = pool.weights @ failed > 1e-12
+    weights, failed, k = pool.weights[pool.weights > 0], failed[pool.weights > 0][:, seen], k[seen]
+    # Without prompt b: of all weight but its own.
+    left = (weights @ failed - weights[:, None] * failed) / (1 - weights[:, None])
+    if k.size < 3 or not np.all(left > 1e-12):
+        raise ValueError(
+            f"scores must hold failures of several prompts, got pass@{size} of "
+            f"{shown(1 - weights @ failed)}: with so few there is no tail to fit."
+        )
+    basis = np.stack([np.ones(k.size), -np.log(k)], axis=1)
+    solve = np.linalg.pinv(basis)
+    curve = np.log(weights @ failed)
+    log_scale, exponent = (solve @ curve).tolist()
+    deviations = np.log(left) @ solve.T - np.array([log_scale, exponent])
+    count = weights.size
+    covariance = deviations.T @ deviations * (count - 1) / count
+    residual = float(np.abs(curve - basis @ np.array([log_scale, exponent])).max())
+    return TailFit(exponent, log_scale, covariance, k, residual, size)

@@ -1,4 +1,4 @@
-r"""Votes among sampled answers: the majority, weighted by scores, or among the bests.
+r"""Votes among sampled answers: the majority exactly; by scores or among the bests, from subsets.
 
 Of a random subset of n answers, what a vote returns is a matter of how often each final answer is
 in it. With :math:`c_a` of N answers equal to a, the chance that a has :math:`v` votes and no other
@@ -26,7 +26,7 @@ from bon_theory._arguments import shown, whole_number
 from bon_theory.pools.curves import Curve, best_of_n_weights, checked_numbers
 from bon_theory.pools.pool import Pool
 
-__all__ = ["majority_curve", "sampled_vote_curve"]
+__all__ = ["checked_votes", "majority_curve", "sampled_vote_curve"]
 
 _MOST = 1000  # binomials beyond overflow
 
@@ -109,7 +109,8 @@ def sampled_vote_curve(
 
     .. math:: \Pr(a) = \sum_{i : a_i = a} \binom{i - 1}{m - 1} \Big/ \binom nm
 
-    is computed, not sampled. Ties are shared evenly.
+    is computed, not sampled. Ties are shared evenly. Where scores repeat or few answers agree,
+    :func:`weighted_vote_curve` needs no sampling.
 
     Args:
         key: consumed: draws the subsets.
@@ -132,18 +133,14 @@ def sampled_vote_curve(
 
     Li et al. 2022 for weighted votes, Rakhsha et al. 2025 for the majority of the bests.
     """
-    labels, pool = _checked(answers, right)
+    labels, weights, pool = checked_votes(answers, right, scores)
     num_subsets = whole_number("num_subsets", num_subsets)
     least = 1 if best_of is None else whole_number("best_of", best_of)
     numbers = checked_numbers(pool, n, least=least)
     draws = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
     chances = np.empty((pool.num_prompts, numbers.size))
-    for prompt, (row, wanted) in enumerate(zip(labels, right, strict=True)):
-        values = np.asarray(scores[prompt], np.float64)
-        if values.shape != (len(row),) or not np.all(np.isfinite(values)):
-            raise ValueError(
-                f"scores of prompt {prompt} must be finite, one per answer, got {shown(values)}."
-            )
+    rows = zip(labels, weights, right, strict=True)
+    for prompt, (row, values, wanted) in enumerate(rows):
         names = {name: i for i, name in enumerate(dict.fromkeys(row))}
         code = np.array([names[name] for name in row])
         own = names.get(wanted, -1)
@@ -191,3 +188,19 @@ def _checked(
         raise ValueError(f"right must be one per prompt, {len(labels)}, got {len(right)}.")
     pairs = zip(labels, right, strict=True)
     return labels, Pool.from_lists([[a == wanted for a in row] for row, wanted in pairs])
+
+
+def checked_votes(
+    answers: Sequence[Sequence[Hashable]], right: Sequence[Hashable], scores: Sequence[ArrayLike]
+) -> tuple[list[list[Any]], list[NDArray[np.float64]], Pool]:
+    """The answers, their scores, and a pool that knows how many there are."""
+    labels, pool = _checked(answers, right)
+    if len(scores) != len(labels):
+        raise ValueError(f"scores must be one list per prompt, {len(labels)}, got {len(scores)}.")
+    weights = [np.asarray(row, np.float64) for row in scores]
+    for prompt, (row, values) in enumerate(zip(labels, weights, strict=True)):
+        if values.shape != (len(row),) or not np.all(np.isfinite(values)):
+            raise ValueError(
+                f"scores of prompt {prompt} must be finite, one per answer, got {shown(values)}."
+            )
+    return labels, weights, pool

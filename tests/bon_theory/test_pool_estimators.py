@@ -8,6 +8,8 @@ import jax
 import mpmath
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from scipy import special, stats
 
 import bon_theory as bt
@@ -349,6 +351,44 @@ def test_equal_scores_vote_as_a_majority() -> None:
     np.testing.assert_allclose(sampled.mean, exact.mean, atol=5 / (2 * math.sqrt(4000)))
 
 
+TENTHS = st.lists(st.tuples(st.sampled_from("abcd"), st.integers(-3, 5)), min_size=1, max_size=9)
+
+
+@given(votes=TENTHS, right=st.sampled_from("abx"))
+@example(votes=[(a, 2) for a in "aabbccddabcd"], right="a")
+@example(votes=[("a", 3), ("b", 1), ("b", 2), ("c", -1), ("a", 0)], right="a")
+def test_a_weighted_vote_is_that_of_all_subsets(votes: list[tuple[str, int]], right: str) -> None:
+    """Tenths, whose sums as floats are not those of the decimals: equal is equal to rounding."""
+    row, tenths = [a for a, _ in votes], [w for _, w in votes]
+    found = pools.weighted_vote_curve([row], [right], [[w / 10 for w in tenths]]).mean
+    exact = [Fraction(w, 10) for w in tenths]
+    expected = [float(subsets.weighted_vote(row, exact, right, n)) for n in range(1, len(row) + 1)]
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_a_weighted_vote_of_twelve_real_scores_is_that_of_all_subsets() -> None:
+    scores = np.random.default_rng(1).normal(1, 1, size=12)
+    row = list("aaaabbbbccde")
+    found = pools.weighted_vote_curve([row], ["a"], [scores]).mean
+    exact = [Fraction(x) for x in scores.tolist()]
+    expected = [float(subsets.weighted_vote(row, exact, "a", n)) for n in range(1, 13)]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_a_weighted_vote_of_hundreds_is_that_of_random_subsets() -> None:
+    """Three hundred answers with grades from 1 to 10; equal grades are a plain majority."""
+    draws = np.random.default_rng(3)
+    row = draws.choice(list("abcde"), p=[0.3, 0.3, 0.2, 0.1, 0.1], size=300).tolist()
+    grades = draws.integers(1, 11, 300) + 1.0 * (np.array(row) == "a")
+    exact = pools.weighted_vote_curve([row], ["a"], [grades], n=[5, 32])
+    sampled = pools.sampled_vote_curve(KEY, [row], ["a"], [grades], n=[5, 32], num_subsets=3000)
+    np.testing.assert_allclose(exact.mean, sampled.mean, atol=5 / (2 * math.sqrt(3000)))
+    equal = pools.weighted_vote_curve([row], ["a"], [[2.0] * 300], n=[5, 32, 300])
+    np.testing.assert_allclose(
+        equal.mean, pools.majority_curve([row], ["a"], n=[5, 32, 300]).mean, rtol=1e-10
+    )
+
+
 # --- repeated scores, lengths -----------------------------------------------------------------
 
 
@@ -418,6 +458,40 @@ def test_coverage_beyond_the_pool_follows_the_law() -> None:
     exact = 1 - special.beta(0.3, 52) / special.beta(0.3, 2)
     assert pools.CoverageFit(0.3, 2, 0, 0, 0, 8).pass_at(50) == pytest.approx(exact)
     assert exact == pytest.approx(0.64269, abs=1e-5)
+
+
+def test_a_planted_exponent_is_recovered_where_a_beta_law_misses_it() -> None:
+    """Half of 800 prompts easy, half with the density p^(a-1) at 0: in 60 data sets a is covered.
+
+    A Beta law of all prompts is off by more than a tenth, and at k = 10,000 the power is nearer.
+    """
+    draws, exponent, hits = np.random.default_rng(7), 0.6, []
+    k, middle, fits = 10_000, [], []
+    truth = 1 - 0.5 * math.exp(special.betaln(exponent, 1 + k) - special.betaln(exponent, 1))
+    for _ in range(60):
+        hard = draws.beta(exponent, 1.0, size=(800, 1))
+        p = np.where(draws.uniform(size=(800, 1)) < 0.5, hard, draws.beta(20, 5, size=(800, 1)))
+        pool = Pool.from_lists(draws.uniform(size=(800, 128)) < p)
+        fit = pools.fit_tail(pool)
+        hits.append(abs(fit.exponent - exponent) < 1.96 * fit.exponent_error)
+        low, high = fit.interval(k)
+        middle.append(low < truth < high)
+        fits.append((fit.exponent, float(fit.pass_at(k)), pool))
+    assert 0.86 < np.mean(hits) <= 1  # 95 %, less three errors of 60 data sets
+    assert 0.86 < np.mean(middle) <= 1
+    assert abs(np.mean([a for a, *_ in fits]) - exponent) < 0.03
+    found, at_k, pool = fits[0]
+    beta = pools.fit_coverage(pool)
+    assert abs(beta.a - exponent) > 0.1 > abs(found - exponent)
+    assert abs(at_k - truth) < abs(float(beta.pass_at(k)) - truth)
+    assert "extrapolation beyond k = 128" in pools.fit_tail(pool).label
+    assert "extrapolation beyond k = 128" in beta.label
+
+
+@pytest.mark.parametrize("answers", [[[1] * 8] * 5, [[0, 1, 0, 1]] * 2, [[0] * 8, *[[1] * 8] * 4]])
+def test_without_failures_there_is_no_tail(answers: Any) -> None:
+    with pytest.raises(ValueError, match=r"no tail to fit|a tail takes at least 4 answers"):
+        pools.fit_tail(Pool.from_lists(answers))
 
 
 @pytest.mark.parametrize("answers", [[[1, 1], [1, 1]], [[0, 0], [0, 0]], [[0, 1]] * 40])
@@ -576,6 +650,18 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "other scorings": (lambda: pools.held_out_curve([[[1, 2]], [[1]]]), "of the same answers"),
     "no length": (lambda: pools.length_normalised([[1.0]], [[0]]), "lengths of prompt 0"),
     "right": (lambda: pools.majority_curve([["a"]], []), "right must be one per prompt, 1, got 0"),
+    "votes without scores": (
+        lambda: pools.weighted_vote_curve([["a"]], ["a"], []),
+        "scores must be one list per prompt",
+    ),
+    "too many sums": (
+        lambda: pools.weighted_vote_curve([["a"] * 40], ["a"], [np.sqrt(np.arange(1, 41))]),
+        "scores of prompt 0 have more sums than can be listed, 40 answers agree",
+    ),
+    "too many votes": (
+        lambda: pools.weighted_vote_curve([["a"] * 1001], ["a"], [[1.0] * 1001]),
+        "at most 1000",
+    ),
     "vote scores": (
         lambda: pools.sampled_vote_curve(KEY, [["a"]], ["a"], [[1.0, 2.0]]),
         "scores of prompt 0 must be finite",

@@ -104,6 +104,20 @@ def majority(answers: Sequence[str], right: str, n: int) -> Fraction:
     return sum(found, Fraction(0)) / len(found)
 
 
+def weighted_vote(
+    answers: Sequence[str], scores: Sequence[Fraction], right: str, n: int
+) -> Fraction:
+    """Chance that the answer of the highest sum of scores is right, ties shared evenly."""
+    found = []
+    for subset in itertools.combinations(range(len(answers)), n):
+        sums: dict[str, Fraction] = {}
+        for i in subset:
+            sums[answers[i]] = sums.get(answers[i], Fraction(0)) + scores[i]
+        winners = [a for a, total in sums.items() if total == max(sums.values())]
+        found.append(Fraction(right in winners, len(winners)))
+    return sum(found, Fraction(0)) / len(found)
+
+
 def gradient(scores: Sequence[float], n: int, baseline: bool) -> list[Fraction]:
     """For every answer, subsets that hold it: their best, less the best without it."""
     found = []

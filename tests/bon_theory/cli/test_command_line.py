@@ -271,6 +271,22 @@ def test_advice_is_that_of_the_library(file: Path) -> None:
     assert found[:3] == [advice.half_width_now, advice.prompts, advice.prompts_at_least]
 
 
+def test_what_lies_beyond_the_answers_is_called_an_extrapolation(tmp_path: Path) -> None:
+    draws = np.random.default_rng(0)
+    right = draws.uniform(size=(200, 32)) < draws.beta(0.5, 1.0, size=(200, 1))
+    path = tmp_path / "passed.npz"
+    np.savez(path, scores=right)
+    found = {r["quantity"]: r["value"] for r in rows_of("describe", path, "--beyond", "1000")}
+    pool = pools.Pool.from_lists(right)
+    beta, tail = pools.fit_coverage(pool), pools.fit_tail(pool)
+    for fit in (beta, tail):
+        assert "extrapolation beyond k = 32" in fit.label
+        assert found[f"pass@1000, {fit.label}"] == pytest.approx(float(fit.pass_at(1000)))
+    assert found["pass@1000, low end of that"] < float(tail.pass_at(1000))
+    refused = run("describe", path, "--beyond", "1:9000000000000")
+    assert "--beyond must be at most" in refused.stderr
+
+
 def test_a_table_is_as_wide_as_its_numbers(file: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("COLUMNS", "20")
     lines = run("curve", file).stdout.splitlines()

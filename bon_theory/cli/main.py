@@ -102,23 +102,22 @@ def describe(
             (f"answers for ± {within:g}, these prompts", advice.answers),
         ]
     if beyond is not None:
-        rows += _extrapolated(found.pool, whole_numbers(beyond, _FAR, "--beyond"))
+        rows += _extrapolated(found.pool, floats("--beyond", beyond))
     emit(Result("describe", ("quantity", "value"), rows, found.notes), form, output)
 
 
-_FAR = 10**12
-
-
-def _extrapolated(pool: Pool, numbers: list[int]) -> list[tuple[str, float]]:
+def _extrapolated(pool: Pool, numbers: list[float]) -> list[tuple[str, float]]:
+    if min(numbers) < 1:
+        raise ValueError(f"--beyond must be numbers of at least 1, got {min(numbers):g}")
     beta, tail = fit_coverage(pool), fit_tail(pool)
     rows = [("exponent of the tail", tail.exponent), ("its error", tail.exponent_error)]
     for k in numbers:
         low, high = tail.interval(k)
         rows += [
-            (f"pass@{k}, {beta.label}", float(beta.pass_at(k))),
-            (f"pass@{k}, {tail.label}", float(tail.pass_at(k))),
-            (f"pass@{k}, low end of that", float(low)),
-            (f"pass@{k}, high end of that", float(high)),
+            (f"pass@{k:.10g}, {beta.label}", float(beta.pass_at(k))),
+            (f"pass@{k:.10g}, {tail.label}", float(tail.pass_at(k))),
+            (f"pass@{k:.10g}, low end of that", float(low)),
+            (f"pass@{k:.10g}, high end of that", float(high)),
         ]
     return rows
 

@@ -92,7 +92,7 @@ def read(
     )
 
 
-def whole_numbers(text: str | None, most: int, name: str = "--n") -> list[int]:
+def whole_numbers(text: str | None, most: int) -> list[int]:
     """``1,4,16`` or ``1:64``; by default powers of two and the most."""
     if text is None:
         return sorted({2**k for k in range(most.bit_length())} | {most})
@@ -106,9 +106,7 @@ def whole_numbers(text: str | None, most: int, name: str = "--n") -> list[int]:
     except ValueError:
         numbers = []
     if not numbers or min(numbers) < 1:
-        raise ValueError(f"{name} must be as 1,4,16 or 1:64, got {visible(text)[:80]}")
-    if max(numbers) > most and name != "--n":
-        raise ValueError(f"{name} must be at most {most}, got {max(numbers)}")
+        raise ValueError(f"--n must be as 1,4,16 or 1:64, got {visible(text)[:80]}")
     if max(numbers) > most:
         raise ValueError(
             f"--n must be at most {most}, the answers that every prompt has, got {max(numbers)}: "

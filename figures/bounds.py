@@ -38,7 +38,7 @@ CAPTION = (
 
 
 @float64
-def data(*, points: int = 16_384) -> FigureData:
+def data(*, points: int = 8_192) -> FigureData:
     """Quantiles of the relative slack over ``points`` random problems, coarse and fine."""
     every = tuple(REGISTRY.values())
     ranks = tuple(entry for entry in every if not _is_soft(entry))

@@ -56,7 +56,7 @@ class EqualKl(NamedTuple):
 
 
 @float64
-def data(*, points: int = 20) -> FigureData:
+def data(*, points: int = 15) -> FigureData:
     """Temperatures along budgets, advantages along equal KL, and where they change sign."""
     reference = bt.Policy.uniform_reward(num_nodes=NODES)
     budgets = np.asarray(BUDGETS)
@@ -122,7 +122,7 @@ def _crossing(reference: bt.Policy, hard: float) -> float:
         return _share(_equal_kl(reference, hard, np.exp(log_n)))
 
     bracket = np.log([hard * (0.6 + hard / 10), hard**2 / 3])
-    return np.exp(optimize.root_scalar(share, bracket=tuple(bracket), xtol=1e-6).root)
+    return np.exp(optimize.root_scalar(share, bracket=tuple(bracket), xtol=1e-4).root)
 
 
 @styled

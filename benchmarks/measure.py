@@ -25,7 +25,7 @@ from typing import Any
 from simulations.tools.files import write_atomically
 
 RESULTS = Path(__file__).with_name("results")
-PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "quadax")
+PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "quadax", "scorio")
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,19 @@
 """Pools: every n with intervals, soft best-of-n, one temperature for all prompts, a cold start.
 
 Sizes are those of people who hold many answers: 10,000 prompts with 512 scores each, a million
-scores of one prompt, a table of 57,000 rows. Processor seconds count every thread; two quiet cores
-take about half as long where the work is shared, and as long where it is not. The binomial
-estimator is the one in circulation: for every prompt and n, the sum over sorted answers with
-``math.comb``.
+scores of one prompt, a table of 57,000 rows, two gigabytes of JSON lines. Processor seconds count
+every thread; two quiet cores take about half as long where the work is shared, and as long where it
+is not. The binomial estimator is the one in circulation: for every prompt and n, the sum over
+sorted answers with ``math.comb``. scorio (0.2.3, where it is installed) is called once for every n,
+as its interface asks; it takes grades, not real scores, so that answers right or wrong, of ten
+grades and of a hundred are measured.
 """
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import json
 import math
 import os
 import subprocess
@@ -25,7 +30,8 @@ SENTENCE = (
     "10,000 prompts with 512 scores: every n with bootstrap intervals takes at most 10 processor "
     "seconds, soft best-of-n at n = 16 and five temperatures 60, one temperature for all prompts "
     "120; a million scores of one prompt at twenty n 4; `bon-theory curve` on 57,000 rows 6 from a "
-    "cold start; and the binomial estimator is 50 times slower"
+    "cold start; two gigabytes of JSON lines 500 MB; and the binomial estimator "
+    "and scorio's are 50 times slower"
 )
 TEMPERATURES = (0.1, 0.3, 0.5, 1.0, 2.0)
 
@@ -89,6 +95,73 @@ def library(num_prompts: int, num_answers: int, few: int) -> dict[str, dict[str,
     return found
 
 
+def beside_scorio(num_prompts: int, num_answers: int) -> dict[str, dict[str, float]]:
+    """Seconds for every n of scorio's estimators and of the library's, on the same grades.
+
+    scorio's are extrapolated from eight n; the two agree to 1e-12.
+    """
+    import numpy as np
+
+    from bon_theory import pools
+
+    theirs = importlib.import_module("scorio").eval
+    draws = np.random.default_rng(3)
+    numbers = np.unique(np.linspace(1, num_answers, 8).astype(int)).tolist()
+    found = {}
+    for name, grades in (("right or wrong", 2), ("ten grades", 10), ("hundred grades", 101)):
+        level = draws.uniform(size=(num_prompts, num_answers)) ** draws.gamma(
+            1.0, 1.0, (num_prompts, 1)
+        )
+        given = np.minimum((level * grades).astype(int), grades - 1)
+        worth = np.linspace(0, 1, grades)
+        pool = pools.Pool.from_lists(worth[given])
+        if grades == 2:
+            ours, seconds = timed(lambda p=pool: pools.pass_at_k(p))
+            values, theirs_took = timed(lambda g=given: [theirs.pass_at_k(g, k) for k in numbers])
+        else:
+            ours, seconds = timed(lambda p=pool: pools.best_of_n_curve(p))
+            values, theirs_took = timed(
+                lambda g=given, w=worth: [theirs.max_at_k(g, k, w) for k in numbers]
+            )
+        at = [k - 1 for k in numbers]
+        np.testing.assert_allclose(values, ours.mean[at], rtol=1e-12)
+        found[f"{name}, every n"] = seconds
+        scale = num_answers / len(numbers)
+        found[f"{name}, scorio, extrapolated"] = {k: v * scale for k, v in theirs_took.items()}
+    return found
+
+
+def large_file(num_bytes: int) -> dict[str, float]:
+    """`bon-theory curve` on JSON lines of real answers' length: its peak memory and seconds."""
+    import numpy as np
+
+    draws = np.random.default_rng(2)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "scores.jsonl"
+        text = "An answer of some length, as models give them. " * 20
+        with file.open("w") as target:
+            row = 0
+            while target.tell() < num_bytes:
+                for score in draws.normal(size=2000).tolist():
+                    line = {"prompt_id": row // 64, "answer": text, "score": score}
+                    target.write(json.dumps(line) + "\n")
+                    row += 1
+        # The process reads its own peak: a child's counts what its parent had when it forked.
+        code = (
+            "import sys; from bon_theory.cli.main import app; "
+            "app(['curve', sys.argv[1], '--at-least', '32'], standalone_mode=False); "
+            "status = open('/proc/self/status').read(); "
+            "print('peak', status.split('VmHWM:')[1].split()[0])"
+        )
+        wall = time.perf_counter()
+        run = subprocess.run(
+            [sys.executable, "-c", code, str(file)], check=True, capture_output=True, text=True
+        )
+        seconds, size = time.perf_counter() - wall, file.stat().st_size
+    peak = float(run.stdout.rsplit("peak", 1)[1]) / 1024
+    return {"file_mb": size / 1e6, "peak_mb": peak, "wall_s": seconds}
+
+
 def cold_start(num_rows: int) -> dict[str, float]:
     """The command on a CSV file, in a process that compiles everything."""
     import numpy as np
@@ -113,8 +186,9 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     """Measure and publish."""
     chosen = measure.options(SENTENCE, arguments)
     sizes = (200, 64, 10_000) if chosen.quick else (10_000, 512, 1_000_000)
-    results = library(*sizes)
+    results: dict[str, Any] = library(*sizes)
     results["cold start"] = cold_start(2_000 if chosen.quick else 57_000)
+    results["large file"] = large_file(10**7 if chosen.quick else 2 * 10**9)
     limits = {
         "every n with bootstrap": 10.0,
         "soft best-of-n, five temperatures": 60.0,
@@ -126,6 +200,16 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     ratio = results["binomial estimator, extrapolated"]["cpu_s"] / results["every n alone"]["cpu_s"]
     results["ratio"] = {"binomial estimator to every n": ratio}
     holds["ratio: 50"] = ratio > 50
+    holds["large file: 500 MB"] = results["large file"]["peak_mb"] <= 500
+    if importlib.util.find_spec("scorio"):
+        beside = results["scorio"] = beside_scorio(*sizes[:2])
+        for name in ("right or wrong", "ten grades", "hundred grades"):
+            slower = (
+                beside[f"{name}, scorio, extrapolated"]["cpu_s"]
+                / beside[f"{name}, every n"]["cpu_s"]
+            )
+            results["ratio"][f"scorio to every n, {name}"] = slower
+            holds[f"ratio to scorio, {name}: 50"] = slower > 50
     return measure.publish("pools", SENTENCE, holds, results, chosen)
 
 

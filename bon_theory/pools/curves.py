@@ -219,13 +219,21 @@ def pass_at_k(pool: Pool, *, k: ArrayLike | None = None) -> Curve:
     Chen et al. 2021, equation 1.
     """
     require_binary(pool)
-    return best_of_n_curve(pool, n=k)
+    numbers = checked_numbers(pool, k)
+    right = np.sum(pool.scores == 1, axis=1)
+    per_prompt = np.empty((pool.num_prompts, numbers.size))
+    for count, rows in pool.of_count():  # a row of the table for every number of right answers
+        best = best_of_n_weights(count, numbers)[:, ::-1].T
+        chance = np.concatenate([np.zeros((1, numbers.size)), np.cumsum(best, axis=0)])
+        per_prompt[rows] = chance[right[rows]]
+    return Curve(numbers, per_prompt, pool.weights)
 
 
 def require_binary(pool: Pool) -> None:
     """Raise ``ValueError`` unless every score is 0 or 1."""
-    strays = np.setdiff1d(pool.scores, [0.0, 1.0, np.inf])
-    if strays.size:
+    is_stray = (pool.scores != 0) & (pool.scores != 1) & (pool.scores != np.inf)
+    if is_stray.any():
+        strays = np.unique(pool.scores[is_stray])
         raise ValueError(
             f"scores must be 0 or 1, got {shown(strays)}: compare them with a threshold first."
         )

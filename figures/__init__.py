@@ -32,6 +32,7 @@ ALL: tuple[str, ...] = (
     "sequences",
     "bonbon",
     "real_blocks",
+    "aligned_models",
     "readme",
 )
 

@@ -25,6 +25,7 @@ from simulations.tools.files import write_atomically
 from simulations.tools.precision import float64
 
 __all__ = [
+    "Columns",
     "FigureData",
     "FigureFiles",
     "command_line",
@@ -77,11 +78,13 @@ class FigureData:
             what is drawn, the parameters, the source.
         tables: name -> column -> ``[rows]``; the columns of a table are equally long.
         parameters: what the numbers depend on, seeds included.
+        texts: that go with the figure, a row each: to what, by whom, the text.
     """
 
     caption: str
     tables: Mapping[str, Columns]
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    texts: tuple[tuple[str, str, str], ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse ragged tables and numbers that cannot be drawn."""
@@ -103,6 +106,7 @@ class FigureData:
         return {
             "caption": self.caption,
             "parameters": dict(self.parameters),
+            "texts": [list(row) for row in self.texts],
             "versions": {
                 "python": platform.python_version(),
                 "bon-theory": bon_theory.__version__,
@@ -124,6 +128,7 @@ class FigureFiles:
         png: for a screen.
         npz: the tables as arrays ``table/column``, and ``metadata`` as JSON text.
         json: the same, readable.
+        texts: as in its data.
     """
 
     name: str
@@ -132,6 +137,7 @@ class FigureFiles:
     png: Path
     npz: Path
     json: Path
+    texts: tuple[tuple[str, str, str], ...] = ()
 
 
 def write(
@@ -154,7 +160,7 @@ def write(
     paths = {suffix: output_dir / f"{name}.{suffix}" for suffix in buffers}
     for suffix, path in paths.items():
         write_atomically(path, buffers[suffix].getvalue())
-    return FigureFiles(name, data.caption, paths["pdf"], paths["png"], paths["npz"], paths["json"])
+    return FigureFiles(name, data.caption, **paths, texts=data.texts)
 
 
 def command_line(main: Callable[[Path], FigureFiles]) -> None:

@@ -11,6 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from figures import (
+    aligned_models,
     alignment,
     block_selection,
     bonbon,
@@ -164,22 +165,22 @@ def aligned() -> EnumerableAlignmentResults:
 
 @cache
 def aligned_texts() -> TextAlignmentResults:
-    """Two tasks, two seeds, and numbers of nobody."""
-    policies = []
-    for task, seed, (i, method), step in itertools.product(
-        ("trigram likelihood", "known words"),
-        range(2),
-        enumerate(text_alignment.SHOWN),
-        (10, 40),
+    """Two tasks, of which one is swept, two seeds, and numbers of nobody."""
+    policies, shown = [], dict.fromkeys(text_alignment.SHOWN)
+    swept = shown | {m: None for sweep in text_alignment.SWEPT.values() for m in sweep.values()}
+    for (task, methods), seed, step in itertools.product(
+        {"trigram likelihood": shown, "known words": swept}.items(), range(2), (10, 40)
     ):
-        rise = step / 50 * (1 + 0.02 * (i + seed))
-        numbers = dict.fromkeys(PolicyEvaluation.__annotations__, 0.2) | {
-            "win_rate": 0.5 + 0.4 * rise,
-            "kl": 2 * rise,
-            "mean_length": 20 + 2 * rise,
-        }
-        found = {name: Estimate(number, 0.01, 9) for name, number in numbers.items()}
-        policies.append(AlignedAt(task, seed, method, step, PolicyEvaluation(**found), ("text",)))
+        for i, method in enumerate(methods):
+            rise = step / 50 * (1 + 0.02 * (i + seed))
+            numbers = dict.fromkeys(PolicyEvaluation.__annotations__, 0.2) | {
+                "win_rate": 0.5 + 0.4 * rise,
+                "kl": 2 * rise,
+                "mean_length": 20 + 2 * rise,
+            }
+            evaluation = {name: Estimate(number, 0.01, 9) for name, number in numbers.items()}
+            found = PolicyEvaluation(**evaluation)
+            policies.append(AlignedAt(task, seed, method, step, found, ("text",)))
     references = tuple(
         TaskReference(task, ("a",), ("b",), ("c",), 0, 0.1, 0.88, 1.204, 21.0, 20.0)
         for task in ("trigram likelihood", "known words")
@@ -269,6 +270,7 @@ MODULES: dict[str, ModuleType] = {
         sequences,
         bonbon,
         real_blocks,
+        aligned_models,
         readme,
         language_model,
         block_selection,

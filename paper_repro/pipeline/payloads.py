@@ -239,11 +239,12 @@ class BoundsResults(Payload):
 
 @dataclass(frozen=True)
 class FigureResult(Payload):
-    """A figure made: its name, its caption, and its picture's file name."""
+    """A figure made: its name, its caption, its picture's file name, texts that go with it."""
 
     name: str
     caption: str
     png: str
+    texts: tuple[tuple[str, ...], ...] = ()
 
 
 def _revived(kind: Any, value: Any) -> Any:

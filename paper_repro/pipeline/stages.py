@@ -341,5 +341,5 @@ def _run_text_alignment(
 
 
 def _figure_product(written: figures.FigureFiles) -> Product:
-    payload = FigureResult(written.name, written.caption, written.png.name)
+    payload = FigureResult(written.name, written.caption, written.png.name, written.texts)
     return Product(payload, (written.pdf, written.png, written.npz, written.json))

@@ -79,6 +79,7 @@ class Picture:
         source: the picture as an address that holds it.
         width: in pixels.
         height: in pixels.
+        texts: that go with it.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Picture:
     source: str
     width: int
     height: int
+    texts: tables.PageTable
 
 
 def render(summary: Summary, output: Path) -> str:
@@ -191,6 +193,7 @@ def _picture(figure: FigureResult, output: Path) -> Picture:
         source=source,
         width=width,
         height=height,
+        texts=tables.texts(figure),
     )
 
 

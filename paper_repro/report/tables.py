@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from paper_repro.papers.ledger import Entry
-from paper_repro.pipeline.payloads import BoundRow, PredictionTable
+from paper_repro.pipeline.payloads import BoundRow, FigureResult, PredictionTable
 from paper_repro.report.summary import Summary
 from simulations.statistics.checks import Check
 
@@ -40,6 +40,12 @@ def values(entry: Entry) -> PageTable:
 
 def _numbers(values: Iterable[float]) -> list[str]:
     return [f"{value:.10g}" for value in values]
+
+
+def texts(figure: FigureResult) -> PageTable:
+    """Those that go with a figure."""
+    name = figure.name.replace("_", " ")
+    return PageTable(f"Texts beside {name}", ("To", "By", "Text"), figure.texts)
 
 
 def bounds(rows: Iterable[BoundRow]) -> PageTable:

@@ -99,6 +99,8 @@ class EnumerableAlignmentConfig:
         n: candidates of a pair.
         num_candidates: N, drawn for n candidates' ranks, those counted; a multiple of n.
         batch_size: P, fresh pairs of a step; a multiple of N/n.
+        expected: whether a step has the expectation over all pairs instead, M² of them, by their
+            exact probabilities. Targets are exact then.
         num_steps: updates.
         optimizer: as in :class:`~simulations.alignment.training.AlignmentConfig`.
         learning_rate: after ``warmup_steps``, over which it rises.
@@ -114,6 +116,7 @@ class EnumerableAlignmentConfig:
     n: int = 8
     num_candidates: int = 64
     batch_size: int = 256
+    expected: bool = False
     num_steps: int = 400
     optimizer: Literal["rmsprop", "adamw"] = "rmsprop"
     learning_rate: float = 1e-3
@@ -218,6 +221,13 @@ def run(
     def look(step: int, runs: Transformer) -> None:
         observed[step] = np.asarray(_observed_laws(runs, known), np.float64)
 
+    every = every_pair(known, which, config.n) if config.expected else None
+
+    def batches(step: int) -> Batch:
+        if every is None:
+            return batch(config, known, which, pair_key, step)
+        return every._replace(seed=np.array([0, step], np.uint32))
+
     def tell(update: Update) -> None:
         if progress is not None:
             progress(f"aligning {len(which)} policies", update.done, update.total)
@@ -225,7 +235,7 @@ def run(
     fit(
         runs,
         loss,
-        lambda step: batch(config, known, which, pair_key, step),
+        batches,
         _every_run(
             config.optimizer,
             config.learning_rate,
@@ -398,6 +408,34 @@ def batch(
         np.array([method.backward for method in which], np.float32),
         np.array(seed[-2:], np.uint32),
     )
+
+
+def every_pair(known: _Known, which: tuple[Method, ...], n: int) -> Batch:
+    """All pairs, the loss of each times its probability and their number: its mean is expected."""
+    law = bt.Policy.from_logits(np.asarray(known.log_probs, np.float64), np.asarray(known.rewards))
+    margins = np.asarray((n - 1) * known.log_ranks)
+    chosen, rejected = (
+        index.reshape(-1).astype(np.int32) for index in np.indices(2 * margins.shape)
+    )
+
+    def terms(method: Method) -> Terms:
+        joint = alignment.best_and_worst_probs(law, n=2 if method.pairing == "ordinary" else n)
+        weight = np.asarray(joint, np.float32).reshape(-1) * np.float32(chosen.size)
+        own = method.objective.of(margins[chosen] - margins[rejected])
+        return own._replace(
+            sft=own.sft * weight, square=own.square * weight, logistic=own.logistic * weight
+        )
+
+    shape = len(which), chosen.size
+    every = Batch(
+        known,
+        np.broadcast_to(chosen, shape),
+        np.broadcast_to(rejected, shape),
+        Terms(*map(np.stack, zip(*map(terms, which), strict=True))),
+        np.array([method.backward for method in which], np.float32),
+        np.zeros(2, np.uint32),
+    )
+    return jax.tree.map(jnp.asarray, every)  # on the device once, not at every step
 
 
 def loss(runs: Transformer, batch: Batch) -> tuple[jax.Array, jax.Array]:

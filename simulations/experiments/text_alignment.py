@@ -48,6 +48,7 @@ BASELINES = (
 
 SWEEPS = (
     TextMethod("matched targets", Objective.ipo_matched()),
+    TextMethod("IPO-BoN, β = 0.1", Objective.ipo(beta=0.1)),
     TextMethod("DPO-BoN, β = 0.03", Objective.dpo(beta=0.03)),
     TextMethod("DPO, ordinary, β = 0.1", Objective.dpo(beta=0.1), ordinary=True),
     TextMethod("DPO, ordinary, β = 0.03", Objective.dpo(beta=0.03), ordinary=True),

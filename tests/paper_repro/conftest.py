@@ -97,7 +97,7 @@ BOUND = BoundRow(
 BOUNDS = BoundsResults(num_problems=9, seed=1, rows=(BOUND,))
 FIGURES = (
     FigureResult("gap", "Two are close. (a) The gap, by [G].", "gap.png"),
-    FigureResult("other", "Others are not.", "gap.png"),
+    FigureResult("other", "Others are not.", "gap.png", (("Hi", "<i>a policy</i>", "Yes."),)),
 )
 
 

@@ -102,6 +102,15 @@ def test_a_letter_in_brackets_leads_to_the_bibliography(page: Page):
     assert report.cite("n < 2 [Z] by [G]").count("<a ") == 1  # an unknown letter stays what it is
 
 
+def test_texts_stand_below_their_figure(summary: Summary, tmp_path: Path):
+    html = report.render(summary, tmp_path)
+    at = html.index('id="figure-other"')
+    there = html[at : html.index("</figure>", at)]
+    assert "Texts beside other" in there
+    assert "&lt;i&gt;a policy&lt;/i&gt;" in there
+    assert "Texts beside gap" not in html
+
+
 def test_a_figure_stands_beside_the_first_claim_that_it_shows(summary: Summary, tmp_path: Path):
     html = report.render(summary, tmp_path)
     at = html.index('id="figure-gap"')

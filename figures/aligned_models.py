@@ -1,0 +1,88 @@
+"""Alignment of two language models as it was run once, and is kept: the one trained here, SmolLM2.
+
+``make repro PROFILE=full`` and ``make real PROFILE=full`` make the numbers, in hours; they are in
+the repository. SmolLM2's are drawn once they are there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from figures import text_alignment
+from figures.output import FigureData, FigureFiles, command_line, write
+from simulations.experiments import text_policies
+from simulations.experiments.text_policies import TextAlignmentResults
+
+__all__ = ["FOUND", "data", "draw", "main"]
+
+FOUND = {
+    "trained here": Path(__file__).with_name("data") / "text_alignment.json",
+    "SmolLM2": Path(text_policies.__file__).with_name("data") / "smollm2_alignment.json",
+}
+"""What was found, by model."""
+
+CAPTION = (
+    "Aligned models win far more often, and pay more divergence for it than best-of-n does. "
+    "As the figure of alignment in this run, at greater length: {models}. Bars: one standard error "
+    "over seeds, or over prompts where there is one. {marks}"
+)
+MODELS = {
+    "trained here": "the model trained here ({seeds} seeds, to {steps} updates of 32 pairs)",
+    "SmolLM2": (
+        "SmolLM2-135M-Instruct, a change of rank 8 ({steps} updates of 8 pairs of its own answers, "
+        "judged on instructions that no pair is of)"
+    ),
+}
+
+
+def results() -> dict[str, TextAlignmentResults]:
+    """Those that the repository holds."""
+    return {name: TextAlignmentResults.load(path) for name, path in FOUND.items() if path.exists()}
+
+
+def data() -> FigureData:
+    """Every model's paths, its tasks under names of their own."""
+    found = results()
+    named = [_named(name, each) for name, each in found.items()]
+    together = TextAlignmentResults(
+        tuple(reference for each in named for reference in each.references),
+        tuple(policy for each in named for policy in each.policies),
+    )
+    models = [
+        MODELS[name].format(
+            seeds=len({policy.seed for policy in each.policies}),
+            steps=max(policy.step for policy in each.policies),
+        )
+        for name, each in found.items()
+    ]
+    caption = CAPTION.format(models="; ".join(models), marks=text_alignment.marks(together))
+    tables = text_alignment.tables(together)
+    return FigureData(caption, tables, texts=text_alignment.texts(together))
+
+
+def _named(model: str, found: TextAlignmentResults) -> TextAlignmentResults:
+    def named(task: str) -> str:
+        return f"{model}, {task}"
+
+    return TextAlignmentResults(
+        tuple(replace(each, task=named(each.task)) for each in found.references),
+        tuple(replace(each, task=named(each.task)) for each in found.policies),
+    )
+
+
+def draw(data: FigureData) -> Figure:
+    """A row for each model and task, and its sweeps."""
+    return text_alignment.draw(data)
+
+
+def main(output_dir: Path) -> FigureFiles:
+    """Draw and write."""
+    numbers = data()
+    return write("aligned_models", draw(numbers), numbers, output_dir)
+
+
+if __name__ == "__main__":
+    command_line(main)

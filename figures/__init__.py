@@ -30,6 +30,7 @@ ALL: tuple[str, ...] = (
     "hedging",
     "bounds",
     "sequences",
+    "particles",
     "bonbon",
     "real_blocks",
     "aligned_models",

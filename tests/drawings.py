@@ -23,6 +23,7 @@ from figures import (
     hedging,
     language_model,
     learned_reward,
+    particles,
     published_points,
     reachable,
     readme,
@@ -73,6 +74,7 @@ POINTS = {
     "hedging": 7,
     "bounds": 512,
     "sequences": 9,
+    "particles": 5,
     "bonbon": 5,
     "readme": 9,
 }
@@ -268,6 +270,7 @@ MODULES: dict[str, ModuleType] = {
         hedging,
         bounds,
         sequences,
+        particles,
         bonbon,
         real_blocks,
         aligned_models,

@@ -5,6 +5,7 @@ draws, and what happens to them as sequences grow.
 """
 
 from bon_theory.sequence.draws import n_for_kl_from_optimum
+from bon_theory.sequence.enumerated import enumerated
 from bon_theory.sequence.functionals import expected_reward, kl_divergence, total_reward
 from bon_theory.sequence.large_deviations import (
     cramer_rate,
@@ -17,6 +18,7 @@ from bon_theory.sequence.law import SequenceLaw
 from bon_theory.sequence.look_ahead import look_ahead, optimum
 from bon_theory.sequence.markov import MarkovChain
 from bon_theory.sequence.nearest import nearest_reachable
+from bon_theory.sequence.particles import particle_bound, particle_law
 from bon_theory.sequence.stretch import Stretch
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "SequenceLaw",
     "Stretch",
     "cramer_rate",
+    "enumerated",
     "expected_reward",
     "kl_divergence",
     "limit_kl",
@@ -34,5 +37,7 @@ __all__ = [
     "nearest_reachable",
     "necessary_log_n",
     "optimum",
+    "particle_bound",
+    "particle_law",
     "total_reward",
 ]

@@ -47,6 +47,7 @@ class SequenceLaw:
         reference: what candidates are drawn from, the law of one symbol or a chain.
         lattice: of the symbols' rewards (static).
         length: :math:`m` (static).
+        block_length: symbols of a block, but for a shorter last one (static).
 
     Example:
         >>> import bon_theory as bt
@@ -65,6 +66,7 @@ class SequenceLaw:
     reference: Policy | MarkovChain
     lattice: Lattice = dataclasses.field(metadata={"static": True})
     length: int = dataclasses.field(metadata={"static": True})
+    block_length: int = dataclasses.field(metadata={"static": True})
 
     @staticmethod
     def independent(
@@ -133,6 +135,22 @@ class SequenceLaw:
         length, size = _lengths(length, block_length)
         return _markov(chain, length, size)
 
+    def before_selection(self) -> SequenceLaw:
+        """The law of the reference itself, in the same blocks.
+
+        Example:
+            >>> import bon_theory as bt
+            >>> from bon_theory import sequence
+            >>> coin = bt.Policy.from_probs([0.5, 0.5], rewards=[0.0, 1.0])
+            >>> reference = sequence.SequenceLaw.independent(coin, length=8, block_length=3)
+            >>> policy = reference.select(bt.best_of_n, n=4)
+            >>> float(sequence.kl_divergence(policy.before_selection(), reference))
+            0.0
+        """
+        if isinstance(self.reference, MarkovChain):
+            return _markov(self.reference, self.length, self.block_length)
+        return _independent(self.reference, self.lattice, self.length, self.block_length)
+
     @property
     def has_memory(self) -> bool:
         """Whether a block depends on the state in which the one before it ended."""
@@ -174,28 +192,12 @@ class SequenceLaw:
         """
         values = (None,) * len(self.stretches)
         if look_ahead is not None:
-            values = self._checked_values(look_ahead)
+            values = checked_values(self, look_ahead)
         stretches = tuple(
             stretch.selected(lambda law: selection(law, *parameters, **named), value)
             for stretch, value in zip(self.stretches, values, strict=True)
         )
         return dataclasses.replace(self, stretches=stretches)
-
-    def _checked_values(self, look_ahead: tuple[jax.Array, ...]) -> list[jax.Array]:
-        values = jax.tree.leaves(look_ahead)
-        shapes = [(stretch.count, stretch.num_ends) for stretch in self.stretches]
-        if (got := [jnp.shape(value) for value in values]) != shapes:
-            raise ValueError(
-                f"look_ahead must hold arrays of shapes {shapes}, one per stretch, got {got}: "
-                "take it from sequence.look_ahead."
-            )
-        for value in values:
-            require(
-                lambda value=value: np.isfinite(value),
-                lambda: "look_ahead must be finite: take it from sequence.look_ahead.",
-                value,
-            )
-        return values
 
     @jax.jit
     def visits(self) -> tuple[jax.Array, ...]:
@@ -235,7 +237,7 @@ def _independent(symbol: Policy, lattice: Lattice, length: int, size: int) -> Se
             law = log_convolution_power(masses, block)[None, None]
             rewards = lattice.excess_rewards(block, symbol.dtype)[None, None]
             stretches.append(Stretch(Policy.from_logits(law, rewards), count, num_ends=1))
-    return SequenceLaw(tuple(stretches), symbol, lattice, length)
+    return SequenceLaw(tuple(stretches), symbol, lattice, length, size)
 
 
 @functools.partial(jax.jit, static_argnames=("length", "size"))
@@ -256,7 +258,7 @@ def _markov(chain: MarkovChain, length: int, size: int) -> SequenceLaw:
     if rest := length % size:
         law = log_block_law(chain, chain.log_transition, rest)
         stretches.append(stretch(law, rest, 1))
-    return SequenceLaw(tuple(stretches), chain, chain.lattice, length)
+    return SequenceLaw(tuple(stretches), chain, chain.lattice, length, size)
 
 
 def single(name: str, policy: Policy) -> Policy:
@@ -282,6 +284,24 @@ def require_law(name: str, law: SequenceLaw) -> None:
             "SequenceLaw.independent or SequenceLaw.markov; what is asked about a single draw is "
             "in bon_theory itself."
         )
+
+
+def checked_values(law: SequenceLaw, look_ahead: tuple[jax.Array, ...]) -> list[jax.Array]:
+    """The values of the ends, if they are finite numbers, one for each."""
+    values = jax.tree.leaves(look_ahead)
+    shapes = [(stretch.count, stretch.num_ends) for stretch in law.stretches]
+    if (got := [jnp.shape(value) for value in values]) != shapes:
+        raise ValueError(
+            f"look_ahead must hold arrays of shapes {shapes}, one per stretch, got {got}: "
+            "take it from sequence.look_ahead."
+        )
+    for value in values:
+        require(
+            lambda value=value: np.isfinite(value),
+            lambda: "look_ahead must be finite: take it from sequence.look_ahead.",
+            value,
+        )
+    return values
 
 
 def _lengths(length: int, block_length: int | None) -> tuple[int, int]:

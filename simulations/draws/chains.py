@@ -50,6 +50,14 @@ class Chain:
     rows: Array
     levels: Array
 
+    def following(self, before: Array, words: Array) -> Array:
+        """The next symbols, int32, after those before, by random words."""
+        uniform = unit_interval(words)
+        symbol = jnp.zeros_like(before)
+        for sums in self.rows.T[:-1]:
+            symbol = symbol + (uniform > sums[before]).astype(jnp.int32)
+        return symbol
+
     def reward_law(self, length: int) -> NDArray[np.float64]:
         """Probabilities of a sequence's total reward, in whole numbers above the lowest one."""
         rows = np.diff(np.asarray(self.rows, np.float64), prepend=0.0)
@@ -144,10 +152,8 @@ class BlockReference:
 
         def step(state: tuple[Array, Array], index: Array) -> tuple[tuple[Array, Array], Array]:
             before, total = state
-            uniform = unit_interval(threefry_words(derived_key(self.key, index), trials, words)[0])
-            symbol = jnp.zeros_like(before)
-            for sums in self.chain.rows.T[:-1]:
-                symbol = symbol + (uniform > sums[before]).astype(jnp.int32)
+            lot = threefry_words(derived_key(self.key, index), trials, words)[0]
+            symbol = self.chain.following(before, lot)
             return (symbol, total + self.chain.levels[symbol]), symbol
 
         start = along(self.starts), jnp.zeros(words.shape, jnp.int32)
@@ -329,11 +335,31 @@ def blockwise(
         >>> simulate(jax.random.key(0), sampler, num_trials=100).counts
         array([  0,   0,   0,   0,   0,   0,   0, 100])
     """
-    length = integer_within("length", length, at_most=_LONGEST, remedy="symbols are counted")
+    outcomes = sequence_outcomes(chain, length, by)
+    length = outcomes.length
     size = length if block_length is None else block_length
     size = integer_within(
         "block_length", size, at_most=length, remedy="None takes the sequence as one block"
     )
+    rows = np.asarray(chain.rows)
+    same_start = jnp.array(size == length or np.all(rows == rows[0]))
+    nothing = jnp.zeros(2, jnp.uint32), jnp.zeros(0, jnp.uint32), jnp.zeros(0, jnp.int32)
+    sizes = [size] + ([length % size] if length % size else [])
+    rules = (
+        select(BlockReference(chain, *nothing, same_start, each), *parameters) for each in sizes
+    )
+    return BlockwiseSampler(outcomes, tuple(rules), size)
+
+
+def sequence_outcomes(
+    chain: Chain, length: int, by: Literal["words", "rewards"]
+) -> SequenceOutcomes:
+    """What is counted of sequences of so many symbols.
+
+    Raises:
+        ValueError: for a length outside its range, or more outcomes than can be counted.
+    """
+    length = integer_within("length", length, at_most=_LONGEST, remedy="symbols are counted")
     if by not in ("words", "rewards"):
         raise ValueError(f"by must be 'words' or 'rewards', got {by!r}")
     levels = np.asarray(chain.levels, np.int64)
@@ -351,11 +377,4 @@ def blockwise(
             f"total rewards must be at most {_LARGEST_TOTAL} from 0, got {length} symbols of "
             f"levels {levels}: choose a larger unit, or take the lowest level as 0"
         )
-    rows = np.asarray(chain.rows)
-    same_start = jnp.array(size == length or np.all(rows == rows[0]))
-    nothing = jnp.zeros(2, jnp.uint32), jnp.zeros(0, jnp.uint32), jnp.zeros(0, jnp.int32)
-    sizes = [size] + ([length % size] if length % size else [])
-    rules = (
-        select(BlockReference(chain, *nothing, same_start, each), *parameters) for each in sizes
-    )
-    return BlockwiseSampler(SequenceOutcomes(chain, length, by, num_outcomes), tuple(rules), size)
+    return SequenceOutcomes(chain, length, by, num_outcomes)

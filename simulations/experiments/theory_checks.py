@@ -267,6 +267,8 @@ _MATRIX: tuple[
     ("exponential_tilt", (3.0,), ((3.06,),), _WHOLE),
     ("chi_squared_tilt", (1.0,), ((1.02,),), _WHOLE),
     ("nearest_reachable", (8, 2.0), ((9, 2.0), (8, 2.04)), _WHOLE),
+    ("particles", (3, 1.5), ((4, 1.5), (3, 1.53)), ("Markov sequence, blockwise",)),
+    ("twisted_particles", (4, 1.5), ((5, 1.5), (4, 1.53)), ("Markov sequence, symbolwise",)),
 )
 
 # The same laws by other processes.

@@ -30,6 +30,7 @@ from simulations.draws.references import (
     uniform_reward,
 )
 from simulations.selection import samplers
+from simulations.selection.particles import particles
 from simulations.selection.races import Sampler
 
 _BINS = 16
@@ -138,11 +139,24 @@ class Sequences:
         """See :class:`TheoryProblem`."""
         rows = self.transition or (self.initial,) * len(self.initial)
         chain = markov_chain(self.initial, rows, self.levels)
+        if process in _PARTICLES:
+            n, temperature = parameters
+            return particles(
+                chain,
+                self.length,
+                int(n),
+                temperature,
+                block_length=self.block_length,
+                twisted=_PARTICLES[process],
+                by="words",
+            )
         select, size = getattr(samplers, process), self.block_length
         return blockwise(chain, self.length, select, *parameters, block_length=size, by="words")
 
     def exact(self, selection: str, rows: Array) -> Exact:
         """See :class:`TheoryProblem`."""
+        if selection in _PARTICLES:
+            return self._of_particles(_PARTICLES[selection], rows)
         words = np.array(list(itertools.product(range(len(self.levels)), repeat=self.length)))
         moves = np.array(self.transition or (self.initial,) * len(self.initial))
         chances = np.array(self.initial)[words[:, 0]]
@@ -152,6 +166,16 @@ class Sequences:
         gains = levels - levels.min()
         laws, rewards, win_rates = _exact_words(self._law(), rows, drawn, words, gains, selection)
         return np.asarray(laws), rewards, win_rates
+
+    def _of_particles(self, twisted: bool, rows: Array) -> Exact:
+        reference = self._law()
+        drawn, laws = sequence.enumerated(reference), []
+        for n, temperature in np.asarray(rows).tolist():
+            values = sequence.look_ahead(reference, temperature) if twisted else None
+            law = sequence.particle_law(reference, int(n), temperature, look_ahead=values)
+            laws.append((law.probs, bt.expected_reward(law), bt.win_rate(law, drawn)))
+        probs, rewards, win_rates = map(jnp.stack, zip(*laws, strict=True))
+        return np.asarray(probs), rewards, win_rates
 
     def _law(self) -> sequence.SequenceLaw:
         initial, levels = jnp.asarray(self.initial), jnp.asarray(self.levels, float)
@@ -235,6 +259,9 @@ def _continuous(
     )
 
 
+#: Whether sequential Monte Carlo looks ahead. It is no selection from one law, but a rule on
+#: sequences.
+_PARTICLES = {"particles": False, "twisted_particles": True}
 _SYMBOLS = (0.25, 0.45, 0.3)
 _MOVES = ((0.5, 0.4, 0.1), (0.25, 0.6, 0.15), (0.1, 0.0, 0.9))  # one move is impossible
 _LEVELS = (0, 3, 1)

@@ -126,6 +126,22 @@ def test_stopping_halves_what_best_of_n_loses_at_equal_mean_draws() -> None:
         np.testing.assert_allclose(found[f"stopped_{limit}"]["win_rate"], win, rtol=1e-11)
 
 
+def test_particles_need_no_look_ahead_and_may_be_too_many() -> None:
+    found = data("particles")
+    assert found["particles"]["from_optimum"][-1] < 0.05 * found["symbols"]["from_optimum"][-1]
+    assert found["particles"]["from_optimum"][-1] < 0.05 * found["whole"]["from_optimum"][-1]
+    assert np.all(found["particles"]["from_optimum"] <= found["bound"]["from_optimum"])
+    # Of one draw all rules are the reference; the optimum has the best of E r - λ KL.
+    first = [found[name]["from_optimum"][0] for name in ("symbols", "whole", "hard", "twisted")]
+    np.testing.assert_allclose(first, found["particles"]["from_optimum"][0], rtol=1e-12)
+    lam = found.parameters["temperature"]
+    [best] = found["optimum"]["reward"] - lam * found["optimum"]["kl"]
+    for name in ("symbols", "ahead", "whole", "hard", "particles", "twisted"):
+        assert np.all(found[name]["reward"] - lam * found[name]["kl"] <= best + 1e-12)
+    turns = dict(zip(*(found["turns"][x].tolist() for x in ("n", "from_optimum")), strict=True))
+    assert turns[2] < turns[16] < turns[8]
+
+
 def test_families_keep_their_known_places() -> None:
     top = data("families")["top_fraction"]
     np.testing.assert_allclose(top["kl"], -np.log(top["parameter"]), atol=1e-11)

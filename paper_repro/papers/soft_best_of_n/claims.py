@@ -8,6 +8,7 @@ from paper_repro.papers.soft_best_of_n import (
     enumerated,
     frontier,
     model_blocks,
+    particles,
     rates,
     reachable,
     selection_law,
@@ -65,5 +66,6 @@ CLAIMS: tuple[Claim, ...] = (
     *blocks.CLAIMS,
     *enumerated.CLAIMS,
     *model_blocks.CLAIMS,
+    *particles.CLAIMS,
     *_NOT_CHECKABLE,
 )

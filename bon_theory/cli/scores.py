@@ -106,18 +106,30 @@ def read_scores(
         rows = open_rows(source)
         names = rows.collect_schema().names()
         rows, roles, notes = _roles(rows, names, columns, where)
-        table = rows.collect(engine="streaming")
-        if _state(source) != before:
-            raise InputError("changed while it was read: wait until it is complete")
-        if where and table.is_empty():
-            raise InputError(f"has no rows where {visible(' and '.join(where))[:120]}")
-        pooled = _pooled(table, roles, notes, drop_missing=drop_missing, at_least=at_least)
+        pooled = _pooled(
+            _table(rows, source, before, where),  # not held here while it is made a pool
+            roles,
+            notes,
+            drop_missing=drop_missing,
+            at_least=at_least,
+        )
     except InputError as error:
         raise InputError(f"{source} {error}") from None
     except (pl.exceptions.PolarsError, UnicodeError, OSError) as error:
         first = next(iter(str(error).splitlines()), "")
         raise InputError(f"{source} cannot be read: {visible(first)[:160]}") from None
     return pooled
+
+
+def _table(
+    rows: pl.LazyFrame, source: str, before: tuple[int, int] | None, where: Sequence[str]
+) -> pl.DataFrame:
+    table = rows.collect(engine="streaming")
+    if _state(source) != before:
+        raise InputError("changed while it was read: wait until it is complete")
+    if where and table.is_empty():
+        raise InputError(f"has no rows where {visible(' and '.join(where))[:120]}")
+    return table
 
 
 def _state(source: str) -> tuple[int, int] | None:
@@ -223,7 +235,8 @@ def _pooled(
     wrong = pl.any_horizontal(~pl.col(role).is_finite().fill_null(False) for role in values)
     # A blank line is no answer; what is no number is null in the numbers, and not in the table.
     blank = table.select(pl.all_horizontal(pl.all().is_null())).to_series()
-    numbers = numbers.with_row_index(_ROW).filter(~blank)
+    numbers = numbers.with_row_index(_ROW)
+    numbers = numbers.filter(~blank) if blank.any() else numbers
     bad = numbers.filter(wrong | pl.col("prompt").is_null())
     if bad.height and not drop_missing:
         row = int(bad[_ROW][0])
@@ -233,6 +246,7 @@ def _pooled(
             f"(prompt {visible(str(table['prompt'][row]))[:60]}, {visible(roles.get(role, role))} "
             f"{visible(str(table[role][row]))[:40]}): mend them or leave them out by --drop-missing"
         )
+    del table, blank  # the text of the scores
     if bad.height:
         numbers = numbers.filter(~wrong & pl.col("prompt").is_not_null())
     if "candidate" in roles:
@@ -252,16 +266,15 @@ def _pooled(
                 f"has prompts in more than one {visible(roles['cluster'])}, the first prompt "
                 f"{visible(str(many['prompt'][0]))[:60]}: a cluster is of whole prompts"
             )
-    beside = [pl.first("cluster")] if "cluster" in roles else []
-    groups = numbers.group_by("prompt", maintain_order=True).agg(*values, *beside)
-    counts = groups["score"].list.len()
-    few = int((counts < at_least).sum())
-    if few:
+    first, member = _members(numbers["prompt"])
+    counts = np.bincount(member, minlength=first.size)
+    kept = np.flatnonzero(counts >= at_least)
+    if kept.size < first.size:
+        few = first.size - kept.size
         notes = [*notes, f"left out {few} prompts with fewer than {at_least} answers"]
-    groups = groups.filter(counts >= at_least)
-    if groups.is_empty():
+    if not kept.size:
         raise InputError(f"has no prompt with {max(at_least, 1)} answers that have a score")
-    sizes = groups["score"].list.len().to_numpy()
+    sizes = counts[kept]
     longest, shortest = int(sizes.max()), int(sizes.min())
     if shortest < longest:
         notes = [
@@ -270,16 +283,32 @@ def _pooled(
         ]
     if bad.height:
         notes = [*notes, f"left out {bad.height} rows without a score"]
-    ends = np.cumsum(sizes)[:-1]
-    lists = {role: np.split(groups[role].explode().to_numpy(), ends) for role in values}
+    order, ends = np.argsort(member, kind="stable"), np.cumsum(counts)[:-1]
+    parts = {role: np.split(numbers[role].to_numpy()[order], ends) for role in values}
+    lists = {role: [part[i] for i in kept.tolist()] for role, part in parts.items()}
     names = {"score": "scores", "true": "true_scores", "log_prob": "log_probs"}
     try:
         pool = Pool.from_lists(**{names[role]: lists[role] for role in values})
     except ValueError as error:
         raise InputError(f"holds what is no pool: {error}") from None
-    prompts = tuple(visible(str(prompt)) for prompt in groups["prompt"].to_list())
-    clusters = tuple(map(str, groups["cluster"].to_list())) if beside else None
+    rows = numbers[first[kept].tolist()]
+    prompts = tuple(visible(str(prompt)) for prompt in rows["prompt"].to_list())
+    clusters = tuple(map(str, rows["cluster"].to_list())) if "cluster" in roles else None
     return ScoreFile(pool, prompts, tuple(notes), bad.height, clusters)
+
+
+def _members(prompts: pl.Series) -> tuple[np.ndarray, np.ndarray]:
+    """The first row of every prompt, in their order, and which of them each row belongs to.
+
+    Far less memory than grouping the table takes.
+    """
+    codes = prompts.cast(pl.String).cast(pl.Categorical).to_physical().to_numpy()
+    first = np.full(int(codes.max(initial=0)) + 1, codes.size)
+    first[codes[::-1]] = np.arange(codes.size - 1, -1, -1)  # what is written last stays
+    order = np.argsort(first)[: int(np.sum(first < codes.size))]
+    place = np.zeros(first.size, np.int32)
+    place[order] = np.arange(order.size)
+    return first[order], place[codes]
 
 
 def _number(table: pl.DataFrame, role: str) -> pl.Expr:

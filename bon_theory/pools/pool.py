@@ -79,16 +79,15 @@ class Pool:
         if not rows:
             raise ValueError("scores must hold at least one prompt, got none.")
         counts = np.array([row.size for row in rows])
-        order = [np.argsort(row, kind="stable") for row in rows]
 
         def ordered(name: str, given: Scores | None) -> NDArray[np.float64] | None:
             if given is None:
                 return None
             beside = [_row(name, index, row) for index, row in enumerate(given)]
             _require_same_lengths(name, counts, np.array([row.size for row in beside]))
-            return _padded([row[o] for row, o in zip(beside, order, strict=True)], np.nan)
+            return _padded(beside, rows, np.nan)
 
-        sorted_scores = _padded([row[o] for row, o in zip(rows, order, strict=True)], np.inf)
+        sorted_scores = _padded(rows, rows, np.inf)
         log_weights = ordered("log_probs", log_probs)
         if log_weights is not None and np.nanmax(log_weights) > 0:
             raise ValueError(
@@ -192,7 +191,7 @@ def _row(name: str, prompt: int, row: ArrayLike) -> NDArray[np.float64]:
         given = np.asarray(row)
         if given.dtype.kind in "cSUMm":  # NumPy converts all of them
             raise TypeError
-        values = given.astype(np.float64)
+        values = given.astype(np.float64, copy=False)
     except (TypeError, ValueError, OverflowError):
         raise ValueError(
             f"{name} of prompt {prompt} must be numbers, got {shown(row)}: convert them to float."
@@ -218,11 +217,13 @@ def _require_same_lengths(name: str, counts: NDArray[np.int64], others: NDArray[
         )
 
 
-def _padded(rows: list[NDArray[np.float64]], fill: float) -> NDArray[np.float64]:
-    """``[B, N]``, each row followed by ``fill``."""
+def _padded(
+    rows: list[NDArray[np.float64]], scores: list[NDArray[np.float64]], fill: float
+) -> NDArray[np.float64]:
+    """``[B, N]``, each row in ascending order of its scores, followed by ``fill``."""
     table = np.full((len(rows), max(row.size for row in rows)), fill)
-    for target, row in zip(table, rows, strict=True):
-        target[: row.size] = row
+    for target, row, by in zip(table, rows, scores, strict=True):
+        target[: row.size] = row[np.argsort(by, kind="stable")]
     return table
 
 

@@ -20,6 +20,7 @@ from bon_theory.divergences import (
     squared_hellinger,
     total_variation,
 )
+from bon_theory.noise import Noise
 from bon_theory.performance import expected_reward, expected_value, win_rate
 from bon_theory.policy import Policy
 from bon_theory.reachable import (
@@ -39,6 +40,7 @@ from bon_theory.selection import (
     exponential_race,
     exponential_tilt,
     kth_best_of_n,
+    noisy_best_of_n,
     soft_best_of_n,
     soft_best_of_poisson,
     top_fraction,
@@ -49,7 +51,6 @@ from bon_theory.selection import (
 from bon_theory.tuning import (
     Frontier,
     Hedge,
-    Noise,
     NoisyProxy,
     OveroptimizationFit,
     SoftChoice,
@@ -122,6 +123,7 @@ __all__ = [
     "n_for_win_rate",
     "nearest_in_mean_draws",
     "nearest_reachable",
+    "noisy_best_of_n",
     "noisy_proxy",
     "pairwise_error",
     "pandora_threshold",

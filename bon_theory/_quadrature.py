@@ -1,4 +1,4 @@
-r"""The trapezoidal rule on a lattice, the one quadrature of this package.
+r"""The trapezoidal rule on a lattice, by which all but noisy races are integrated.
 
 A smooth function that decays at both ends of the real line is integrated by the plain trapezoidal
 rule with an error that is exponentially small in 1/step (Trefethen & Weideman, SIAM Review 2014,

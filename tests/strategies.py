@@ -87,6 +87,7 @@ top_k_of_n: Selection = jax.jit(bt.top_k_of_n)
 soft_best_of_n: Selection = jax.jit(bt.soft_best_of_n)
 soft_best_of_poisson: Selection = jax.jit(bt.soft_best_of_poisson)
 exponential_race: Selection = jax.jit(bt.exponential_race)
+noisy_best_of_n: Selection = jax.jit(bt.noisy_best_of_n)
 exponential_tilt: Selection = jax.jit(bt.exponential_tilt)
 chi_squared_tilt: Selection = jax.jit(bt.chi_squared_tilt)
 
@@ -104,6 +105,7 @@ SOFT: dict[str, tuple[Selection, tuple[Any, ...]]] = {
     "soft_best_of_n": (soft_best_of_n, (numbers, temperatures)),
     "soft_best_of_poisson": (soft_best_of_poisson, (means, temperatures)),
     "exponential_race": (exponential_race, (numbers, temperatures)),
+    "noisy_best_of_n": (noisy_best_of_n, (numbers, temperatures)),
     "exponential_tilt": (exponential_tilt, (temperatures,)),
 }
 SELECTIONS = {**RANK, **SOFT, "chi_squared_tilt": (chi_squared_tilt, (strengths,))}

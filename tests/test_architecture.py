@@ -24,6 +24,7 @@ FLOORS = {
         "_ragged",
         "certificate",
         "distortion",
+        "noise",
         "race",
         "selection",
         "divergences",

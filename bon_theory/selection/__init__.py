@@ -9,7 +9,12 @@ Scalar parameters may also be arrays that broadcast against the reference's batc
 concrete values raise ``ValueError``; traced ones (under ``jit``, ``vmap``, ``grad``) give NaN.
 """
 
-from bon_theory.selection.races import exponential_race, soft_best_of_n, soft_best_of_poisson
+from bon_theory.selection.races import (
+    exponential_race,
+    noisy_best_of_n,
+    soft_best_of_n,
+    soft_best_of_poisson,
+)
 from bon_theory.selection.ranks import (
     best_of_n,
     best_of_n_stopped,
@@ -30,6 +35,7 @@ __all__ = [
     "exponential_race",
     "exponential_tilt",
     "kth_best_of_n",
+    "noisy_best_of_n",
     "soft_best_of_n",
     "soft_best_of_poisson",
     "top_fraction",

@@ -3,7 +3,6 @@
 from bon_theory.tuning.hedging import Hedge, hedge_mean_extra_draws, hedge_n, hedge_temperature
 from bon_theory.tuning.learned_reward import pairwise_error, regret_bound
 from bon_theory.tuning.overoptimization import (
-    Noise,
     NoisyProxy,
     OveroptimizationFit,
     fit_overoptimization,
@@ -32,7 +31,6 @@ from bon_theory.tuning.targets import (
 __all__ = [
     "Frontier",
     "Hedge",
-    "Noise",
     "NoisyProxy",
     "OveroptimizationFit",
     "SoftChoice",

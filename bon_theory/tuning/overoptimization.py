@@ -17,99 +17,23 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bon_theory._arguments import Numbers, real_array, require, shown, static_number
+from bon_theory._arguments import Numbers, real_array, require, shown
 from bon_theory._laws import require_policy
 from bon_theory._numerics import log1mexp
+from bon_theory.noise import Noise
 from bon_theory.policy import Policy
 from bon_theory.tuning.root import increasing_root
 
-__all__ = ["Noise", "NoisyProxy", "OveroptimizationFit", "fit_overoptimization", "noisy_proxy"]
+__all__ = ["NoisyProxy", "OveroptimizationFit", "fit_overoptimization", "noisy_proxy"]
 
 
 _LARGEST = 85.0  # sinh(85) = 4e36: where a Cauchy law's last rank lies, and a float32
-
-
-@dataclasses.dataclass(frozen=True)
-class Noise:
-    r"""A symmetric law of noise, by two logarithms that are accurate far out.
-
-    Attributes:
-        log_density: :math:`e \mapsto \log f_\varepsilon(e)`.
-        log_survival: :math:`e \mapsto \log P(\varepsilon > e)`.
-    """
-
-    log_density: Callable[[jax.Array], jax.Array]
-    log_survival: Callable[[jax.Array], jax.Array]
-
-    @staticmethod
-    def gaussian(scale: float) -> Noise:
-        r"""Normal with standard deviation ``scale``.
-
-        Example:
-            >>> import jax.numpy as jnp
-            >>> import bon_theory as bt
-            >>> round(float(bt.Noise.gaussian(2.0).log_density(jnp.zeros(()))), 6)
-            -1.612086
-        """
-        _positive(scale)
-        norm = jax.scipy.stats.norm
-        return Noise(
-            lambda e: norm.logpdf(e / scale) - math.log(scale),
-            lambda e: jax.scipy.special.log_ndtr(-e / scale),
-        )
-
-    @staticmethod
-    def logistic(scale: float) -> Noise:
-        r"""Logistic, with tails :math:`e^{-|e|/s}`.
-
-        Example:
-            >>> import jax.numpy as jnp
-            >>> import bon_theory as bt
-            >>> round(float(bt.Noise.logistic(1.0).log_survival(jnp.zeros(()))), 6)
-            -0.693147
-        """
-        _positive(scale)
-        sigmoid = jax.nn.log_sigmoid
-        return Noise(
-            lambda e: sigmoid(e / scale) + sigmoid(-e / scale) - math.log(scale),
-            lambda e: sigmoid(-e / scale),
-        )
-
-    @staticmethod
-    def student_t2(scale: float) -> Noise:
-        r"""Student's t with two degrees of freedom; its tails fall like :math:`1/e^2`.
-
-        .. math:: f(\varepsilon) = (2 + \varepsilon^2)^{-3/2}, \qquad
-                  P(\varepsilon > e) = \frac{1}{q\,(q + e)}, \quad q = \sqrt{2 + e^2},
-
-        in units of ``scale``.
-
-        Example:
-            >>> import jax.numpy as jnp
-            >>> import bon_theory as bt
-            >>> round(float(bt.Noise.student_t2(1.0).log_survival(jnp.asarray(1e6))), 4)
-            -28.3242
-        """
-        _positive(scale)
-
-        def log_survival(e: jax.Array) -> jax.Array:
-            x = jnp.abs(e) / scale
-            root = jnp.sqrt(2 + x * x)
-            tail = -jnp.log(root) - jnp.log(root + x)
-            return jnp.where(e > 0, tail, log1mexp(tail))
-
-        return Noise(
-            lambda e: -1.5 * jnp.log(2 + (e / scale) ** 2) - math.log(scale),
-            log_survival,
-        )
 
 
 class NoisyProxy(NamedTuple):
@@ -187,7 +111,7 @@ def _quantiles(
         return jax.nn.logsumexp(true_reward.log_probs[None, :] + log_terms, axis=1)
 
     def excess(z: jax.Array) -> jax.Array:
-        below, above = mixed(noise.log_survival(-gaps(z))), mixed(noise.log_survival(gaps(z)))
+        below, above = mixed(noise.log_cdf(gaps(z))), mixed(noise.log_survival(gaps(z)))
         return below - above - (log_cdf - log1mexp(log_cdf))  # in log-odds: both tails count
 
     low, infinity = jnp.full_like(log_cdf, -_LARGEST), jnp.full_like(log_cdf, jnp.inf)
@@ -250,8 +174,3 @@ def fit_overoptimization(kl: Numbers, gain: Numbers) -> OveroptimizationFit:
 def _determines(kl: np.ndarray) -> bool:
     lowest = np.min(np.where(kl > 0, kl, np.inf), axis=-1)
     return bool(np.all((kl >= 0) & (kl < np.inf)) and np.all(np.max(kl, axis=-1) > lowest))
-
-
-def _positive(scale: float) -> None:
-    if not 0 < static_number("scale", scale) < math.inf:
-        raise ValueError(f"scale must be positive and finite, got {scale}: the size of the noise.")

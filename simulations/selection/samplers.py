@@ -23,7 +23,12 @@ from scipy import special
 
 import bon_theory as bt
 from simulations.draws.references import ContinuousReference, DiscreteReference, Reference
-from simulations.draws.variates import exponential, gumbel, unit_interval
+from simulations.draws.variates import (
+    exponential,
+    gaussian_quantile,
+    gumbel,
+    unit_interval,
+)
 from simulations.selection.order_statistics import PlaceRace
 from simulations.selection.pessimism import PessimisticRejection, accept_chi_squared
 from simulations.selection.races import CandidateCount, OrderRace, RankRace, Score, ScoredRace
@@ -114,6 +119,18 @@ def exponential_clocks(reference: Ordered, n: int, temperature: float) -> Scored
 def exponential_race(reference: Ordered, n: int, temperature: float) -> ScoredRace:
     """Draw n candidates, keep argmax r_i/λ + Exp(1)_i."""
     return _race(reference, _fixed(n), temperature, _exponential_score)
+
+
+def noisy_best_of_n(
+    reference: Ordered, n: int, scale: float, *, noise: str = "gaussian"
+) -> ScoredRace:
+    """Draw n candidates, keep argmax r_i/σ + ε_i, as a judge who errs does.
+
+    ``noise`` is one of gaussian, student_t2, gumbel and exponential.
+    """
+    if noise not in _NOISY_SCORES:
+        raise ValueError(f"noise must be one of {', '.join(_NOISY_SCORES)}, got {noise!r}")
+    return _race(reference, _fixed(n), scale, _NOISY_SCORES[noise], name="scale")
 
 
 def best_in_order(reference: Ordered, n: int, rule: bt.OrderMixture) -> OrderRace:
@@ -282,6 +299,25 @@ def _exponential_score(reference: Reference, words: Array, noise: Array, paramet
     return reference.reward(words) * parameter + exponential(noise)
 
 
+def _gaussian_score(reference: Reference, words: Array, noise: Array, parameter: Array) -> Array:
+    error = gaussian_quantile(unit_interval(noise), unit_interval(~noise))
+    return reference.reward(words) * parameter + error
+
+
+def _student_t2_score(reference: Reference, words: Array, noise: Array, parameter: Array) -> Array:
+    rank, survival = unit_interval(noise), unit_interval(~noise)
+    error = (rank - survival) / jnp.sqrt(jnp.float32(2) * rank * survival)
+    return reference.reward(words) * parameter + error
+
+
+_NOISY_SCORES: dict[str, Score] = {
+    "gaussian": _gaussian_score,
+    "student_t2": _student_t2_score,
+    "gumbel": _gumbel_score,
+    "exponential": _exponential_score,
+}
+
+
 def _earliness(reference: Reference, words: Array, noise: Array, parameter: Array) -> Array:
     mean_wait = jnp.exp((parameter[1] - reference.reward(words)) * parameter[0])
     return -exponential(noise) * mean_wait
@@ -359,19 +395,24 @@ def _by_reward(
 
 
 def _race(
-    reference: Ordered, count: CandidateCount, temperature: float, score: Score
+    reference: Ordered,
+    count: CandidateCount,
+    temperature: float,
+    score: Score,
+    name: str = "temperature",
 ) -> ScoredRace:
-    return ScoredRace(reference.unordered(), count, _inverse(temperature, reference), score)
+    inverse = _inverse(temperature, reference, name)
+    return ScoredRace(reference.unordered(), count, inverse, score)
 
 
-def _inverse(temperature: float, reference: Ordered) -> Array:
+def _inverse(temperature: float, reference: Ordered, name: str = "temperature") -> Array:
     """1/λ, by which no reward becomes an infinite score: those tie, and 0·∞ loses to everything."""
-    temperature = positive_float("temperature", temperature)
+    temperature = positive_float(name, temperature)
     rewards = np.abs(_extremes(reference) if isinstance(reference, Ordered) else _LARGEST_TOTAL)
     smallest = float(np.max(rewards, initial=1, where=np.isfinite(rewards))) / _LARGEST_SCORE
     if temperature < smallest:
         raise ValueError(
-            f"temperature must be at least {smallest:.3g} for scores that fit float32, "
+            f"{name} must be at least {smallest:.3g} for scores that fit float32, "
             f"got {temperature}: raise it, or use best_of_n"
         )
     return jnp.float32(1 / temperature)

@@ -40,6 +40,7 @@ SELECTIONS = {
     "soft_best_of_n": Budget(mass=5e-6, probability=2e-5),
     "soft_best_of_poisson": Budget(mass=2e-6, probability=2e-5),
     "exponential_race": Budget(mass=1e-5, probability=2e-5),
+    "noisy_best_of_n": Budget(mass=5e-6, probability=2e-5),
     "exponential_tilt": Budget(mass=2e-6, probability=1e-5),
     "chi_squared_tilt": Budget(mass=1e-5, probability=5e-5),
 }
@@ -141,6 +142,7 @@ PARAMETERS = {
     "soft_best_of_n": ("n", "temperature"),
     "soft_best_of_poisson": ("mean_extra_draws", "temperature"),
     "exponential_race": ("n", "temperature"),
+    "noisy_best_of_n": ("n", "temperature"),
     "exponential_tilt": ("temperature",),
     "chi_squared_tilt": ("strength",),
 }

@@ -47,7 +47,10 @@ def test_a_shift_of_all_rewards_does_not_matter(
     np.testing.assert_allclose(probs(rule(shifted)), probs(rule(reference)), rtol=1e-11, atol=1e-13)
 
 
-SCALED = ["soft_best_of_n", "soft_best_of_poisson", "exponential_race", "exponential_tilt"]
+SCALED = [
+    *("soft_best_of_n", "soft_best_of_poisson", "exponential_race"),
+    *("noisy_best_of_n", "exponential_tilt"),
+]
 
 
 @pytest.mark.parametrize("name", [*SCALED, "chi_squared_tilt"])

@@ -113,7 +113,9 @@ def test_soft_best_of_n_lies_between_reference_and_tilt(
     assert increases(log_ratio(tilt, policy), slack(policy, tilt))
 
 
-@pytest.mark.parametrize("name", ["best_of_n", "soft_best_of_n", "exponential_race"])
+@pytest.mark.parametrize(
+    "name", ["best_of_n", "soft_best_of_n", "exponential_race", "noisy_best_of_n"]
+)
 @given(data=st.data(), reference=some.laws, n=some.numbers, extra=st.floats(0.01, 100.0))
 def test_reward_and_divergence_increase_with_n(
     name: str, data: Any, reference: bt.Policy, n: Any, extra: float
@@ -149,6 +151,7 @@ IDENTITIES = {
     "soft_best_of_n": (1.0, 0.1),
     "soft_best_of_poisson": (0.0, 0.1),
     "exponential_race": (1.0, 0.1),
+    "noisy_best_of_n": (1.0, 0.1),
     "exponential_tilt": (math.inf,),
 }
 
@@ -207,6 +210,7 @@ def test_top_places_have_a_bounded_density(reference: bt.Policy, n: Any, k: Any)
 HARD_LIMITS = {
     "soft_best_of_n": some.best_of_n,
     "exponential_race": some.best_of_n,
+    "noisy_best_of_n": some.best_of_n,
     "soft_best_of_poisson": some.best_of_poisson,
 }
 

@@ -38,6 +38,7 @@ PARAMETERS: dict[str, tuple[float, ...]] = {
     "soft_best_of_n": (3.5, 0.4),
     "soft_best_of_poisson": (2.5, 0.4),
     "exponential_race": (3.5, 0.4),
+    "noisy_best_of_n": (3.5, 0.4),
     "exponential_tilt": (0.4,),
     "chi_squared_tilt": (1.7,),
 }
@@ -120,6 +121,8 @@ INVALID = [
     ("soft_best_of_n", (2.0, -0.4)),
     ("soft_best_of_poisson", (2.0, math.nan)),
     ("exponential_race", (math.inf, 0.4)),
+    ("noisy_best_of_n", (0.5, 0.4)),
+    ("noisy_best_of_n", (2.0, -0.4)),
     ("exponential_tilt", (-0.4,)),
     ("chi_squared_tilt", (0.0,)),
 ]
@@ -242,7 +245,10 @@ def test_derivatives_are_those_of_the_law(name: str) -> None:
 
 TIES = jnp.asarray([0.5, 1.0, 0.0, 0.5, 1.0])
 IMPOSSIBLE = jnp.asarray([0.0, -jnp.inf, 0.25, -jnp.inf, 0.75])
-SMOOTH_AT_TIES = ("soft_best_of_n", "soft_best_of_poisson", "exponential_tilt", "chi_squared_tilt")
+SMOOTH_AT_TIES = (
+    *("soft_best_of_n", "soft_best_of_poisson", "noisy_best_of_n"),
+    *("exponential_tilt", "chi_squared_tilt"),
+)
 
 
 @by_selection
@@ -274,6 +280,7 @@ EDGES = {
     "soft_best_of_n": (1.0, 0.4),
     "soft_best_of_poisson": (0.0, 0.4),
     "exponential_race": (1.0, 0.4),
+    "noisy_best_of_n": (1.0, 0.4),
 }
 
 
@@ -292,7 +299,10 @@ def test_stopping_at_the_last_rank_is_flat_in_the_rank() -> None:
     np.testing.assert_allclose(derivatives.of("best_of_n_stopped", at)[:, 2 * K], 0, atol=1e-12)
 
 
-TEMPERED = ["soft_best_of_n", "soft_best_of_poisson", "exponential_race", "exponential_tilt"]
+TEMPERED = [
+    *("soft_best_of_n", "soft_best_of_poisson", "exponential_race"),
+    *("noisy_best_of_n", "exponential_tilt"),
+]
 
 
 @pytest.mark.parametrize("name", TEMPERED)
@@ -360,7 +370,7 @@ def test_rank_selections_have_second_derivatives() -> None:
 UNIFORM = bt.Policy.uniform_reward(num_nodes=641)
 
 
-@pytest.mark.parametrize("name", ["soft_best_of_n", "soft_best_of_poisson"])
+@pytest.mark.parametrize("name", ["soft_best_of_n", "soft_best_of_poisson", "noisy_best_of_n"])
 def test_a_second_derivative_of_a_soft_selection_is_refused(name: str) -> None:
     def value(t: jax.Array) -> jax.Array:
         return EAGER[name](REFERENCE, 3.0, t).log_probs[0]

@@ -4,11 +4,14 @@ Same words, by the library's generator; each candidate gets its outcome, reward,
 the winner is found by sorting. Winners must be the same trial by trial, not in law only.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.extend.random import threefry_2x32
+from scipy import special, stats
 
 from simulations.draws.alias import AliasTable
 from simulations.draws.references import discrete_reference, gaussian_reward
@@ -83,11 +86,15 @@ def test_the_highest_score_wins(name, n):
     reference = gaussian_reward() if name == "Gaussian" else REFERENCES[name]
     drawn, noise = words(TRIALS[:, None], np.arange(n)[None, :])
     rewards = np.asarray(reference.unordered().reward(jnp.asarray(drawn, jnp.uint32)), np.float64)
-    minus_log = -np.log((noise + 0.5) / 2**32)
+    rank = (noise + 0.5) / 2**32
+    minus_log = -np.log(rank)
+    student_t2 = partial(samplers.noisy_best_of_n, noise="student_t2")
     for select, scores in (
         (samplers.soft_best_of_n, rewards / 0.7 - np.log(minus_log)),
         (samplers.exponential_clocks, rewards / 0.7 - np.log(minus_log)),
         (samplers.exponential_race, rewards / 0.7 + minus_log),
+        (samplers.noisy_best_of_n, rewards / 0.7 + special.ndtri(rank)),
+        (student_t2, rewards / 0.7 + stats.t(2).ppf(rank)),
     ):
         ours = np.asarray(run(select(reference, n, 0.7)))
         ordered = np.sort(scores, axis=1)

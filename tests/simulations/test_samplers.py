@@ -26,7 +26,7 @@ from simulations.engine.simulate import simulate
 from simulations.selection import samplers
 from simulations.selection.races import Sampler
 from simulations.statistics.checks import check_histogram, check_mean, required_trials
-from tests.oracles import discrete, random_n, reachable, tilts
+from tests.oracles import discrete, noisy, random_n, reachable, tilts
 
 FALSE_ALARM = 1e-6
 TRIALS = 300_000
@@ -49,6 +49,7 @@ DISCRETE = {
     ),
     "nearest_reachable": (samplers.nearest_reachable, reachable.nearest_to_tilt, (4, 0.3)),
     "exponential_race": (samplers.exponential_race, discrete.exponential_race, (N, TEMPERATURE)),
+    "noisy_best_of_n": (samplers.noisy_best_of_n, noisy.of_gaussian, (N, TEMPERATURE)),
     "best_of_poisson": (samplers.best_of_poisson, random_n.best_of_poisson, (STRENGTH,)),
     "soft_best_of_poisson": (
         samplers.soft_best_of_poisson,
@@ -130,6 +131,10 @@ CONTINUOUS = {
     "race, Gaussian": (
         samplers.exponential_race(GAUSSIAN, 2, TEMPERATURE),
         pairwise_law(GAUSSIAN, laplace_cdf),
+    ),
+    "Gaussian noise": (
+        samplers.noisy_best_of_n(UNIFORM, 2, TEMPERATURE),
+        pairwise_law(UNIFORM, lambda gap: special.ndtr(gap / np.sqrt(2))),
     ),
     "top": (
         samplers.top_fraction(UNIFORM, FRACTION),

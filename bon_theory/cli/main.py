@@ -33,7 +33,7 @@ from bon_theory.cli.options import (
 )
 from bon_theory.cli.output import Result, emit, plot, save, say, working
 from bon_theory.cli.scores import ScoreFile
-from bon_theory.cli.summary import summary
+from bon_theory.cli.summary import caution, summary
 from bon_theory.cli.text import visible
 from bon_theory.pools import (
     Band,
@@ -290,7 +290,8 @@ def tune(
         ("gain_low", gain.low),
         ("gain_high", gain.high),
     ]
-    emit(Result("tune", ("quantity", "value"), rows, found.notes, sentence), form, output)
+    notes = [*found.notes, *caution(pool.num_prompts, choice.low == choice.high)]
+    emit(Result("tune", ("quantity", "value"), rows, notes, sentence), form, output)
 
 
 @app.command()

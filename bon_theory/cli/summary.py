@@ -58,3 +58,19 @@ def _within(pool: Pool, real: np.ndarray) -> float:
         centred.append(np.where(real, values - mean, 0).ravel())
     norm = math.sqrt(float(centred[0] @ centred[0]) * float(centred[1] @ centred[1]))
     return float(centred[0] @ centred[1]) / norm if norm > 0 else math.nan
+
+
+_FEW = 10  # prompts: halves of five
+
+
+def caution(num_prompts: int, agree: bool) -> list[str]:
+    """What is to be said where a setting is chosen by few prompts, or by such as all agree."""
+    notes = []
+    if num_prompts < _FEW:
+        notes.append(
+            f"{num_prompts} prompts are few: one half chooses, the other judges, and the "
+            "intervals are rough"
+        )
+    if agree:
+        notes.append("all prompts agree at the chosen setting: what others would do is unknown")
+    return notes

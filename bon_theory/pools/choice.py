@@ -123,11 +123,19 @@ def choose(key: jax.Array, curve: Curve, *, level: float = 0.95) -> ChosenSettin
 def _half_width(
     values: NDArray[np.float64], weights: NDArray[np.float64], half: NDArray[Any], level: float
 ) -> float:
-    """Of Student's interval for a mean of two halves, each about its own mean."""
-    variance = 0.0
-    for h in range(2):
-        w, x = weights[half == h], values[half == h]
-        deviations = w * (x - w @ x / w.sum())
-        variance += float(deviations @ deviations) * x.size / (x.size - 1)
-    freedom = min(np.bincount(half, minlength=2)) - 1
-    return float(special.stdtrit(freedom, 0.5 + level / 2)) * math.sqrt(variance)
+    """Of Student's interval for a mean of two halves, each about its own mean.
+
+    Two prompts of a half that happen to agree would make it collapse: it is at least that of all
+    prompts about one mean, which is zero only where all of them agree.
+    """
+
+    def half_width(groups: NDArray[Any], freedom: int) -> float:
+        variance = 0.0
+        for group in np.unique(groups):
+            w, x = weights[groups == group], values[groups == group]
+            deviations = w * (x - w @ x / w.sum())
+            variance += float(deviations @ deviations) * x.size / (x.size - 1)
+        return float(special.stdtrit(freedom, 0.5 + level / 2)) * math.sqrt(variance)
+
+    smaller = int(min(np.bincount(half, minlength=2)))
+    return max(half_width(half, smaller - 1), half_width(np.zeros_like(half), half.size - 1))

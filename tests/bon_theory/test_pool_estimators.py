@@ -586,6 +586,17 @@ def test_a_clear_winner_is_chosen_everywhere_with_no_regret() -> None:
     assert choice.value == pytest.approx(draws[:, 1].mean())
 
 
+def test_halves_that_agree_within_themselves_are_no_certainty() -> None:
+    """Four or five prompts right or wrong: in a tenth of data sets each half agrees with itself."""
+    draws = np.random.default_rng(0)
+    for trial in range(40):
+        rows = draws.integers(0, 2, size=(4 + trial % 2, 3)).astype(float)
+        curve = pools.Curve(np.arange(1, 4), rows, np.full(len(rows), 1 / len(rows)))
+        choice = pools.choose(jax.random.key(trial), curve)
+        if 0 < choice.value < 1:  # prompts differ
+            assert choice.high - choice.low > 0.5
+
+
 def test_pairs_are_compared_prompt_by_prompt() -> None:
     """Two models that differ by 0.1 everywhere, on prompts that vary by 1: no doubt at all."""
     base = np.random.default_rng(9).normal(size=(30, 1)) + np.linspace(0, 1, 6)

@@ -190,6 +190,18 @@ def test_one_setting_is_chosen_and_said_in_a_sentence(tmp_path: Path) -> None:
     assert f"Take n = {4}: choosing so earns" in text
 
 
+def test_few_prompts_are_said_to_be_few(tmp_path: Path) -> None:
+    lines = [f"{p},{s},{int(p > 0)}" for p in range(5) for s in range(4)]
+    path = tmp_path / "few.csv"
+    path.write_text("prompt,proxy,gold\n" + "\n".join(lines))
+    result = run("tune", path, "--score", "proxy", "--true", "gold")
+    assert "5 prompts are few: one half chooses" in result.stderr
+    path.write_text("prompt,proxy,gold\n" + "\n".join(f"{p},1,1\n{p},2,1" for p in range(12)))
+    result = run("tune", path, "--score", "proxy", "--true", "gold")
+    assert "all prompts agree at the chosen setting" in result.stderr
+    assert "are few" not in result.stderr
+
+
 def test_models_are_compared_on_the_prompts_that_both_have(file: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.csv"
     moved = TABLE.with_columns(pl.col("score") - 0.25).filter(pl.col("prompt") != "b")

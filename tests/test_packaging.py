@@ -1,4 +1,4 @@
-"""The wheel holds the library alone, needs JAX alone, and runs the README's example."""
+"""The wheel holds the library and its command alone, needs JAX alone, and runs the README's example."""
 
 import re
 import subprocess
@@ -78,9 +78,10 @@ def readme_example() -> str:
     return block[1]
 
 
-def test_the_wheel_holds_the_library_alone(wheel: Path):
+def test_the_wheel_holds_the_library_and_its_command_alone(wheel: Path):
     names = zipfile.ZipFile(wheel).namelist()
-    assert {Path(name).parts[0].partition("-")[0] for name in names} == {"bon_theory"}
+    tops = {Path(name).parts[0].partition("-")[0] for name in names}
+    assert tops == {"bon_theory", "bon_theory_command.py"}
     assert "bon_theory/py.typed" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     shipped = {name for name in names if name.startswith("bon_theory/")}

@@ -3,6 +3,7 @@
 ``bon-theory --help`` lists the commands. Needs the extra ``cli``.
 """
 
+import signal
 import sys
 
 __all__ = ["run"]
@@ -15,4 +16,5 @@ def run() -> None:
     except ModuleNotFoundError as error:
         sys.stderr.write(f"error: no module {error.name}: pip install 'bon-theory[cli]'\n")
         raise SystemExit(2) from None
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     app()

@@ -60,7 +60,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Best-of-n from a file of scored answers: unbiased, at every n, with intervals.",
-    epilog="Exit codes: 0 done, 1 interrupted or failed, 2 something wrong with what was given.",
+    epilog="Exit codes: 0 done, 1 failed, 2 something wrong with what was given, 130 interrupted.",
 )
 
 

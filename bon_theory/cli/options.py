@@ -65,7 +65,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except KeyboardInterrupt:
             say("interrupted")
-            raise typer.Exit(1) from None
+            raise typer.Exit(130) from None  # as a shell says of what Ctrl-C ended
         except (ValueError, OSError, MemoryError) as error:
             say(f"error: {visible(' '.join(str(error).split())) or type(error).__name__}")
             raise typer.Exit(2) from None

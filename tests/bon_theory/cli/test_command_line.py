@@ -6,8 +6,10 @@ import json
 import math
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -503,9 +505,26 @@ def test_an_interrupt_is_no_traceback(file: Path, monkeypatch: Any) -> None:
 
     monkeypatch.setattr(options, "read_scores", interrupted)
     result = run("curve", file)
-    assert (result.exit_code, result.stderr) == (1, "interrupted\n")
+    assert (result.exit_code, result.stderr) == (130, "interrupted\n")
     assert run("nonsense").exit_code == 2
     assert run("curve", "--help").exit_code == 0
+
+
+@pytest.mark.parametrize("seconds", [0.2, 0.6])
+def test_an_interrupt_during_imports_is_silent(seconds: float, file: Path) -> None:
+    """A real process, with the entry point of the installed command."""
+    code = "import bon_theory_command; print(flush=True); bon_theory_command.main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "curve", str(file)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT,
+    )  # fmt: skip
+    assert process.stdout is not None
+    process.stdout.readline()  # it is there
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    printed, said = process.communicate(timeout=60)
+    assert (printed, said) == (b"", b"") or said == b"interrupted\n"
+    assert process.returncode in (-signal.SIGINT, 130)
 
 
 def test_without_its_extra_one_line_says_so(monkeypatch: Any, capsys: Any) -> None:

@@ -1,4 +1,4 @@
-"""The wheel holds the library and its command alone, needs JAX alone, and runs the README's example."""
+"""The wheel holds the library and its command, needs JAX alone, and runs the README's example."""
 
 import re
 import subprocess

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import typer
 
+from bon_theory.cli.curves import band, columns_of, divergences, drawn, score_curve, win_rates
 from bon_theory.cli.laws import bounds, law
 from bon_theory.cli.options import (
     AtLeast,
@@ -24,7 +25,9 @@ from bon_theory.cli.options import (
     Score,
     Seed,
     Temperatures,
+    Ties,
     True_,
+    Weight,
     Where,
     floats,
     guarded,
@@ -36,18 +39,13 @@ from bon_theory.cli.scores import ScoreFile
 from bon_theory.cli.summary import caution, summary
 from bon_theory.cli.text import visible
 from bon_theory.pools import (
-    Band,
-    Curve,
     Pool,
     advise,
     best_of_n_curve,
-    bootstrap_band,
     choose,
     fit_coverage,
     fit_tail,
-    kl_curve,
     normal_band,
-    soft_best_of_n_curve,
     win_rate_between,
 )
 from bon_theory.report import gather, render
@@ -138,6 +136,8 @@ def curve(
     cluster: Annotated[
         str | None, typer.Option("--cluster", help="Column of prompts that belong together.")
     ] = None,
+    weight: Weight = None,
+    ties: Ties = "half",
     simultaneous: Annotated[
         bool, typer.Option("--simultaneous", help="A band for the whole curve at once.")
     ] = False,
@@ -151,85 +151,45 @@ def curve(
 ) -> None:
     """Best-of-n at every n, over all subsets of the answers, with intervals over prompts.
 
+    With the divergence from the model and the win rate against one more answer; intervals of these
+    two are in CSV and JSON.
+
+    Example: bon-theory curve scores.csv --true gold --temperature 0,0.1,0.5 --ties win
     Example: bon-theory curve scores.jsonl --n 1:64 --format csv > curve.csv
     """
     if simultaneous and cluster is not None:
         raise ValueError("--simultaneous resamples prompts: take it without --cluster")
-    found = read(file, prompt, score, true, log_prob, where, drop_missing, at_least, cluster)
+    found = read(
+        file, prompt, score, true, log_prob, where, drop_missing, at_least, cluster, weight
+    )
     pool = found.pool
     numbers = whole_numbers(n, int(pool.counts.min()))
     heats = [0.0] if temperature is None else floats("--temperature", temperature)
     names = ["score"] + (["true"] if pool.true_scores is not None else [])
     with working("computing"):
-        curves = {name: _curve(pool, numbers, heats, name) for name in names}
+        curves = {name: score_curve(pool, numbers, heats, name) for name in names}
+        kl, labels = divergences(pool, numbers, heats)
+        wins = win_rates(pool, numbers, heats, ties)
     bands = {
-        name: _band(found_curve, found, level, simultaneous, seed)
-        for name, found_curve in curves.items()
+        name: band(one, found, level, simultaneous=simultaneous, seed=seed)
+        for name, one in curves.items()
     }
-    divergence = kl_curve(pool, n=numbers)
-    columns = ["n", "temperature"]
-    for name in names:
-        columns += [name, f"{name}_low", f"{name}_high"]
-    columns.append("kl")
-    rows = []
-    for index, number in enumerate(curves["score"].n.tolist()):
-        heat = heats[index // len(numbers)]
-        row: list[Any] = [number, heat]
-        for name in names:
-            band = bands[name]
-            ends = (band.low[index], band.high[index]) if band is not None else (None, None)
-            row += [
-                float(curves[name].mean[index]),
-                *(None if e is None else float(e) for e in ends),
-            ]
-        row.append(float(divergence.mean[index % len(numbers)]) if heat == 0 else None)
-        rows.append(row)
-    notes = [*found.notes, f"kl: {divergence.label}, in nats"]
+    table: dict[str, list[Any]] = {
+        "n": kl.n.tolist(),
+        "temperature": np.repeat(heats, len(numbers)).tolist(),
+    }
+    for name, one in curves.items():
+        table |= columns_of(name, one, bands[name])
+    for name, one in (("kl", kl), ("win_rate", wins)):
+        table |= columns_of(name, one, band(one, found, level))
+    notes = [*found.notes, *(f"kl: {label}, in nats" for label in labels)]
     if bands["score"] is None:
         notes.append("no intervals: they take at least two prompts")
     if plot_file is not None:
-        plot(plot_file, _lines(curves, bands, len(numbers), heats), ("n", "mean score"))
-    emit(Result("curve", columns, rows, notes), form, output)
-
-
-def _curve(pool: Pool, numbers: list[int], heats: list[float], name: str) -> Curve:
-    of = "scores" if name == "score" else "true_scores"
-    parts = [
-        best_of_n_curve(pool, n=numbers, of=of)
-        if heat == 0
-        else soft_best_of_n_curve(pool, n=numbers, temperature=heat, of=of)
-        for heat in heats
-    ]
-    return Curve(
-        np.tile(parts[0].n, len(heats)),
-        np.concatenate([part.per_prompt for part in parts], axis=1),
-        pool.weights,
-        np.repeat(heats, len(numbers)),
-    )
-
-
-def _band(
-    curve: Curve, found: ScoreFile, level: float, simultaneous: bool, seed: int
-) -> Band | None:
-    if curve.weights.size < 2:
-        return None
-    if simultaneous:
-        return bootstrap_band(jax.random.key(seed), curve, level=level, simultaneous=True)
-    return normal_band(curve, level=level, clusters=found.clusters)
-
-
-def _lines(
-    curves: dict[str, Curve], bands: dict[str, Band | None], size: int, heats: list[float]
-) -> list[tuple[str, Any, Any, Any, Any]]:
-    lines = []
-    for name, found in curves.items():
-        for part, heat in enumerate(heats):
-            at = slice(part * size, (part + 1) * size)
-            band, mean = bands[name], found.mean[at]
-            low, high = (mean, mean) if band is None else (band.low[at], band.high[at])
-            label = name if heat == 0 else f"{name}, temperature {heat:g}"
-            lines.append((label, found.n[at], mean, low, high))
-    return lines
+        plot(plot_file, drawn(curves, bands, len(numbers), heats), ("n", "mean score"))
+    rows = list(zip(*table.values(), strict=True))
+    details = [f"{name}_{end}" for name in ("kl", "win_rate") for end in ("low", "high")]
+    emit(Result("curve", list(table), rows, notes, details=details), form, output)
 
 
 @app.command()
@@ -244,6 +204,7 @@ def tune(
     where: Where = None,
     drop_missing: Drop = False,
     at_least: AtLeast = 1,
+    weight: Weight = None,
     level: Level = 0.95,
     seed: Seed = 0,
     form: Form = "table",
@@ -257,14 +218,23 @@ def tune(
     Example: bon-theory tune scores.csv --score proxy --true gold --temperature 0,0.1,0.3
     """
     found = read(
-        file, prompt, score, true, None, where, drop_missing, at_least, only_named=("log_prob",)
+        file,
+        prompt,
+        score,
+        true,
+        None,
+        where,
+        drop_missing,
+        at_least,
+        weight=weight,
+        only_named=("log_prob",),
     )
     pool = found.pool
     if pool.true_scores is None:
         raise ValueError("tune needs --true, the column of the score that counts")
     numbers = whole_numbers(n, int(pool.counts.min()))
     heats = [0.0] if temperature is None else floats("--temperature", temperature)
-    curve = _curve(pool, numbers, heats, "true")
+    curve = score_curve(pool, numbers, heats, "true")
     choice = choose(jax.random.key(seed), curve, level=level)
     base = best_of_n_curve(pool, n=1, of="true_scores").per_prompt
     gains = dataclasses.replace(curve, per_prompt=curve.per_prompt - base)
@@ -311,6 +281,7 @@ def compare(
     where: Where = None,
     drop_missing: Drop = False,
     at_least: AtLeast = 1,
+    weight: Weight = None,
     level: Level = 0.95,
     form: Form = "table",
     output: Output = None,
@@ -330,6 +301,7 @@ def compare(
             where,
             drop_missing,
             at_least,
+            weight=weight,
             only_named=("true", "log_prob"),
         )
         for file, selects in ((first, score), (second, second_score or score))
@@ -338,9 +310,9 @@ def compare(
     numbers = whole_numbers(n, int(min(one.counts.min(), other.counts.min())))
     of = "scores" if true is None else "true_scores"
     curves = [best_of_n_curve(pool, n=numbers, of=of) for pool in (one, other)]
-    band = normal_band(curves[0] - curves[1], level=level)
+    ends = normal_band(curves[0] - curves[1], level=level)
     columns = ["n", "first", "second", "difference", "low", "high"]
-    values = [curves[0].mean, curves[1].mean, band.mean, band.low, band.high]
+    values = [curves[0].mean, curves[1].mean, ends.mean, ends.low, ends.high]
     if true is None and second_score is None:  # the same scale
         columns.append("win_rate_against_one_answer")
         values.append(win_rate_between(one, other, n=numbers).mean)
@@ -370,6 +342,7 @@ def report(
     where: Where = None,
     drop_missing: Drop = False,
     at_least: AtLeast = 1,
+    weight: Weight = None,
     level: Level = 0.95,
     seed: Seed = 0,
 ) -> None:
@@ -377,7 +350,7 @@ def report(
 
     Example: bon-theory report scores.parquet -o report.html
     """
-    found = read(file, prompt, score, true, log_prob, where, drop_missing, at_least)
+    found = read(file, prompt, score, true, log_prob, where, drop_missing, at_least, weight=weight)
     with working("computing the report"):
         contents = gather(
             jax.random.key(seed),

@@ -25,6 +25,12 @@ True_ = Annotated[str | None, typer.Option("--true", help="Column of the score t
 LogProb = Annotated[
     str | None, typer.Option("--log-prob", help="Column of answers' log-probabilities, in nats.")
 ]
+Weight = Annotated[
+    str | None, typer.Option("--weight", help="Column of how much a prompt counts in means.")
+]
+Ties = Annotated[
+    Literal["half", "win", "loss"], typer.Option("--ties", help="What a tie counts in win rates.")
+]
 Where = Annotated[
     list[str] | None, typer.Option("--where", help="column=value that rows must have; repeatable.")
 ]
@@ -83,10 +89,11 @@ def read(
     drop_missing: bool,
     at_least: int,
     cluster: str | None = None,
+    weight: str | None = None,
     only_named: Sequence[str] = (),
 ) -> ScoreFile:
     """The scores of a file, by the columns that were named."""
-    columns = Columns(prompt, score, true, log_prob, cluster, only_named)
+    columns = Columns(prompt, score, true, log_prob, cluster, weight, only_named)
     return read_scores(
         file, columns, where=where or (), drop_missing=drop_missing, at_least=at_least
     )

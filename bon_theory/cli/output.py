@@ -35,6 +35,7 @@ class Result:
         rows: numbers, text, or None where there is nothing.
         notes: what was assumed, for people.
         sentence: the answer in words, if there is one.
+        details: of the columns, those that programs get and tables leave out.
     """
 
     command: str
@@ -42,6 +43,7 @@ class Result:
     rows: Sequence[Sequence[Any]]
     notes: Sequence[str] = ()
     sentence: str = ""
+    details: Sequence[str] = ()
 
 
 def say(message: str) -> None:
@@ -92,11 +94,13 @@ def save(path: Path, data: bytes) -> None:
 
 def _table(result: Result, on_screen: bool) -> str:
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for index, name in enumerate(result.columns):
+    shown = [i for i, name in enumerate(result.columns) if name not in result.details]
+    for index in shown:
+        name = result.columns[index]
         numeric = all(not isinstance(row[index], str) for row in result.rows)
         table.add_column(Text(visible(name)), justify="right" if numeric else "left")
     for row in result.rows:
-        table.add_row(*(Text(_short(value)) for value in row))
+        table.add_row(*(Text(_short(row[index])) for index in shown))
     target = io.StringIO()
     # Never narrower than its numbers: a terminal may wrap a line, but none is cut.
     is_terminal = on_screen and sys.stdout.isatty()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -39,6 +40,7 @@ _GUESSES = {
     ),
 }  # fmt: skip
 _ROW = "bon_theory_row"
+_OF_PROMPTS = ("cluster", "weight")  # the same in every row of a prompt
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Columns:
         true: another score of the same answers.
         log_prob: log-probability of the whole answer.
         cluster: which prompts were not drawn independently of each other; never guessed.
+        weight: how much a prompt counts; never guessed.
         only_named: of these fields, those not to be guessed, since nothing is made of them.
     """
 
@@ -59,6 +62,7 @@ class Columns:
     true: str | None = None
     log_prob: str | None = None
     cluster: str | None = None
+    weight: str | None = None
     only_named: Sequence[str] = ()
 
 
@@ -149,7 +153,9 @@ def _roles(
     schema = rows.collect_schema()
     given = {"prompt": columns.prompt, "score": columns.score}
     given |= {"true": columns.true, "log_prob": columns.log_prob, "candidate": None}
-    given |= {} if columns.cluster is None else {"cluster": columns.cluster}
+    for role in _OF_PROMPTS:
+        name = getattr(columns, role)
+        given |= {} if name is None else {role: name}
     roles: dict[str, str] = {}
     guessed: list[str] = []
     for role, name in given.items():
@@ -259,12 +265,12 @@ def _pooled(
                 f"{visible(str(twice['prompt'][0]))[:60]}: an answer would count twice; "
                 "a column that does not number the answers needs another name"
             )
-    if "cluster" in roles:
-        many = numbers.filter(pl.col("cluster").n_unique().over("prompt") > 1)
+    for role in {*_OF_PROMPTS} & {*roles}:
+        many = numbers.filter(pl.col(role).n_unique().over("prompt") > 1)
         if many.height:
             raise InputError(
-                f"has prompts in more than one {visible(roles['cluster'])}, the first prompt "
-                f"{visible(str(many['prompt'][0]))[:60]}: a cluster is of whole prompts"
+                f"has prompts in more than one {visible(roles[role])}, the first prompt "
+                f"{visible(str(many['prompt'][0]))[:60]}: a {role} is of whole prompts"
             )
     first, member = _members(numbers["prompt"])
     counts = np.bincount(member, minlength=first.size)
@@ -286,12 +292,16 @@ def _pooled(
     order, ends = np.argsort(member, kind="stable"), np.cumsum(counts)[:-1]
     parts = {role: np.split(numbers[role].to_numpy()[order], ends) for role in values}
     lists = {role: [part[i] for i in kept.tolist()] for role, part in parts.items()}
+    rows = numbers[first[kept].tolist()]
+    weights = rows.select(_number(rows, "weight")).to_series() if "weight" in roles else None
     names = {"score": "scores", "true": "true_scores", "log_prob": "log_probs"}
     try:
-        pool = Pool.from_lists(**{names[role]: lists[role] for role in values})
+        pool = Pool.from_lists(
+            **{names[role]: lists[role] for role in values},
+            weights=None if weights is None else weights.fill_null(math.nan).to_numpy(),
+        )
     except ValueError as error:
         raise InputError(f"holds what is no pool: {error}") from None
-    rows = numbers[first[kept].tolist()]
     prompts = tuple(visible(str(prompt)) for prompt in rows["prompt"].to_list())
     clusters = tuple(map(str, rows["cluster"].to_list())) if "cluster" in roles else None
     return ScoreFile(pool, prompts, tuple(notes), bad.height, clusters)

@@ -167,7 +167,31 @@ def test_soft_best_of_n_and_bands_are_those_of_the_library(file: Path) -> None:
     soft = pools.soft_best_of_n_curve(pool, n=[2, 4], temperature=0.5)
     np.testing.assert_allclose([row["score"] for row in found[2:]], soft.mean, rtol=1e-14)
     assert [row["temperature"] for row in found] == [0, 0, 0.5, 0.5]
-    assert found[2]["kl"] is None
+    kl = pools.kl_curve(pool, n=[2, 4], temperature=0.5)
+    np.testing.assert_allclose([row["kl"] for row in found[2:]], kl.mean, rtol=1e-14)
+    wins = pools.normal_band(pools.win_rate_curve(pool, n=2, temperature=0.5))
+    ends = [found[2][f"win_rate{end}"] for end in ("", "_low", "_high")]
+    np.testing.assert_allclose(ends, [wins.mean[0], wins.low[0], wins.high[0]], rtol=1e-14)
+    assert found[3]["win_rate"] is None  # no answer is left to be beaten
+
+
+def test_ties_count_as_they_are_told_and_prompts_by_their_weights(tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    TABLE.with_columns(share=pl.col("prompt").replace_strict({"a": 1, "b": 3, "c": 0})).write_csv(
+        path
+    )
+    options = ("curve", path, "--n", "2", "--ties", "win", "--weight", "share")
+    (row,) = rows_of(*options)
+    pool = pools.Pool.from_lists(SCORES, weights=[1, 3, 0])
+    assert row["win_rate"] == pytest.approx(pools.win_rate_curve(pool, n=2, ties="win").mean[0])
+    assert row["score"] == pytest.approx(pools.best_of_n_curve(pool, n=2).mean[0])
+    assert "win_rate_low" in row
+    assert "win_rate_low" not in run(*options).stdout
+    TABLE.with_columns(share=pl.col("candidate")).write_csv(path)
+    refused = run("curve", path, "--weight", "share")
+    assert "prompts in more than one share, the first prompt a: a weight is of" in refused.stderr
+    TABLE.with_columns(share=pl.lit("much")).write_csv(path)
+    assert "weights must be nonnegative" in run("curve", path, "--weight", "share").stderr
 
 
 def test_a_report_says_what_it_lacks(file: Path, tmp_path: Path) -> None:
@@ -305,7 +329,7 @@ def test_a_table_is_as_wide_as_its_numbers(file: Path, monkeypatch: Any) -> None
     monkeypatch.setenv("COLUMNS", "20")
     lines = run("curve", file).stdout.splitlines()
     assert len(lines) == 4
-    assert all(len(line.split()) == 9 for line in lines)
+    assert [len(line.split()) for line in lines] == [10, 10, 10, 9]  # n = N leaves none to beat
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])

@@ -4,6 +4,10 @@ Each commit is checked out into a directory of its own, so that nothing is there
 this interpreter, packages and all; the two take turns. Processor time is that of all processes, as
 the system counts it. Wall time means something on an otherwise idle machine only: the load before
 each run is written down with it.
+
+Since that commit the job has learnt more: its language model is another, and experiments on it and
+on real answers came along. So it is measured twice: as a whole, and what both do but for their
+language models.
 """
 
 from __future__ import annotations
@@ -24,10 +28,29 @@ from benchmarks import measure
 
 BASE = "58f68a6"
 SENTENCE = (
-    "after set-up and with nothing compiled, the main job takes at most .4 of the processor time "
-    f"and .3 of the wall time that it took at commit {BASE}"
+    "after set-up and with nothing compiled, what the main job did at commit "
+    f"{BASE} but for its language model takes at most .4 of the processor time and .3 of the wall "
+    "time, and so does the whole"
 )
 ROOT = Path(__file__).parents[1]
+OF_BOTH = (
+    "claims",
+    "checks",
+    "bounds",
+    "figures/win_rate_frontier",
+    "figures/reward_frontier",
+    "figures/convergence_rate",
+    "figures/ties",
+    "figures/families",
+    "figures/choosing",
+    "figures/hedging",
+    "figures/bounds",
+    "figures/sequences",
+    "figures/bonbon",
+    "figures/readme",
+)
+_QUICK = (("claims/uniform_race", "figures/ties"), ("figures/ties",), ("claims/uniform_race",))
+CLOCKS = ("cpu_s", "wall_s")
 _FEW = 3  # more pairs than that tell nothing new
 # What would bring compiled programs, other settings or another checkout into a run.
 _FOREIGN = (
@@ -78,31 +101,44 @@ def run(commit: str, only: Sequence[str] = ()) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     """Measure and publish."""
     chosen = measure.options(SENTENCE, arguments)
-    only = ("claims/uniform_race",) if chosen.quick else ()
     chosen.repeats = 1 if chosen.quick else min(_FEW, chosen.repeats)
     commits = {"base": _git("rev-parse", BASE), "now": _git("rev-parse", "HEAD")}
-    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in commits}
+    whole, model, shared = _QUICK if chosen.quick else ((), ("language-model",), OF_BOTH)
+    parts: dict[str, tuple[str, Sequence[str]]] = {
+        "base": ("base", whole),
+        "now": ("now", whole),
+        "base: language model": ("base", model),
+        "now: what both do": ("now", shared),
+    }
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in parts}
     for _ in range(chosen.repeats):
-        for name, commit in commits.items():
-            runs[name].append(run(commit, only))
-            print(name, {key: runs[name][-1][key] for key in ("cpu_s", "wall_s")}, file=sys.stderr)
-    ratios = {clock: _ratio(runs, clock) for clock in ("cpu_s", "wall_s")}
+        for name, (which, only) in parts.items():
+            runs[name].append(run(commits[which], only))
+            print(name, {key: runs[name][-1][key] for key in CLOCKS}, file=sys.stderr)
+    spent = {
+        clock: {name: median(each[clock] for each in found) for name, found in runs.items()}
+        for clock in CLOCKS
+    }
+    ratios = {
+        clock: {
+            "whole": each["now"] / each["base"],
+            # Before, stages ran one after the other, so that each has its own share of the whole.
+            "what both do": each["now: what both do"]
+            / (each["base"] - each["base: language model"]),
+        }
+        for clock, each in spent.items()
+    }
     return measure.publish(
         "main_job",
         SENTENCE,
         {
-            "at most .4 of the processor time": ratios["cpu_s"] <= 0.4,
-            "at most .3 of the wall time": ratios["wall_s"] <= 0.3,
+            f"{part}: at most .{tenths} of the {clock}": ratios[key][part] <= tenths / 10
+            for part in ("what both do", "whole")
+            for clock, key, tenths in (("processor time", "cpu_s", 4), ("wall time", "wall_s", 3))
         },
         {"commits": commits, "ratios": ratios, "runs": runs},
         chosen,
     )
-
-
-def _ratio(runs: dict[str, list[dict[str, Any]]], clock: str) -> float:
-    """Median over pairs of now over base."""
-    pairs = zip(runs["now"], runs["base"], strict=True)
-    return median(now[clock] / base[clock] for now, base in pairs)
 
 
 def _git(*arguments: str) -> str:

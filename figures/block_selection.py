@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 from numpy.typing import NDArray
 
-from figures.output import FigureData, FigureFiles, write
+from figures.output import FigureData, FigureFiles, results_command_line, write
 from figures.style import BOUND, COLORS, DOUBLE_COLUMN, new_figure, panel_titles, shades, styled
 from simulations.experiments.block_selection import BlockSelectionResults
 from simulations.experiments.model_blocks import ModelBlocks
@@ -128,15 +127,11 @@ def _draw_needed(ax: Axes, data: FigureData) -> None:
     ax.legend(loc="lower right")
 
 
-def main(output_dir: Path, found: ModelBlocks) -> FigureFiles:
-    """Draw and write what an experiment found."""
-    numbers = data(found)
+def main(output_dir: Path, results: Path) -> FigureFiles:
+    """Draw and write what an experiment found and saved."""
+    numbers = data(ModelBlocks.load(results))
     return write("block_selection", draw(numbers), numbers, output_dir)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Draw selection block by block.")
-    parser.add_argument("results", type=Path, metavar="RESULTS.json")
-    parser.add_argument("--output", type=Path, default=Path("figures-out"), metavar="DIR")
-    arguments = parser.parse_args()
-    print(main(arguments.output, ModelBlocks.load(arguments.results)).png)
+    results_command_line(main)

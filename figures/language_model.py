@@ -6,12 +6,11 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from figures.output import FigureData, FigureFiles, write
+from figures.output import FigureData, FigureFiles, results_command_line, write
 from figures.predicted_and_measured import panels, tables
 from simulations.experiments.language_model import LanguageModelResults
 
@@ -54,15 +53,11 @@ def draw(data: FigureData) -> Figure:
     return panels(data, REWARDS, UNITS)
 
 
-def main(output_dir: Path, results: LanguageModelResults) -> FigureFiles:
-    """Draw and write what an experiment found."""
-    numbers = data(results)
+def main(output_dir: Path, results: Path) -> FigureFiles:
+    """Draw and write what an experiment found and saved."""
+    numbers = data(LanguageModelResults.load(results))
     return write("language_model", draw(numbers), numbers, output_dir)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Draw the results of the language model.")
-    parser.add_argument("results", type=Path, metavar="RESULTS.npz")
-    parser.add_argument("--output", type=Path, default=Path("figures-out"), metavar="DIR")
-    arguments = parser.parse_args()
-    print(main(arguments.output, LanguageModelResults.load(arguments.results)).png)
+    results_command_line(main)

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from figures.output import FigureData, FigureFiles, write
+from figures.output import FigureData, FigureFiles, results_command_line, write
 from figures.style import (
     BOUND,
     COLORS,
@@ -131,15 +130,11 @@ def _draw_choices(ax: Axes, data: FigureData) -> None:
     ax.set(xlabel="setting for all prompts", ylabel="true reward (sd)")
 
 
-def main(output_dir: Path, results: LearnedRewardResults) -> FigureFiles:
-    """Draw and write what an experiment found."""
-    numbers = data(results)
+def main(output_dir: Path, results: Path) -> FigureFiles:
+    """Draw and write what an experiment found and saved."""
+    numbers = data(LearnedRewardResults.load(results))
     return write("learned_reward", draw(numbers), numbers, output_dir)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Draw the results of the learned reward.")
-    parser.add_argument("results", type=Path, metavar="RESULTS.npz")
-    parser.add_argument("--output", type=Path, default=Path("figures-out"), metavar="DIR")
-    arguments = parser.parse_args()
-    print(main(arguments.output, LearnedRewardResults.load(arguments.results)).png)
+    results_command_line(main)

@@ -31,6 +31,7 @@ __all__ = [
     "command_line",
     "float64",
     "reporting",
+    "results_command_line",
     "tracked",
     "write",
 ]
@@ -168,6 +169,15 @@ def command_line(main: Callable[[Path], FigureFiles]) -> None:
     parser = argparse.ArgumentParser(description="Make one figure, and write the data behind it.")
     parser.add_argument("--output", type=Path, default=Path("figures-out"), metavar="DIR")
     print(main(parser.parse_args().output).png)
+
+
+def results_command_line(main: Callable[[Path, Path], FigureFiles]) -> None:
+    """Run ``main`` on such a directory and on the file in which an experiment saved its results."""
+    parser = argparse.ArgumentParser(description="Draw what an experiment found.")
+    parser.add_argument("results", type=Path, metavar="RESULTS")
+    parser.add_argument("--output", type=Path, default=Path("figures-out"), metavar="DIR")
+    arguments = parser.parse_args()
+    print(main(arguments.output, arguments.results).png)
 
 
 def _readable(data: FigureData) -> str:

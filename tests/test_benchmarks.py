@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -174,21 +175,29 @@ def test_the_factor_over_peers_is_over_the_best_of_three():
     assert monte_carlo.times_the_best(row) == 6
 
 
-def test_the_main_job_is_timed_in_turns_and_by_pairs(monkeypatch: pytest.MonkeyPatch):
+def test_the_main_job_is_timed_in_turns_as_a_whole_and_in_what_both_commits_do(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """The second ratio leaves both language models out."""
     turns = []
+    seconds = {"base": 700.0, "now": 350.0, "base: language model": 50.0, "now: shared": 130.0}
 
-    def run(commit: str, only: tuple[str, ...]) -> dict[str, float]:
-        turns.append(commit)
-        return {"cpu_s": 100.0 * len(turns), "wall_s": 8.0 if len(turns) % 2 else 2.0}
+    def run(commit: str, only: Sequence[str]) -> dict[str, float]:
+        part = {"language-model": ": language model", "claims": ": shared"}
+        name = commit + part.get(only[0] if only else "", "")
+        turns.append(name)
+        return {"cpu_s": seconds[name] + len(turns) // 5, "wall_s": seconds[name] / 2}
 
     monkeypatch.setattr(main_job, "run", run)
-    monkeypatch.setattr(main_job, "_git", lambda *arguments: arguments[-1])
+    commits = {main_job.BASE: "base", "HEAD": "now"}
+    monkeypatch.setattr(main_job, "_git", lambda *arguments: commits[arguments[-1]])
     monkeypatch.setattr(measure, "publish", lambda *published: published)
     published: Any = main_job.main(["--repeats", "2"])
     name, _, holds, results, _ = published
-    assert (name, turns) == ("main_job", [main_job.BASE, "HEAD"] * 2)
-    assert results["ratios"] == {"cpu_s": (200 / 100 + 400 / 300) / 2, "wall_s": 0.25}
-    assert list(holds.values()) == [False, True]
+    assert (name, turns) == ("main_job", list(seconds) * 2)
+    assert results["ratios"]["wall_s"] == {"whole": 0.5, "what both do": 0.2}
+    assert results["ratios"]["cpu_s"]["whole"] == 350.5 / 700.5
+    assert list(holds.values()) == [True, True, False, False]
 
 
 @pytest.mark.slow

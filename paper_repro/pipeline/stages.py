@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -192,45 +193,17 @@ def stages(profile: Profile) -> tuple[Stage, ...]:
             weight=0.1,
             settings=COMPILES,
         ),
-        Stage(
-            "figures/language_model",
-            "Figure: language model",
-            "figures.language_model",
-            _run_language_model_figure,
-            FigureResult,
-            needs=("language-model",),
-            weight=2.0,
-            settings=COMPILES,
+        _results_figure_stage(
+            "language_model", "language model", real_sequences.results_path, "language-model"
         ),
-        Stage(
-            "figures/block_selection",
-            "Figure: block selection",
-            "figures.block_selection",
-            _run_model_blocks_figure,
-            FigureResult,
-            needs=("model-blocks",),
-            weight=2.0,
-            settings=COMPILES,
+        _results_figure_stage(
+            "block_selection", "block selection", model_blocks.results_path, "model-blocks"
         ),
-        Stage(
-            "figures/learned_reward",
-            "Figure: learned reward",
-            "figures.learned_reward",
-            _run_learned_reward_figure,
-            FigureResult,
-            needs=("learned-reward",),
-            weight=2.0,
-            settings=COMPILES,
+        _results_figure_stage(
+            "learned_reward", "learned reward", learned_reward.results_path, "learned-reward"
         ),
-        Stage(
-            "figures/real_answers",
-            "Figure: real answers",
-            "figures.real_answers",
-            _run_real_answers_figure,
-            FigureResult,
-            needs=("real-answers",),
-            weight=2.0,
-            settings=COMPILES,
+        _results_figure_stage(
+            "real_answers", "real answers", real_answers.results_path, "real-answers"
         ),
     )
 
@@ -293,34 +266,27 @@ def _run_experiment(
     return Product(run(config, output, progress), (results_path(output),))
 
 
-def _run_language_model_figure(output: Path, progress: Progress) -> Product:
-    # The module brings in the language model's stack, which the other figures do without.
-    from figures import language_model
-
-    results = language_model.LanguageModelResults.load(real_sequences.results_path(output))
-    return _figure_product(language_model.main(output / "figures", results))
-
-
-def _run_model_blocks_figure(output: Path, progress: Progress) -> Product:
-    from figures import block_selection  # as above
-
-    found = block_selection.ModelBlocks.load(model_blocks.results_path(output))
-    return _figure_product(block_selection.main(output / "figures", found))
-
-
-def _run_learned_reward_figure(output: Path, progress: Progress) -> Product:
-    from figures import learned_reward as figure  # as above
-
-    results = figure.LearnedRewardResults.load(learned_reward.results_path(output))
-    return _figure_product(figure.main(output / "figures", results))
+def _results_figure_stage(
+    name: str, title: str, results_path: Callable[[Path], Path], needs: str
+) -> Stage:
+    return Stage(
+        f"figures/{name}",
+        f"Figure: {title}",
+        f"figures.{name}",
+        partial(_run_results_figure, name, results_path),
+        FigureResult,
+        needs=(needs,),
+        weight=2.0,
+        settings=COMPILES,
+    )
 
 
-def _run_real_answers_figure(output: Path, progress: Progress) -> Product:
-    from figures import real_answers as figure  # with a table's reader, as above
-    from simulations.experiments.real_pool import RealPoolResults
-
-    results = RealPoolResults.load(real_answers.results_path(output))
-    return _figure_product(figure.main(output / "figures", results))
+def _run_results_figure(
+    name: str, results_path: Callable[[Path], Path], output: Path, progress: Progress
+) -> Product:
+    # Imported here, since it brings in the language model's stack, which other figures do without.
+    figure = importlib.import_module(f"figures.{name}")
+    return _figure_product(figure.main(output / "figures", results_path(output)))
 
 
 def _digest(path: Path) -> str:

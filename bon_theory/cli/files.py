@@ -10,6 +10,7 @@ import contextlib
 import io
 import json
 import math
+import struct
 import sys
 import zipfile
 import zlib
@@ -26,6 +27,7 @@ __all__ = ["InputError", "open_rows"]
 
 _VALUES = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}  # inspect's correct, incorrect, partial, none
 _BLOCK = 1 << 22  # bytes
+_ZSTANDARD = 93  # among a ZIP's ways of compression
 _Read = TypeVar("_Read")
 _ARRAYS = ("scores", "true_scores", "log_probs")
 
@@ -71,7 +73,7 @@ def _rows(path: Path | IO[bytes], head: bytes) -> pl.LazyFrame:
             samples = [n for n in names if n.startswith("samples/") and n.endswith(".json")]
             if not samples:
                 raise InputError("is an archive without samples or arrays")
-            return _inspect(_parsed(archive.read(name)) for name in samples)
+            return _inspect(_parsed(_member(archive, name)) for name in samples)
     if b"\0" in head:
         raise InputError("is none of CSV, JSON lines, JSON, Parquet, NPY, NPZ or an inspect log")
     first = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
@@ -84,6 +86,28 @@ def _rows(path: Path | IO[bytes], head: bytes) -> pl.LazyFrame:
     separator = max(",;\t", key=lambda c: header.count(c.encode()))
     # Everything as text: what is no number is then found and named, wherever it stands.
     return pl.scan_csv(path, separator=separator, infer_schema=False)
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    """One file of an archive; inspect compresses by Zstandard, as zipfile cannot before 3.14."""
+    entry = archive.getinfo(name)
+    if entry.compress_type != _ZSTANDARD:
+        return archive.read(name)
+    import zstandard
+
+    file: Any = archive.fp
+    file.seek(entry.header_offset + 26)  # the lengths of the name and of what follows it
+    name_length, extra_length = struct.unpack("<HH", file.read(4))
+    file.seek(name_length + extra_length, io.SEEK_CUR)
+    packed = io.BytesIO(file.read(entry.compress_size))
+    try:
+        with zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True) as stream:
+            text = stream.read(entry.file_size + 1)
+    except zstandard.ZstdError:
+        text = b""
+    if zlib.crc32(text) != entry.CRC:
+        raise zipfile.BadZipFile
+    return text
 
 
 def _json_lines(path: Path | IO[bytes]) -> pl.LazyFrame:
@@ -185,15 +209,18 @@ def _inspect(samples: Iterator[Any] | Sequence[Any]) -> pl.LazyFrame:
     """One row per sample and epoch, one column per scorer."""
     rows = []
     for sample in samples:
-        if not isinstance(sample, dict) or not isinstance(sample.get("scores"), dict):
-            raise InputError("is an inspect log with samples that have no scores")
+        if not isinstance(sample, dict):
+            raise InputError("is an inspect log with samples that are none")
         row: dict[str, Any] = {"id": str(sample.get("id")), "epoch": sample.get("epoch", 1)}
-        for scorer, score in sample["scores"].items():
+        scores = sample.get("scores")  # none, where an error stopped the sample
+        for scorer, score in (scores if isinstance(scores, dict) else {}).items():
             value = score.get("value") if isinstance(score, dict) else score
             row[f"score:{scorer}"] = _VALUES.get(value, value) if isinstance(value, str) else value
         rows.append(row)
     if not rows:
         raise InputError("is an inspect log without samples")
+    if not any(len(row) > 2 for row in rows):
+        raise InputError("is an inspect log with samples that have no scores")
     return pl.DataFrame(rows, infer_schema_length=None, strict=False).lazy()
 
 

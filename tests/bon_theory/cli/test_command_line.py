@@ -7,10 +7,12 @@ import math
 import os
 import re
 import signal
+import struct
 import subprocess
 import sys
 import time
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import polars as pl
 import pytest
+import zstandard
 from hypothesis import example, given
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
@@ -65,6 +68,29 @@ def write_inspect(path: Path) -> None:
                 archive.writestr(f"samples/{p}_epoch_{e + 1}.json", json.dumps(sample))
 
 
+def write_zstandard(path: Path) -> None:
+    """As inspect writes today: every member in two frames of Zstandard, which zipfile cannot."""
+    plain = path.with_name("plain.zip")
+    write_inspect(plain)
+    members, directory = io.BytesIO(), b""
+    with zipfile.ZipFile(plain) as archive:
+        for name in archive.namelist():
+            text, place = archive.read(name), members.tell()
+            halves = text[: len(text) // 2], text[len(text) // 2 :]
+            packed = b"".join(map(zstandard.ZstdCompressor().compress, halves))
+            common = struct.pack(
+                "<HHHHHLLLHH", 63, 0, 93, 0, 33, zlib.crc32(text), len(packed), len(text),
+                len(name), 0,
+            )  # fmt: skip
+            members.write(b"PK\x03\x04" + common + name.encode() + packed)
+            directory += b"PK\x01\x02?\0" + common + struct.pack("<HHHLL", 0, 0, 0, 0, place)
+            directory += name.encode()
+        count = len(archive.namelist())
+    plain.unlink()
+    end = struct.pack("<HHHHLLH", 0, 0, count, count, len(directory), members.tell(), 0)
+    path.write_bytes(members.getvalue() + directory + b"PK\x05\x06" + end)
+
+
 def write_log(path: Path) -> None:
     samples = [
         {"id": f"p{p}", "epoch": e, "scores": {"match": bool(v), "gold": float(TRUTH[p, e])}}
@@ -82,12 +108,18 @@ def write_lists(path: Path) -> None:
 
 
 def write_lm_eval(path: Path) -> None:
+    """The fields of lm-eval 0.4.13, a document of another kind in every row, several runs."""
     lines = []
     for p in range(3):
         for e in range(4):
             for name, offset in (("first", 0.0), ("second", 5.0)):
+                doc: dict[str, Any] = {"q": "x"} if e else {"q": None, "tags": [1, "a", {"b": p}]}
                 lines.append(
-                    {"doc_id": p, "doc": {"q": "x"}, "resps": [["y"]], "filter": name,
+                    {"doc_id": p, "doc": doc, "target": "4",
+                     "arguments": {"gen_args_0": {"arg_0": "x", "arg_1": {"until": ["\n"] * e}}},
+                     "resps": [["y"] * e], "filtered_resps": ["y"] if e else [["y"]],
+                     "filter": name, "metrics": ["exact_match"], "doc_hash": "a",
+                     "prompt_hash": "b", "target_hash": "c",
                      "exact_match": SCORES[p, e] + offset, "true_score": TRUTH[p, e]}
                 )  # fmt: skip
     path.write_text("\n".join(map(json.dumps, lines)) + "\n")
@@ -108,6 +140,7 @@ FILES: dict[str, Callable[[Path], object]] = {
     "int.npz": lambda path: write_npz(path, np.int8),
     "bfloat16.npz": lambda path: write_npz(path, jnp.bfloat16),
     "eval": write_inspect,
+    "zstandard.eval": write_zstandard,
     "log.json": write_log,
     "lists.jsonl": write_lists,
     "lm_eval.jsonl": write_lm_eval,
@@ -118,7 +151,7 @@ FILES: dict[str, Callable[[Path], object]] = {
 def test_the_same_answers_in_any_file_give_the_same_curve(kind: str, tmp_path: Path) -> None:
     file = tmp_path / f"scores.{kind}"
     FILES[kind](file)
-    gold = ["--true", "score:gold"] if kind in ("eval", "log.json") else []
+    gold = ["--true", "score:gold"] if "eval" in kind.split(".") or kind == "log.json" else []
     found = rows_of("curve", file, *gold, "--n", "1:4")
     for name, table in (("score", SCORES), ("true", TRUTH)):
         curve = pools.best_of_n_curve(
@@ -441,6 +474,31 @@ def test_a_file_that_is_not_there_or_grows_is_refused(file: Path, monkeypatch: A
     result = run("curve", file)
     assert result.exit_code == 2
     assert "changed while it was read" in result.stderr
+
+
+def test_a_sample_that_an_error_stopped_has_no_score(tmp_path: Path) -> None:
+    path = tmp_path / "log.json"
+    samples: list[dict[str, Any]] = [
+        {"id": 1, "epoch": e, "scores": {"match": {"value": "C"}}} for e in (1, 2)
+    ]
+    samples += [{"id": 1, "epoch": 3, "scores": None, "error": {"message": "stopped"}}]
+    path.write_text(json.dumps({"samples": samples}))
+    assert "1 rows without a score, the first row 3 (prompt 1" in run("curve", path).stderr
+    assert rows_of("curve", path, "--drop-missing", "--n", "2")[0]["score"] == 1
+    path.write_text(json.dumps({"samples": samples[2:]}))
+    assert "with samples that have no scores" in run("curve", path).stderr
+
+
+def test_a_damaged_member_of_an_archive_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "scores.eval"
+    write_zstandard(path)
+    data = bytearray(path.read_bytes())
+    place = data.index(b"samples/0_epoch_1.json") + 40
+    data[place : place + 4] = b"\xff\xff\xff\xff"
+    path.write_bytes(data)
+    result = run("curve", path)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "is cut short or damaged" in result.stderr
 
 
 def test_rows_without_a_score_are_left_out_when_told_so(tmp_path: Path) -> None:

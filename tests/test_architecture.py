@@ -61,7 +61,7 @@ MODELS |= {"vaderSentiment"}
 THIRD_PARTY = {
     "bon_theory": EXACT,
     "bon_theory.report": EXACT,
-    "bon_theory.cli": EXACT | {"matplotlib", "polars", "rich", "typer"},
+    "bon_theory.cli": EXACT | {"matplotlib", "polars", "rich", "typer", "zstandard"},
     "simulations": EXACT,
     "simulations.__main__": {"jax", "rich"},
     "simulations.tools": {"jax", "numpy", "rich"},

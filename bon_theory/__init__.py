@@ -20,6 +20,13 @@ from bon_theory.divergences import (
     squared_hellinger,
     total_variation,
 )
+from bon_theory.judging import (
+    Judged,
+    ScoresChoice,
+    judged_value,
+    scores_for_budget,
+    scores_to_select_on,
+)
 from bon_theory.noise import Noise
 from bon_theory.performance import expected_reward, expected_value, win_rate
 from bon_theory.policy import Policy
@@ -85,11 +92,13 @@ def __dir__() -> list[str]:
 __all__ = [
     "Frontier",
     "Hedge",
+    "Judged",
     "Noise",
     "NoisyProxy",
     "OrderMixture",
     "OveroptimizationFit",
     "Policy",
+    "ScoresChoice",
     "SoftChoice",
     "Unreachable",
     "best_of_n",
@@ -113,6 +122,7 @@ __all__ = [
     "hedge_temperature",
     "hockey_stick_divergence",
     "jensen_shannon",
+    "judged_value",
     "kl_divergence",
     "kth_best_of_n",
     "log_ratio",
@@ -130,6 +140,8 @@ __all__ = [
     "quadrature_error",
     "regret_bound",
     "renyi_divergence",
+    "scores_for_budget",
+    "scores_to_select_on",
     "soft_best_of_n",
     "soft_best_of_poisson",
     "squared_hellinger",

@@ -3,7 +3,7 @@
 from bon_theory.race.exponential import exponential_race_log_ratio
 from bon_theory.race.gumbel import NumberOfCandidates, gumbel_race_log_ratio
 from bon_theory.race.mean import Mean, race_mean
-from bon_theory.race.noisy import noisy_race_log_ratio
+from bon_theory.race.noisy import noisy_race_log_ratio, noisy_race_winning_noise
 
 __all__ = [
     "Mean",
@@ -11,5 +11,6 @@ __all__ = [
     "exponential_race_log_ratio",
     "gumbel_race_log_ratio",
     "noisy_race_log_ratio",
+    "noisy_race_winning_noise",
     "race_mean",
 ]

@@ -26,7 +26,7 @@ from bon_theory._numerics import NOTHING, linear_map, log_sum_exp
 from bon_theory._reward_cdf import log_from_both_tails
 from bon_theory.noise import Noise
 
-__all__ = ["noisy_race_log_ratio"]
+__all__ = ["noisy_race_log_ratio", "noisy_race_winning_noise"]
 
 _PIECE = 2.5  # units of log-odds
 _NODES = {"float64": 20, "float32": 12}  # of a piece
@@ -75,6 +75,24 @@ def noisy_race_log_ratio(
     ``NotImplementedError``.
     """
     return _noisy_race(noise, jnp.concatenate([log_probs, rewards, n[None], precision[None]]))
+
+
+def noisy_race_winning_noise(
+    log_probs: jax.Array, rewards: jax.Array, n: jax.Array, precision: jax.Array, *, noise: Noise
+) -> jax.Array:
+    r""":math:`E[\varepsilon]` of the winner, its noise in units of :math:`\sigma`; a scalar.
+
+    .. math:: \sum_y \pi(y) \int e\,n\,H(r(y) + \sigma e)^{n-1} f(e)\,de
+
+    Takes what :func:`noisy_race_log_ratio` does.
+    """
+    operand = jnp.concatenate([log_probs, rewards, n[None], precision[None]])
+
+    def add(total: jax.Array, piece: _Piece) -> jax.Array:
+        masses = jnp.exp(_log_terms(noise, operand, operand, piece) + log_probs[None, :])
+        return total + jnp.sum(masses * _distances(rewards, precision, piece))
+
+    return _fold(noise, operand, add, jnp.zeros_like(n))
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -141,9 +159,8 @@ def _log_terms(noise: Noise, at: jax.Array, operand: jax.Array, piece: _Piece) -
     log_probs, rewards, n, precision = _parts(operand)
     _, placed, _, before = _parts(at)
     scaled = jnp.where(before > 0, precision / jnp.where(before > 0, before, 1), 1)
-    gaps = (placed[piece.outcome][:, None] - rewards[None, :]) * precision  # [B, K]
-    e = gaps[:, None, :] + (piece.distances * scaled)[:, :, None]
-    e = e.reshape(-1, rewards.size)  # [S, K]
+    moved = piece._replace(distances=piece.distances * scaled)
+    e = _distances(rewards, precision, moved, placed)
 
     masses = jnp.where(log_probs > -jnp.inf, log_probs, NOTHING)[None, :]
     log_below = log_sum_exp(masses + _finite(noise.log_cdf(e)), 1)
@@ -152,6 +169,15 @@ def _log_terms(noise: Noise, at: jax.Array, operand: jax.Array, piece: _Piece) -
     log_slope = jnp.log(n) + (n - 1) * log_h + piece.log_weights.reshape(-1)
     density = _finite(noise.log_density(e)) + jnp.where(precision > 0, jnp.log(scaled), 0)
     return _finite(log_slope[:, None] + density)
+
+
+def _distances(
+    rewards: jax.Array, precision: jax.Array, piece: _Piece, placed: jax.Array | None = None
+) -> jax.Array:
+    """Noise that takes each outcome to each node, ``[S, K]``; pieces lie by ``placed [K]``."""
+    placed = rewards if placed is None else placed
+    gaps = (placed[piece.outcome][:, None] - rewards[None, :]) * precision  # [B, K]
+    return (gaps[:, None, :] + piece.distances[:, :, None]).reshape(-1, rewards.size)
 
 
 def _parts(operand: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:

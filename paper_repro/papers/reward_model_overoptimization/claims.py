@@ -89,6 +89,29 @@ def _hedged() -> list[float]:
     return [float(found.parameter), float(found.true_reward)]
 
 
+def _special_cases() -> list[float]:
+    """Largest differences of log-probabilities between a noise's own route and the general one."""
+    law = bt.Policy.from_probs([0.5, 0.3, 0.2], rewards=[0.0, 0.5, 1.0])
+    n, scale = jnp.asarray([1.5, 8.0, 1e4, 1e4]), jnp.asarray([0.3, 0.3, 0.05, 3.0])
+    pairs = {bt.soft_best_of_n: bt.Noise.gumbel(), bt.exponential_race: bt.Noise.exponential()}
+    return [
+        float(
+            jnp.abs(
+                bt.noisy_best_of_n(law, n, scale, noise=noise).log_probs
+                - route(law, n, scale).log_probs
+            ).max()
+        )
+        for route, noise in pairs.items()
+    ]
+
+
+def _winners_curse() -> list[float]:
+    """Plug-in over value, of a Gaussian reward with a Gaussian error of the same variance."""
+    reward = bt.Policy.gaussian_reward(num_nodes=321)
+    judged = [bt.judged_value(reward, n, 2.0, scores=4) for n in (2.0, 16.0)]
+    return [float(each.plug_in / each.value) for each in judged]
+
+
 _FORM = (
     "The gold reward of best-of-n is R(d) = d(α − βd), d = √KL. Entries: largest deviation of the "
     "least-squares fit from the exact curve, as a share of its highest value"
@@ -192,6 +215,38 @@ CLAIMS: tuple[Claim, ...] = (
         labels=("n", "true reward"),
         test="bon_theory/test_overoptimization.py::test_a_hedge_of_a_noisy_proxy_is_where_the_curve_turns",
         checked_by=_CHECKS,
+    ),
+    _claim(
+        id="overoptimization/any-noise",
+        where="beside the noisy proxy",
+        provenance=DERIVED,
+        statement=(
+            "Best-of-n by rewards with noise of any law is one integral; with Gumbel noise it is "
+            "soft best-of-n, with exponential noise the exponential race. Entries: largest "
+            "differences of a log-probability from those laws' own formulas, n ≤ 10⁴."
+        ),
+        compute=_special_cases,
+        expected=(0.0, 0.0),
+        tolerance=Tolerance("two routes in float64", absolute=1e-12),
+        labels=("Gumbel", "exponential"),
+        test="bon_theory/test_noisy_best_of_n.py::test_the_special_cases_agree_with_their_own_routes",
+        checked_by=("noisy_best_of_n(8, 0.3) on distinct rewards",),
+    ),
+    _claim(
+        id="overoptimization/plug-in",
+        where="beside the noisy proxy",
+        provenance=DERIVED,
+        statement=(
+            "The mean of the scores that a candidate won with is 1 + σ² times its expected reward, "
+            "at every n, for a Gaussian reward and σ² the variance of the mean's error over its "
+            "own; held-out scores have no bias. Entries: four scores, each of error 2."
+        ),
+        compute=_winners_curse,
+        expected=(2.0, 2.0),
+        tolerance=Tolerance("quadrature on 321 nodes", absolute=1e-8),
+        labels=("n=2", "n=16"),
+        test="bon_theory/test_judging.py::test_of_a_gaussian_reward_value_and_plug_in_are_one_part_each",
+        checked_by=("noisy_best_of_n(8, 0.3) on tied rewards",),
     ),
     _claim(
         id="overoptimization/coefficients",

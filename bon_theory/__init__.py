@@ -20,6 +20,13 @@ from bon_theory.divergences import (
     squared_hellinger,
     total_variation,
 )
+from bon_theory.drafts import (
+    GuidedDraft,
+    guided_draft,
+    soft_best_of_drafts,
+    tempered,
+    truncated,
+)
 from bon_theory.judging import (
     Judged,
     ScoresChoice,
@@ -91,6 +98,7 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "Frontier",
+    "GuidedDraft",
     "Hedge",
     "Judged",
     "Noise",
@@ -117,6 +125,7 @@ __all__ = [
     "f_divergence",
     "fit_overoptimization",
     "frontier",
+    "guided_draft",
     "hedge_mean_extra_draws",
     "hedge_n",
     "hedge_temperature",
@@ -142,16 +151,19 @@ __all__ = [
     "renyi_divergence",
     "scores_for_budget",
     "scores_to_select_on",
+    "soft_best_of_drafts",
     "soft_best_of_n",
     "soft_best_of_poisson",
     "squared_hellinger",
     "temperature_for_kl",
     "temperature_for_reward",
     "temperature_for_win_rate",
+    "tempered",
     "threshold_for_mean_draws",
     "top_fraction",
     "top_k_of_n",
     "total_variation",
+    "truncated",
     "win_rate",
     "win_rate_optimal",
     "worst_of_n",

@@ -27,6 +27,7 @@ FLOORS = {
         "distortion",
         "race",
         "selection",
+        "drafts",
         "divergences",
         "performance",
         "judging",

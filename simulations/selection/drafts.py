@@ -56,7 +56,7 @@ class Positions(Counted):
 
 @pytree(data_fields=["reference", "drafts", "draws", "threshold"], meta_fields=[])
 @dataclass(frozen=True)
-class GuidedDraft:
+class DraftSampler:
     """Soft best-of-n of drafts by the corrected reward, and of draws where none is good enough.
 
     Attributes:
@@ -95,7 +95,7 @@ def guided_draft(
     threshold: float = -math.inf,
     *,
     proposal: ArrayLike,
-) -> GuidedDraft:
+) -> DraftSampler:
     """Draft n outcomes, keep one by r + λ log π/q if that is at least u, else one of n draws.
 
     Args:
@@ -129,7 +129,7 @@ def guided_draft(
     ratio = np.log(np.where(both, p, 1) / np.where(both, q, 1))
     scores = np.where(both, r + lam * ratio, _LEAST)
     law = discrete_reference(p, r)
-    return GuidedDraft(
+    return DraftSampler(
         Positions(law),
         soft_best_of_n(discrete_reference(q, scores), n, lam),
         soft_best_of_n(law, n, lam),

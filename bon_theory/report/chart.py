@@ -14,7 +14,7 @@ __all__ = ["Chart", "Line", "draw"]
 
 _WIDTH, _HEIGHT = 640, 320
 Place = Callable[[NDArray[np.float64] | float], NDArray[np.float64]]
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 28, 48
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 28, 28, 48
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,12 +26,16 @@ class Line:
         y: ``[G]``, NaN where there is nothing.
         low: lower end of a band, or None.
         high: upper end.
+        x: ``[G]`` of its own, or None for the chart's.
+        is_faint: whether it stands behind the others, without a name in the legend.
     """
 
     name: str
     y: NDArray[np.float64]
     low: NDArray[np.float64] | None = None
     high: NDArray[np.float64] | None = None
+    x: NDArray[np.float64] | None = None
+    is_faint: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,8 +61,8 @@ class Chart:
     is_log: bool = False
 
 
-def draw(chart: Chart) -> tuple[str, list[float]]:
-    """The SVG, and where each x is in it, for a cursor."""
+def draw(chart: Chart) -> tuple[str, list[list[float | None]]]:
+    """The SVG, and where each x is in it, for a cursor: of the chart, or of each of its lines."""
     scale = np.log2 if chart.is_log else np.asarray
     at = np.asarray(scale(chart.x), np.float64)
     x_low, x_high = float(at.min()), float(at.max())
@@ -76,22 +80,25 @@ def draw(chart: Chart) -> tuple[str, list[float]]:
         share = (np.asarray(value) - y_low) / (y_high - y_low)
         return np.round(_HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM), 2)
 
-    places = across(at)
-    parts = [_axes(chart, ticks, across, up)]
+    parts, found = [_axes(chart, ticks, across, up)], []
     for index, line in enumerate(chart.lines):
-        known = np.isfinite(line.y)
+        places = across(at if line.x is None else np.asarray(scale(line.x), np.float64))
+        found.append([None if math.isnan(x) else x for x in places.tolist()])
+        known = np.isfinite(line.y) & np.isfinite(places)
         if line.low is not None and line.high is not None:
             known_band = known & np.isfinite(line.low) & np.isfinite(line.high)
             upper = _points(places[known_band], up(line.high[known_band]))
             lower = _points(places[known_band][::-1], up(line.low[known_band])[::-1])
             parts.append(f'<polygon class="band series-{index}" points="{upper} {lower}"/>')
         points = _points(places[known], up(line.y[known]))
-        parts.append(f'<polyline class="line series-{index}" points="{points}"/>')
-    if len(chart.lines) > 1:
+        kind = "faint" if line.is_faint else f"series-{index}"
+        parts.append(f'<polyline class="line {kind}" points="{points}"/>')
+    named = [line.name for line in chart.lines if not line.is_faint]
+    if len(named) > 1:
         parts += [
             f'<text class="legend series-{i}" x="{_LEFT + 8 + 150 * i}" y="18">'
-            f"{escape(line.name)}</text>"
-            for i, line in enumerate(chart.lines)
+            f"{escape(name)}</text>"
+            for i, name in enumerate(named)
         ]
     parts.append(f'<line class="cursor" x1="0" x2="0" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>')
     name = f"{chart.key}-title"
@@ -100,7 +107,8 @@ def draw(chart: Chart) -> tuple[str, list[float]]:
         f'viewBox="0 0 {_WIDTH} {_HEIGHT}"><title id="{name}">{escape(chart.title)}</title>'
         f"{''.join(parts)}</svg>"
     )
-    return svg, places.tolist()
+    own = any(line.x is not None for line in chart.lines)
+    return svg, found if own else found[:1]
 
 
 def _axes(chart: Chart, ticks: list[float], across: Place, up: Place) -> str:

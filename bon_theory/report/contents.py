@@ -78,9 +78,9 @@ class Contents:
         n: ``[G]`` numbers of candidates.
         temperatures: ``[T]``, the first of them 0, best-of-n.
         tracks: the score that selects, then the one that counts if there is one.
-        kl: ``[G]`` of best-of-n, in nats.
-        kl_label: what kind of number that is.
-        win_rate: ``[G]`` against one more answer; NaN where none is left.
+        kl: ``[T, G]`` from the model, in nats; NaN where it was not computed.
+        kl_labels: ``[T]``, what kind of number that is.
+        win_rate: ``[T, G]`` against one more answer; NaN where none is left.
         choice: the one setting for all prompts, if there is a score to choose by.
         gain: the same of what it adds to one answer.
         peak: where the score that counts turns down, if that can be fitted.
@@ -95,7 +95,7 @@ class Contents:
     temperatures: NDArray[np.float64]
     tracks: tuple[ScoreTrack, ...]
     kl: NDArray[np.float64]
-    kl_label: str
+    kl_labels: tuple[str, ...]
     win_rate: NDArray[np.float64]
     choice: ChosenSetting | None
     gain: ChosenSetting | None
@@ -140,7 +140,7 @@ def gather(
         _track(name, curve, numbers.size, resample, level)
         for name, curve, resample in zip(names, curves, resampling, strict=False)
     )
-    divergence = kl_curve(pool, n=numbers)
+    kl, kl_labels = _divergences(pool, numbers, temperatures)
     choice = gain = peak = None
     if pool.true_scores is not None and np.sum(pool.weights > 0) >= 4:
         seen = _known(curves[1])
@@ -156,9 +156,9 @@ def gather(
         numbers,
         temperatures,
         tracks,
-        divergence.mean,
-        divergence.label,
-        _win_rate(pool, numbers),
+        kl,
+        kl_labels,
+        _win_rates(pool, numbers, temperatures),
         choice,
         gain,
         peak,
@@ -190,8 +190,7 @@ def _settings(
     """``[B, T G]``, NaN where soft best-of-n is not computed."""
     of = "scores" if name == "score" else "true_scores"
     hard = best_of_n_curve(pool, n=numbers, of=of).per_prompt
-    most = min(_MOST_SOFT, max(4, _WORK // int(pool.counts.sum())))
-    few = numbers[numbers <= most]
+    few = _few(pool, numbers)
     parts = [hard]
     for temperature in temperatures[1:].tolist():
         part = np.full_like(hard, np.nan)
@@ -227,11 +226,33 @@ def _track(name: str, curve: Curve, size: int, key: jax.Array, level: float) -> 
     return ScoreTrack(name, whole, *ends)
 
 
-def _win_rate(pool: Pool, numbers: NDArray[np.int64]) -> NDArray[np.float64]:
-    found = np.full(numbers.size, np.nan)
-    within = numbers < pool.counts.min()
-    if within.any():
-        found[within] = win_rate_curve(pool, n=numbers[within]).mean
+def _few(pool: Pool, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The first of them, at which soft best-of-n is computed."""
+    return numbers[numbers <= min(_MOST_SOFT, max(4, _WORK // int(pool.counts.sum())))]
+
+
+def _divergences(
+    pool: Pool, numbers: NDArray[np.int64], temperatures: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    found, few = np.full((temperatures.size, numbers.size), np.nan), _few(pool, numbers)
+    hard = kl_curve(pool, n=numbers)
+    found[0], labels = hard.mean, [hard.label]
+    for row, heat in zip(found[1:], temperatures[1:].tolist(), strict=True):
+        soft = kl_curve(pool, n=few, temperature=heat)
+        row[: few.size] = soft.mean
+        labels.append(soft.label)
+    return found, tuple(labels)
+
+
+def _win_rates(
+    pool: Pool, numbers: NDArray[np.int64], temperatures: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    found = np.full((temperatures.size, numbers.size), np.nan)
+    within = numbers[numbers < pool.counts.min()]
+    for row, heat in zip(found, temperatures.tolist(), strict=True):
+        few = _few(pool, within) if heat else within
+        if few.size:
+            row[: few.size] = win_rate_curve(pool, n=few, temperature=heat or None).mean
     return found
 
 

@@ -91,12 +91,18 @@ def _charts(contents: Contents) -> list[Chart]:
             Chart("chart-over", title, n, lines, "candidates n", "share of largest gain", True)
         )
     last = contents.tracks[-1]
-    lines = [Line(last.name, last.curve.mean - last.curve.mean[0])]
+    lines = [Line("best-of-n", last.curve.mean - last.curve.mean[0], x=contents.kl[0])]
+    soft = zip(contents.temperatures[1:].tolist(), last.mean[1:], contents.kl[1:], strict=True)
+    lines += [
+        Line(f"temperature {heat:.3g}", mean - mean[0], x=kl, is_faint=True)
+        for heat, mean, kl in soft
+    ]
     title = (
-        f"Gain in {last.name} over one answer by divergence from the model ({contents.kl_label})"
+        f"Gain in {last.name} over one answer by divergence from the model: best-of-n, and soft "
+        f"best-of-n at each temperature in grey ({'; '.join(dict.fromkeys(contents.kl_labels))})"
     )
-    label = f"KL in nats: {contents.kl_label}"
-    charts.append(Chart("chart-kl", title, contents.kl, lines, label, f"gain in {last.name}"))
+    label = "KL in nats"
+    charts.append(Chart("chart-kl", title, contents.kl[0], lines, label, f"gain in {last.name}"))
     return charts
 
 
@@ -107,9 +113,12 @@ def _standard(track: ScoreTrack) -> np.ndarray:
 
 
 def _figure(chart: Chart, svg: str) -> str:
-    columns = [chart.x_label]
-    values = [chart.x]
+    columns = [] if chart.lines[0].x is not None else [chart.x_label]
+    values = [] if chart.lines[0].x is not None else [chart.x]
     for line in chart.lines:
+        if line.x is not None:
+            columns.append(f"{chart.x_label}, {line.name}")
+            values.append(line.x)
         columns.append(line.name)
         values.append(line.y)
         if line.low is not None and line.high is not None:
@@ -123,9 +132,17 @@ def _figure(chart: Chart, svg: str) -> str:
 
 
 def _table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in columns)
+    kinds = ["" if rows and isinstance(x, str) else ' class="number"' for x in (rows or [()])[0]]
+    kinds += [""] * (len(columns) - len(kinds))
+    named = zip(columns, kinds, strict=True)
+    head = "".join(f'<th scope="col"{kind}>{escape(name)}</th>' for name, kind in named)
     body = "".join(
-        "<tr>" + "".join(f"<td>{escape(_shown(value))}</td>" for value in row) + "</tr>"
+        "<tr>"
+        + "".join(
+            f"<td{kind}>{escape(_shown(value))}</td>"
+            for value, kind in zip(row, kinds, strict=True)
+        )
+        + "</tr>"
         for row in rows
     )
     return (
@@ -188,8 +205,8 @@ def _quality(contents: Contents) -> str:
 def _examples(contents: Contents) -> str:
     rows = [(example.prompt[:200], example.before, example.after) for example in contents.examples]
     columns = ("prompt", "one answer", f"best of {contents.n[-1]}")
-    table = _table("Prompts whose score selection changes most", columns, rows)
-    return f"<section><h2>Prompts</h2>{table}</section>"
+    title = "Prompts whose score selection changes most"
+    return f"<section><h2>{title}</h2>{_table(title, columns, rows)}</section>"
 
 
 def _reading(contents: Contents) -> str:
@@ -201,7 +218,7 @@ def _reading(contents: Contents) -> str:
     return f"<section><h2>How to read this</h2><p>{escape(text)}</p></section>"
 
 
-def _embedded(contents: Contents, places: dict[str, list[float]]) -> str:
+def _embedded(contents: Contents, places: dict[str, list[list[float | None]]]) -> str:
     """Data for the script; no text of it can end the element."""
 
     def numbers(array: np.ndarray) -> Any:
@@ -213,9 +230,9 @@ def _embedded(contents: Contents, places: dict[str, list[float]]) -> str:
     document = {
         "n": contents.n.tolist(),
         "temperature": [float(f"{t:.4g}") for t in contents.temperatures.tolist()],
-        "kl": numbers(contents.kl)[0],
-        "klLabel": contents.kl_label,
-        "winRate": numbers(contents.win_rate)[0],
+        "kl": numbers(contents.kl),
+        "klLabels": contents.kl_labels,
+        "winRate": numbers(contents.win_rate),
         "tracks": [
             {
                 "name": t.name,

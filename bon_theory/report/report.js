@@ -18,13 +18,9 @@
       const text = mean === null ? number(null) : `${number(mean)} (${number(low)} to ${number(high)})`;
       return [track.name, text];
     });
-    if (heat === 0) {
-      rows.push(["win rate against one answer", number(data.winRate[i])]);
-      rows.push(["KL in nats", `${number(data.kl[i])}, ${data.klLabel}`]);
-    } else {
-      const n = data.n[i];
-      rows.push(["KL in nats", `at most ${number(Math.log(n) - (n - 1) / n)}`]);
-    }
+    const [win, kl] = [data.winRate[t][i], data.kl[t][i]];
+    rows.push(["win rate against one answer", win === null && kl !== null ? "no answer is left to be beaten" : number(win)]);
+    rows.push(["KL in nats", kl === null ? number(null) : `${number(kl)}, ${data.klLabels[t]}`]);
     find("values").replaceChildren(...rows.flatMap(([name, text]) => {
       const term = document.createElement("dt");
       const value = document.createElement("dd");
@@ -34,9 +30,10 @@
     }));
     for (const [key, places] of Object.entries(data.places)) {
       const cursor = find(key).querySelector(".cursor");
-      cursor.setAttribute("x1", places[i]);
-      cursor.setAttribute("x2", places[i]);
-      cursor.style.visibility = heat === 0 ? "visible" : "hidden";
+      const place = places.length > 1 ? places[t][i] : places[0][i];
+      cursor.setAttribute("x1", place ?? 0);
+      cursor.setAttribute("x2", place ?? 0);
+      cursor.style.visibility = place === null || (heat !== 0 && places.length === 1) ? "hidden" : "visible";
     }
   }
 

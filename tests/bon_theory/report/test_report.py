@@ -77,18 +77,32 @@ def test_sliders_move_over_the_numbers_of_the_library(page: Path, hostile_pool: 
         soft = pools.soft_best_of_n_curve(pool, n=n, temperature=heat, of=of)
         np.testing.assert_allclose(track["mean"][2], soft.mean, rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(
-        shown["winRate"][:-1], np.array(n[:-1]) / (np.array(n[:-1]) + 1), rtol=1e-5
+        shown["winRate"][0][:-1], np.array(n[:-1]) / (np.array(n[:-1]) + 1), rtol=1e-5
     )
-    assert shown["winRate"][-1] is None
+    assert shown["winRate"][0][-1] is None
+
+
+def test_divergence_and_win_rate_are_told_at_every_temperature(
+    page: Path, hostile_pool: Path
+) -> None:
+    shown, rows = data(page.read_text(encoding="utf-8")), pl.read_parquet(hostile_pool)
+    pool = pools.Pool.from_lists(rows["score"].to_numpy().reshape(-1, 16))
+    heat = shown["temperature"][1]
+    kl = pools.kl_curve(pool, n=shown["n"], temperature=heat)
+    np.testing.assert_allclose(shown["kl"][1], kl.mean, rtol=1e-3, atol=1e-6)
+    assert shown["klLabels"][1] == kl.label
+    wins = pools.win_rate_curve(pool, n=shown["n"][:-1], temperature=heat)
+    np.testing.assert_allclose(shown["winRate"][1][:-1], wins.mean, rtol=1e-3)
+    assert len(shown["places"]["chart-kl"]) == len(shown["temperature"])
 
 
 def test_embedded_data_cannot_end_its_element() -> None:
     pool = pools.Pool.from_lists(np.random.default_rng(0).normal(size=(5, 4)))
     contents = gather(jax.random.key(0), pool, list("abcde"), title="t")
     attack = "</script><script>alert(1)</script>"
-    page = render(dataclasses.replace(contents, kl_label=attack))
+    page = render(dataclasses.replace(contents, kl_labels=(attack,) * 6))
     assert Elements(page).tags.count("script") == 2
-    assert data(page)["klLabel"] == attack
+    assert data(page)["klLabels"][0] == attack
 
 
 def test_without_a_true_score_it_does_not_choose() -> None:
@@ -118,8 +132,9 @@ def test_one_prompt_is_too_few(tmp_path: Path) -> None:
 
 def test_a_chart_puts_points_where_they_belong() -> None:
     y = np.array([0.0, 1.0, np.nan, 2.0])
-    svg, places = draw(Chart("c", "t", np.array([1.0, 2, 4, 8]), [Line("a", y)], "n", "y", True))
-    np.testing.assert_allclose(np.diff(places), (640 - 64 - 16) / 3, atol=0.02)
+    svg, found = draw(Chart("c", "t", np.array([1.0, 2, 4, 8]), [Line("a", y)], "n", "y", True))
+    (places,) = found
+    np.testing.assert_allclose(np.diff(np.array(places)), (640 - 64 - 28) / 3, atol=0.02)
     points = re.search(r'<polyline class="line series-0" points="([^"]*)"', svg)
     assert points
     pairs = [tuple(map(float, pair.split(","))) for pair in points[1].split()]

@@ -1,22 +1,21 @@
 """A language model on its way through alignment, exactly: every loss beside what it aims at.
 
-``python -m figures.alignment --output DIR`` runs the experiment,
-``simulations.experiments.enumerable_alignment``, and draws it.
+``python -m figures.alignment RESULTS.json --output DIR``, with the results saved by
+``simulations.experiments.enumerable_alignment``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-import jax
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.bonbon_figure_3 import points as published
-from figures.output import FigureData, FigureFiles, command_line, float64, write
+from figures.output import FigureData, FigureFiles, write
 from figures.style import (
     BOUND,
     COLORS,
@@ -27,15 +26,10 @@ from figures.style import (
     styled,
     whole_ticks,
 )
-from simulations.experiments import enumerable_alignment
-from simulations.experiments.enumerable_alignment import (
-    EnumerableAlignmentConfig,
-    EnumerableAlignmentResults,
-)
+from simulations.experiments.enumerable_alignment import EnumerableAlignmentResults
 
 __all__ = ["data", "draw", "main"]
 
-SEED = 20261126
 SHOWN = {  # colour and dashes
     "SFT-BoN": ("sft", (4, 1)),
     "BoNBoN, β*": ("bonbon", ()),
@@ -44,12 +38,6 @@ SHOWN = {  # colour and dashes
     "matched targets": ("ipo_matched", (5, 1, 1, 1)),
     "variational best-of-n": ("best_of_poisson", (2, 1)),
 }
-CONFIG = EnumerableAlignmentConfig(
-    names=(*SHOWN, "BoNBoN, β*/5", "BoNBoN, 5β*", "IPO-BoN, β*", "DPO, ordinary, β = 0.1", "BOND"),
-    num_steps=320,
-    decays=True,
-)
-
 CAPTION = (
     "Contrastive losses run past best-of-n soon, and come back towards what they aim at. "
     "Here within {peak} updates. "
@@ -66,8 +54,9 @@ CAPTION = (
 )
 
 
-def data(results: EnumerableAlignmentResults, config: EnumerableAlignmentConfig) -> FigureData:
+def data(results: EnumerableAlignmentResults) -> FigureData:
     """All paths, and what lies beside them."""
+    config = results.config
     bonbon = results.path("BoNBoN, β*")
     caption = CAPTION.format(
         n=config.n,
@@ -94,7 +83,7 @@ def data(results: EnumerableAlignmentResults, config: EnumerableAlignmentConfig)
         "kl": np.array([point.kl for point in points]),
         "win_rate": np.array([point.win_rate for point in points]),
     }
-    return FigureData(caption, tables, {"config": asdict(config), "seed": SEED})
+    return FigureData(caption, tables, {"config": asdict(config)})
 
 
 @styled
@@ -163,17 +152,15 @@ def _plane(ax: Axes, data: FigureData) -> None:
     label(ax, "published", (5.5, 0.72), color=BOUND)
 
 
-@float64
-def run(progress: Callable[[str, int, int], None] | None = None) -> EnumerableAlignmentResults:
-    """The experiment as it is drawn."""
-    return enumerable_alignment.run(CONFIG, jax.random.key(SEED), progress=progress)
-
-
-def main(output_dir: Path, progress: Callable[[str, int, int], None] | None = None) -> FigureFiles:
-    """Run, draw and write."""
-    numbers = data(run(progress), CONFIG)
+def main(output_dir: Path, results: EnumerableAlignmentResults) -> FigureFiles:
+    """Draw and write what an experiment found."""
+    numbers = data(results)
     return write("alignment", draw(numbers), numbers, output_dir)
 
 
 if __name__ == "__main__":
-    command_line(main)
+    parser = argparse.ArgumentParser(description="Draw the alignment of an enumerated model.")
+    parser.add_argument("results", type=Path, metavar="RESULTS.json")
+    parser.add_argument("--output", type=Path, default=Path("figures-out"), metavar="DIR")
+    arguments = parser.parse_args()
+    print(main(arguments.output, EnumerableAlignmentResults.load(arguments.results)).png)

@@ -43,6 +43,7 @@ from simulations.experiments.block_selection import (
     Measured,
 )
 from simulations.experiments.enumerable_alignment import (
+    EnumerableAlignmentConfig,
     EnumerableAlignmentResults,
     Landmark,
     Path,
@@ -162,7 +163,9 @@ def aligned() -> EnumerableAlignmentResults:
         "BoNBoN, β*": (0.8, 0.9, 0.3),
     }
     landmarks = tuple(Landmark(name, *place, 3.5) for name, place in marks.items())
-    return EnumerableAlignmentResults(341, steps, paths, landmarks, np.array([[0.1, 3], [0.6, 1]]))
+    frontier = np.array([[0.1, 3], [0.6, 1]])
+    config = EnumerableAlignmentConfig()
+    return EnumerableAlignmentResults(config, 341, steps, paths, landmarks, frontier)
 
 
 @cache
@@ -235,7 +238,7 @@ def data(name: str) -> FigureData:
     if name == "text_alignment":
         return text_alignment.data(aligned_texts())
     if name == "alignment":
-        return alignment.data(aligned(), alignment.CONFIG)
+        return alignment.data(aligned())
     if name == "language_model":
         return language_model.data(results())
     if name == "real_answers":

@@ -17,6 +17,7 @@ from paper_repro.papers.catalogue import PAPERS, Paper, claims
 from paper_repro.papers.claim import evaluate
 from paper_repro.pipeline import (
     bounds,
+    enumerable_alignment,
     learned_reward,
     model_blocks,
     monte_carlo,
@@ -164,13 +165,29 @@ def stages(profile: Profile) -> tuple[Stage, ...]:
         ),
         *(_figure_stage(name) for name in figures.ALL),
         Stage(
+            "alignment",
+            "Alignment of an enumerated model",
+            "paper_repro.pipeline.enumerable_alignment",
+            partial(
+                _run_experiment,
+                enumerable_alignment.run,
+                enumerable_alignment.results_path,
+                enumerable_alignment.QUICK,
+            ),
+            ComputedClaims,
+            asdict(enumerable_alignment.QUICK),
+            weight=20.0,
+            settings=SIMULATES,
+        ),
+        Stage(
             "figures/alignment",
             "Figure: alignment of an enumerated model",
             "figures.alignment",
             _run_alignment_figure,
             FigureResult,
-            weight=20.0,
-            settings=SIMULATES,
+            needs=("alignment",),
+            weight=2.0,
+            settings=COMPILES,
         ),
         Stage(
             "figures/text_alignment",
@@ -294,9 +311,11 @@ def _digest(path: Path) -> str:
 
 
 def _run_alignment_figure(output: Path, progress: Progress) -> Product:
-    from figures import alignment  # which brings in the language model's stack, too
+    from figures import alignment  # as above
 
-    return _figure_product(alignment.main(output / "figures", progress))
+    path = enumerable_alignment.results_path(output)
+    results = alignment.EnumerableAlignmentResults.load(path)
+    return _figure_product(alignment.main(output / "figures", results))
 
 
 def _run_text_alignment(

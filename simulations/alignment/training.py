@@ -50,6 +50,10 @@ class Objective:
         logistic: :math:`w_3`.
         beta: β of IPO and of DPO.
         matched: whether m is the pair's own target.
+        relative: whether the square is divided by 1 + m²: targets span tens of nats, and the
+            largest, of the worst responses, else decide what is learned first. A weight that
+            depends on the pair alone leaves the minimiser as it is where targets are exact, not
+            where they are estimates, which it depends on.
     """
 
     sft: float = 0.0
@@ -57,6 +61,7 @@ class Objective:
     logistic: float = 0.0
     beta: float = 1.0
     matched: bool = False
+    relative: bool = False
 
     @classmethod
     def sft_best_of_n(cls) -> Objective:
@@ -80,9 +85,9 @@ class Objective:
         return cls(logistic=1.0, beta=beta)
 
     @classmethod
-    def ipo_matched(cls, *, sft_weight: float = 0.0) -> Objective:
+    def ipo_matched(cls, *, sft_weight: float = 0.0, relative: bool = False) -> Objective:
         """IPO with each pair's own margin at best-of-n as its target; derived here."""
-        return cls(sft=sft_weight, square=1 - sft_weight, matched=True)
+        return cls(sft=sft_weight, square=1 - sft_weight, matched=True, relative=relative)
 
     def of(self, target: NDArray[np.floating]) -> Terms:
         """The same for each of the pairs that have these targets ``[P]``.
@@ -100,6 +105,8 @@ class Objective:
             np.full_like(target, number)
             for number in (self.sft, self.square, self.logistic, self.beta)
         )
+        if self.relative:
+            square = square / (1 + np.square(margin))
         return Terms(sft, square, logistic, margin, beta)
 
 
@@ -250,6 +257,16 @@ def align(
             "reference": parameters_sha256(reference),
         }
         kept = Checkpoint(folder / "state", identity, checkpoint_every)
+
+    def finished(policy: Transformer) -> Transformer:
+        """As the reference is, so that what was compiled for it serves."""
+        whole = merged(policy)
+        whole.config = reference.config
+        return whole
+
+    def look(step: int, policy: Transformer) -> None:
+        trajectory.look(step, lambda: finished(policy))
+
     trajectory = _Trajectory(evaluate, folder, identity)
     fitted = fit(
         policy,
@@ -260,12 +277,12 @@ def align(
         trained=nnx.LoRAParam if config.rank else nnx.Param,
         num_parts=config.num_parts,
         checkpoint=kept,
-        observe=trajectory.look,
+        observe=look,
         observe_at=config.evaluate_at if evaluate is not None else (),
         progress=None if progress is None else _told(progress),
     )
     found = trajectory.all(config.evaluate_at if evaluate is not None else ())
-    return Aligned(merged(policy), fitted.losses, fitted.gradient_norms, found, fitted.speed)
+    return Aligned(finished(policy), fitted.losses, fitted.gradient_norms, found, fitted.speed)
 
 
 def pair_loss(model: Transformer, batch: TrainingPairs) -> tuple[jax.Array, jax.Array]:
@@ -289,10 +306,10 @@ class _Trajectory:
         self.evaluate, self.folder, self.found = evaluate, folder, {}
         self.identity = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
-    def look(self, step: int, model: Transformer) -> None:
+    def look(self, step: int, policy: Callable[[], Transformer]) -> None:
         if self.evaluate is None or self._read(step) is not None:
             return
-        found = {**self.evaluate(merged(model), step), "step": step}
+        found = {**self.evaluate(policy(), step), "step": step}
         self.found[step] = found
         if self.folder is not None:
             told = json.dumps({"identity": self.identity, "found": found}, indent=1)

@@ -12,8 +12,10 @@ responses, P pairs of a step, S observed steps, N candidates drawn for each pair
 from __future__ import annotations
 
 import functools
+import json
+import pathlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -35,6 +37,7 @@ from simulations.language_model.fit import Update, fit
 from simulations.language_model.rewards.tokens import of_tokens
 from simulations.language_model.text.tokenizers import Vocabulary
 from simulations.language_model.transformer import Transformer, TransformerConfig
+from simulations.tools.files import write_atomically
 from simulations.tools.precision import require_float64
 
 Pairing = Literal["best and worst", "ordinary", "pool ranks", "exact ranks"]
@@ -78,6 +81,7 @@ def methods(n: int) -> tuple[Method, ...]:
             for beta in (0.03, 0.1, 0.5)
         ),
         Method("matched targets", Objective.ipo_matched(), "exact ranks"),
+        Method("matched targets, relative", Objective.ipo_matched(relative=True), "exact ranks"),
         Method("matched targets, further draws", Objective.ipo_matched()),
         Method("matched targets, pool's ranks", Objective.ipo_matched(), "pool ranks"),
         Method("variational best-of-n", Objective(), backward=1.0),
@@ -179,6 +183,7 @@ class EnumerableAlignmentResults:
     """All paths, and what lies beside them.
 
     Attributes:
+        config: of the experiment.
         num_responses: M.
         steps: observed, ``[S]``.
         paths: by method.
@@ -186,6 +191,7 @@ class EnumerableAlignmentResults:
         frontier: largest win rate ``[2, F]`` at each KL divergence: divergences, then win rates.
     """
 
+    config: EnumerableAlignmentConfig
     num_responses: int
     steps: NDArray[np.int64]
     paths: tuple[Path, ...]
@@ -199,6 +205,28 @@ class EnumerableAlignmentResults:
     def landmark(self, name: str) -> Landmark:
         """Of that name."""
         return next(landmark for landmark in self.landmarks if landmark.name == name)
+
+    def save(self, path: pathlib.Path) -> None:
+        """Write as JSON, atomically."""
+        found = json.dumps(asdict(self), default=np.ndarray.tolist, ensure_ascii=False)
+        write_atomically(path, found + "\n")
+
+    @classmethod
+    def load(cls, path: pathlib.Path) -> EnumerableAlignmentResults:
+        """Read what ``save`` wrote."""
+        read = json.loads(path.read_text(encoding="utf-8"))
+        names = tuple(read["config"].pop("names"))
+        return cls(
+            config=EnumerableAlignmentConfig(names=names, **read["config"]),
+            num_responses=read["num_responses"],
+            steps=np.asarray(read["steps"]),
+            paths=tuple(
+                Path(each.pop("name"), **{name: np.asarray(v) for name, v in each.items()})
+                for each in read["paths"]
+            ),
+            landmarks=tuple(Landmark(**each) for each in read["landmarks"]),
+            frontier=np.asarray(read["frontier"]),
+        )
 
 
 def run(
@@ -250,6 +278,7 @@ def run(
     laws = np.stack([observed[step] for step in config.observed])  # [S, R, M]
     place = partial(_place, reference, np.sum(law.tokens < config.num_tokens, axis=1), config.n)
     return EnumerableAlignmentResults(
+        config=config,
         num_responses=law.log_probs.size,
         steps=np.array(config.observed),
         paths=tuple(Path(m.name, *place(laws[:, r])) for r, m in enumerate(which)),

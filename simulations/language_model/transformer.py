@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -95,7 +95,7 @@ class TransformerConfig:
     rotary_base: float = 10_000.0
     context: int = 2048
     dtype: Literal["float32", "bfloat16"] = "float32"
-    rematerialise: bool = field(default=False, compare=False)
+    rematerialise: bool = False
 
     def __post_init__(self) -> None:
         """Refuse heads that cannot be shared out."""

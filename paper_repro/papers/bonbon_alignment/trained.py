@@ -1,4 +1,8 @@
-"""Claims on training: tables end where theory says, and a transformer passes by on its way."""
+"""Claims on training: tables end where theory says, and a transformer passes by on its way.
+
+``compute`` of a claim on the transformer takes what ``paper_repro.pipeline.enumerable_alignment``
+found.
+"""
 
 from __future__ import annotations
 
@@ -8,41 +12,41 @@ import jax
 import numpy as np
 
 from paper_repro.papers.claim import DERIVED, Claim, Tolerance
-from simulations.experiments import enumerable_alignment, tabular_alignment
+from simulations.experiments import tabular_alignment
 from simulations.experiments.enumerable_alignment import (
     EnumerableAlignmentConfig,
     EnumerableAlignmentResults,
-    Path,
 )
 
 _claim = partial(Claim, paper="bonbon_alignment", provenance=DERIVED)
 
-_SEED = 20261126
-_CONFIG = EnumerableAlignmentConfig(
-    names=("SFT-BoN", "BoNBoN, β*", "matched targets", "matched targets, further draws"),
+SEED = 20261126
+CONFIG = EnumerableAlignmentConfig(
+    names=(
+        "SFT-BoN",
+        *(f"BoNBoN, {beta}" for beta in ("β*/5", "β*", "5β*")),
+        "IPO-BoN, β*",
+        "IPO, ordinary, β = 0.1",
+        "DPO-BoN, β = 0.1",
+        "DPO, ordinary, β = 0.1",
+        "matched targets",
+        "matched targets, further draws",
+        "variational best-of-n",
+        "BOND",
+    ),
     num_steps=320,
     decays=True,
 )
-_N = _CONFIG.n
 _MODEL = (
-    f"a transformer over {_CONFIG.num_tokens} tokens, responses of at most "
-    f"{_CONFIG.max_new_tokens}, all known; RMSprop, {_CONFIG.num_steps} updates on "
-    f"{_CONFIG.batch_size} fresh pairs each, n = {_N}, evaluated exactly"
+    f"a transformer over {CONFIG.num_tokens} tokens, responses of at most "
+    f"{CONFIG.max_new_tokens}, all known; RMSprop, {CONFIG.num_steps} updates on "
+    f"{CONFIG.batch_size} fresh pairs each, n = {CONFIG.n}, evaluated exactly"
 )
-
-
-@cache
-def _results() -> EnumerableAlignmentResults:
-    return enumerable_alignment.run(_CONFIG, jax.random.key(_SEED))
-
-
-def _path(name: str) -> Path:
-    return _results().path(name)
 
 
 @cache
 def _tables() -> dict[str, tabular_alignment.TableEnd]:
-    return tabular_alignment.run(_CONFIG, jax.random.key(_SEED))
+    return tabular_alignment.run(CONFIG, jax.random.key(SEED))
 
 
 def _ends() -> list[float]:
@@ -50,9 +54,9 @@ def _ends() -> list[float]:
     return [x for end in ends for x in (end.win_rate / end.exact_win_rate, end.kl / end.exact_kl)]
 
 
-def _past_and_back() -> tuple[float, float, float]:
+def _past_and_back(found: EnumerableAlignmentResults) -> tuple[float, float, float]:
     """Best win rate above best-of-n's; largest KL above its; the last win rate below it."""
-    path, best = _path("BoNBoN, β*"), _results().landmark("best-of-n")
+    path, best = found.path("BoNBoN, β*"), found.landmark("best-of-n")
     return (
         float(path.win_rate.max()) - best.win_rate,
         float(path.kl.max()) - best.kl,
@@ -60,22 +64,45 @@ def _past_and_back() -> tuple[float, float, float]:
     )
 
 
-def _closer() -> list[float]:
+def _closer(found: EnumerableAlignmentResults) -> list[float]:
     """What targets of their own take off BoNBoN's distance from best-of-n at the end."""
-    bonbon = _path("BoNBoN, β*").total_variation[-1]
+    bonbon = found.path("BoNBoN, β*").total_variation[-1]
     names = ("matched targets", "matched targets, further draws")
-    return [float(bonbon - _path(name).total_variation[-1]) for name in names]
+    return [float(bonbon - found.path(name).total_variation[-1]) for name in names]
 
 
-def _slower() -> float:
-    """How many observed updates more SFT-BoN takes to best-of-n's KL divergence."""
-    steps, target = _results().steps, _results().landmark("best-of-n").kl
-    first = [
-        int(steps[np.argmax(_path(name).kl >= 0.8 * target)]) for name in ("SFT-BoN", "BoNBoN, β*")
-    ]
-    return float(first[0] - first[1])
+def _ends_apart(found: EnumerableAlignmentResults) -> list[float]:
+    """KL divergences at the end: what a fifth of β*_n adds, and what five times it takes off."""
+    least, star, most = (found.path(f"BoNBoN, {b}").kl[-1] for b in ("β*/5", "β*", "5β*"))
+    return [float(least - star), float(star - most)]
 
 
+def _shortfall(found: EnumerableAlignmentResults, name: str) -> float:
+    """The largest win rate at a policy's KL divergence, less its own, at the end."""
+    path = found.path(name)
+    return float(np.interp(path.kl[-1], *found.frontier) - path.win_rate[-1])
+
+
+def _nearer(found: EnumerableAlignmentResults) -> list[float]:
+    """How much nearer than BoNBoN others end to the frontier."""
+    bonbon = _shortfall(found, "BoNBoN, β*")
+    return [bonbon - _shortfall(found, name) for name in _NEARER]
+
+
+def _told_apart(found: EnumerableAlignmentResults) -> float:
+    """The largest difference of BoNBoN's win rate from IPO-BoN's, at any time."""
+    one, other = (found.path(name).win_rate for name in ("BoNBoN, β*", "IPO-BoN, β*"))
+    return float(np.abs(one - other).max())
+
+
+def _slower(found: EnumerableAlignmentResults) -> float:
+    """BoNBoN's win rate less SFT-BoN's, averaged over the first dozen updates looked at."""
+    one, other = (found.path(name).win_rate[1:13] for name in ("BoNBoN, β*", "SFT-BoN"))
+    return float(np.mean(one - other))
+
+
+_PATHS_TEST = "simulations/test_enumerable_alignment.py::test_claims_on_paths_are_read_off_them"
+_NEARER = ("SFT-BoN", "variational best-of-n", "BOND")
 _NAMES = tuple(tabular_alignment.LOSSES)
 
 CLAIMS: tuple[Claim, ...] = (
@@ -104,6 +131,7 @@ CLAIMS: tuple[Claim, ...] = (
             f"(.889), or run past it? It runs past, and comes back: {_MODEL}. Entries: highest win "
             "rate less that of best-of-n, largest KL less its, and its win rate less the last one."
         ),
+        stage="alignment",
         compute=_past_and_back,
         expected=(0.03, 1.0, 0.01),
         relation=">=",
@@ -121,6 +149,7 @@ CLAIMS: tuple[Claim, ...] = (
             "training ends nearer to best-of-n than with BoNBoN's one target for all. Entries: by "
             f"how much in total variation; {_MODEL}."
         ),
+        stage="alignment",
         compute=_closer,
         expected=(0.02, 0.02),
         relation=">=",
@@ -128,5 +157,73 @@ CLAIMS: tuple[Claim, ...] = (
         labels=("exact", "from further draws"),
         figure="alignment",
         test="simulations/test_enumerable_alignment.py::test_own_targets_end_nearer_to_best_of_n",
+    ),
+    _claim(
+        id="bonbon/beta-decides-where-training-ends",
+        kind="empirical",
+        where="beside Figure 5",
+        statement=(
+            "Does β*_n spare the search for β? It names one of many ends: training at β*_n/5 "
+            "stops further from the reference and at 5β*_n nearer to it, as their minimisers do. "
+            f"Entries: nats more than at β*_n, nats less; {_MODEL}."
+        ),
+        stage="alignment",
+        compute=_ends_apart,
+        expected=(0.2, 0.2),
+        relation=">=",
+        tolerance=Tolerance("stated with room: of four models the least are .4 and .3"),
+        labels=("β*/5", "5β*"),
+        figure="alignment",
+        test=_PATHS_TEST,
+    ),
+    _claim(
+        id="bonbon/combined-loss-ends-below-one-part",
+        kind="empirical",
+        where="beside eq. 4.4",
+        statement=(
+            "Does the combined loss beat both of its parts? Not where training ends: at its KL "
+            "divergence SFT-BoN is nearer to the frontier, and so are variational best-of-n and "
+            f"BOND. Entries: by how much in win rate; {_MODEL}."
+        ),
+        stage="alignment",
+        compute=_nearer,
+        expected=(0.01,) * len(_NEARER),
+        relation=">=",
+        tolerance=Tolerance("stated with room: of four models the least is .013"),
+        labels=_NEARER,
+        figure="alignment",
+        test=_PATHS_TEST,
+    ),
+    _claim(
+        id="bonbon/combined-loss-is-its-other-part",
+        kind="empirical",
+        where="beside eq. 4.4",
+        statement=(
+            "At α = .005 the combined loss trains as IPO-BoN does: their win rates differ by at "
+            f"most this at any time; {_MODEL}."
+        ),
+        stage="alignment",
+        compute=_told_apart,
+        expected=0.03,
+        relation="<=",
+        tolerance=Tolerance("what is stated is that much at most"),
+        figure="alignment",
+        test=_PATHS_TEST,
+    ),
+    _claim(
+        id="bonbon/sft-bon-learns-slower",
+        kind="empirical",
+        where="beside eq. 4.1",
+        statement=(
+            "SFT-BoN needs more data: over the first 26 updates BoNBoN wins more often. Entry: by "
+            f"how much on average; {_MODEL}."
+        ),
+        stage="alignment",
+        compute=_slower,
+        expected=0.01,
+        relation=">=",
+        tolerance=Tolerance("what is stated is that much at least"),
+        figure="alignment",
+        test=_PATHS_TEST,
     ),
 )

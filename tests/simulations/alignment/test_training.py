@@ -172,6 +172,16 @@ def test_parts_of_a_batch_and_rematerialisation_change_rounding_alone():
     whole = align(TRAINING, key(), MODEL, PAIRS)
     parts = align(replace(TRAINING, num_parts=2, rematerialise=True), key(), MODEL, PAIRS)
     np.testing.assert_allclose(parts.losses, whole.losses, rtol=1e-4)
+    assert parts.policy.config == MODEL.config
+
+
+def test_a_program_that_keeps_activations_is_not_taken_for_one_that_does_not():
+    """Their models compile apart: what is static of them differs."""
+    models = [
+        training._policy(replace(TRAINING, rematerialise=remat), key(), MODEL)
+        for remat in (False, True)
+    ]
+    assert nnx.graphdef(models[0]) == nnx.graphdef(MODEL) != nnx.graphdef(models[1])
 
 
 def test_every_pass_shows_every_pair_once():

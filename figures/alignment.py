@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.bonbon_figure_3 import points as published
-from figures.output import FigureData, FigureFiles, write
+from figures.output import FigureData, FigureFiles, results_command_line, write
 from figures.style import (
     BOUND,
     COLORS,
@@ -152,15 +151,11 @@ def _plane(ax: Axes, data: FigureData) -> None:
     label(ax, "published", (5.5, 0.72), color=BOUND)
 
 
-def main(output_dir: Path, results: EnumerableAlignmentResults) -> FigureFiles:
-    """Draw and write what an experiment found."""
-    numbers = data(results)
+def main(output_dir: Path, results: Path) -> FigureFiles:
+    """Draw and write what an experiment found, saved in the file ``results``."""
+    numbers = data(EnumerableAlignmentResults.load(results))
     return write("alignment", draw(numbers), numbers, output_dir)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Draw the alignment of an enumerated model.")
-    parser.add_argument("results", type=Path, metavar="RESULTS.json")
-    parser.add_argument("--output", type=Path, default=Path("figures-out"), metavar="DIR")
-    arguments = parser.parse_args()
-    print(main(arguments.output, EnumerableAlignmentResults.load(arguments.results)).png)
+    results_command_line(main)

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import argparse
 import itertools
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +18,7 @@ from matplotlib.figure import Figure
 import bon_theory as bt
 from bon_theory import alignment
 from figures.bonbon_figure_3 import points as published
-from figures.output import Columns, FigureData, FigureFiles, float64, write
+from figures.output import Columns, FigureData, FigureFiles, float64, results_command_line, write
 from figures.style import (
     BOUND,
     COLORS,
@@ -292,15 +291,11 @@ def _paths(ax: Axes, data: FigureData, task: str, across: str, up: str) -> None:
         )
 
 
-def main(output_dir: Path, results: TextAlignmentResults) -> FigureFiles:
-    """Draw and write what an experiment found."""
-    numbers = data(results)
+def main(output_dir: Path, results: Path) -> FigureFiles:
+    """Draw and write what an experiment found, saved in the file ``results``."""
+    numbers = data(TextAlignmentResults.load(results))
     return write("text_alignment", draw(numbers), numbers, output_dir)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Draw the alignment of the language model.")
-    parser.add_argument("results", type=Path, metavar="RESULTS.json")
-    parser.add_argument("--output", type=Path, default=Path("figures-out"), metavar="DIR")
-    arguments = parser.parse_args()
-    print(main(arguments.output, TextAlignmentResults.load(arguments.results)).png)
+    results_command_line(main)

@@ -180,21 +180,11 @@ def stages(profile: Profile) -> tuple[Stage, ...]:
             settings=SIMULATES,
         ),
         Stage(
-            "figures/alignment",
-            "Figure: alignment of an enumerated model",
-            "figures.alignment",
-            _run_alignment_figure,
-            FigureResult,
-            needs=("alignment",),
-            weight=2.0,
-            settings=COMPILES,
-        ),
-        Stage(
-            "figures/text_alignment",
-            "Figure: alignment of the language model",
+            "text-alignment",
+            "Alignment of the language model",
             "paper_repro.pipeline.text_alignment",
-            partial(_run_text_alignment, aligned),
-            FigureResult,
+            partial(_run_experiment, text_alignment.run, text_alignment.results_path, aligned),
+            ComputedClaims,
             asdict(aligned),
             needs=("language-model",),
             weight=45.0,
@@ -209,6 +199,18 @@ def stages(profile: Profile) -> tuple[Stage, ...]:
             needs=("figures/bounds",),
             weight=0.1,
             settings=COMPILES,
+        ),
+        _results_figure_stage(
+            "alignment",
+            "alignment of an enumerated model",
+            enumerable_alignment.results_path,
+            "alignment",
+        ),
+        _results_figure_stage(
+            "text_alignment",
+            "alignment of the language model",
+            text_alignment.results_path,
+            "text-alignment",
         ),
         _results_figure_stage(
             "language_model", "language model", real_sequences.results_path, "language-model"
@@ -308,21 +310,6 @@ def _run_results_figure(
 
 def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _run_alignment_figure(output: Path, progress: Progress) -> Product:
-    from figures import alignment  # as above
-
-    path = enumerable_alignment.results_path(output)
-    results = alignment.EnumerableAlignmentResults.load(path)
-    return _figure_product(alignment.main(output / "figures", results))
-
-
-def _run_text_alignment(
-    config: text_alignment.ModelAlignmentConfig, output: Path, progress: Progress
-) -> Product:
-    product = _figure_product(text_alignment.run(config, output, progress))
-    return Product(product.payload, (*product.files, text_alignment.results_path(output)))
 
 
 def _figure_product(written: figures.FigureFiles) -> Product:

@@ -1,4 +1,4 @@
-"""Alignment of the language model that the main job trains, and the figure of it."""
+"""Alignment of the language model that the main job trains."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 
 import jax
 
-import figures
 from paper_repro.pipeline import real_sequences
+from paper_repro.pipeline.payloads import ComputedClaims
 from simulations.experiments import text_alignment
 from simulations.experiments.text_alignment import FULL as ALL_METHODS
 from simulations.experiments.text_alignment import TextAlignmentConfig
@@ -39,10 +39,11 @@ def results_path(output: Path) -> Path:
 
 def run(
     config: ModelAlignmentConfig, output: Path, progress: Callable[[str, int, int], None]
-) -> figures.FigureFiles:
-    """Align the model that the language-model stage has trained, save what is found, draw it."""
-    from figures import text_alignment as figure  # with the language model's stack
+) -> ComputedClaims:
+    """Align the model that the language-model stage has trained, and save what is found.
 
+    Claims are on the longer runs that the repository holds.
+    """
     training_key, *_ = jax.random.split(jax.random.key(config.training_seed), 4)
     results = text_alignment.run(
         config.experiment,
@@ -52,4 +53,4 @@ def run(
         progress=progress,
     )
     results.save(results_path(output))
-    return figure.main(output / "figures", results)
+    return ComputedClaims(())

@@ -125,3 +125,18 @@ def test_the_committed_runs_are_of_every_loss_and_seed():
     assert below == pytest.approx(8 / 9 - mean("BoNBoN", 60, "win_rate"))
     slower = mean("BoNBoN", 20, "win_rate") - mean("SFT-BoN", 60, "win_rate")
     assert small_model._inefficient() == pytest.approx(slower)
+    assert small_model._combined()[0] == pytest.approx(
+        mean("BoNBoN", 60, "win_rate") - mean("SFT-BoN", 60, "win_rate")
+    )
+    dpo = "DPO-BoN, β = 0.1"
+    longer = mean(dpo, 60, "mean_length") - mean(dpo, 60, "reference_length")
+    assert small_model._lengthened(dpo) == pytest.approx(longer)
+
+
+def test_equal_divergence_is_read_off_straight_lines_in_its_logarithm():
+    """Half way between two evaluations' logarithms is the mean of their win rates."""
+    low, high = (small_model._path("BoNBoN")[step] for step in (5, 10))
+    between = np.sqrt(low.kl.mean * high.kl.mean)
+    expected = (low.win_rate.mean + high.win_rate.mean) / 2
+    assert small_model._win_rate_at(between, "BoNBoN") == pytest.approx(expected)
+    assert small_model._win_rate_at(high.kl.mean, "BoNBoN") == pytest.approx(high.win_rate.mean)

@@ -17,4 +17,4 @@ def run() -> None:
         sys.stderr.write(f"error: no module {error.name}: pip install 'bon-theory[cli]'\n")
         raise SystemExit(2) from None
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    app()
+    app(prog_name="bon-theory")

@@ -84,6 +84,9 @@ def band(
 def columns_of(name: str, curve: Curve, ends: Band | None) -> dict[str, list[float | None]]:
     """A curve's means and the ends of its intervals; None where there is nothing."""
     low, high = (None, None) if ends is None else (ends.low, ends.high)
+    if name == "kl" and ends is not None:  # a bound is the same for all prompts: no estimate
+        known = np.ptp(curve.per_prompt, axis=0) > 0
+        low, high = (np.where(known, x, math.nan) for x in (ends.low, ends.high))
     found = {name: curve.mean, f"{name}_low": low, f"{name}_high": high}
     nothing = [math.nan] * curve.n.size
     return {

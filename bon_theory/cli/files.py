@@ -23,12 +23,13 @@ import numpy as np
 import polars as pl
 from polars.io.plugins import register_io_source
 
-__all__ = ["InputError", "open_rows"]
+__all__ = ["InputError", "Progress", "open_rows"]
 
 _VALUES = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}  # inspect's correct, incorrect, partial, none
 _BLOCK = 1 << 22  # bytes
 _ZSTANDARD = 93  # among a ZIP's ways of compression
 _Read = TypeVar("_Read")
+Progress = Callable[[float], None]
 _ARRAYS = ("scores", "true_scores", "log_probs")
 
 
@@ -36,8 +37,10 @@ class InputError(ValueError):
     """What is wrong with a file, in one line."""
 
 
-def open_rows(source: str) -> pl.LazyFrame:
+def open_rows(source: str, progress: Progress = lambda share: None) -> pl.LazyFrame:
     """The rows of a file, or of standard input for ``-``; only what is asked for is read of it.
+
+    JSON lines, the slowest of the formats, tell ``progress`` what share of them is read.
 
     Raises:
         InputError: there is no such file, it is empty, or it is none of the formats; without the
@@ -55,12 +58,12 @@ def open_rows(source: str) -> pl.LazyFrame:
     if not head.strip():
         raise InputError("is empty")
     try:
-        return _rows(path, head)
+        return _rows(path, head, progress)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
         raise InputError("is cut short or damaged") from None
 
 
-def _rows(path: Path | IO[bytes], head: bytes) -> pl.LazyFrame:
+def _rows(path: Path | IO[bytes], head: bytes, progress: Progress) -> pl.LazyFrame:
     if head.startswith(b"PAR1"):
         return pl.scan_parquet(path)
     if head.startswith(b"\x93NUMPY"):
@@ -81,7 +84,7 @@ def _rows(path: Path | IO[bytes], head: bytes) -> pl.LazyFrame:
         text = path.read_bytes() if isinstance(path, Path) else path.read()
         return _document(_parsed(text))
     if first == b"{":
-        return _json_lines(path)
+        return _json_lines(path, progress)
     header = head.splitlines()[0]
     separator = max(",;\t", key=lambda c: header.count(c.encode()))
     # Everything as text: what is no number is then found and named, wherever it stands.
@@ -110,12 +113,13 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
     return text
 
 
-def _json_lines(path: Path | IO[bytes]) -> pl.LazyFrame:
+def _json_lines(path: Path | IO[bytes], progress: Progress) -> pl.LazyFrame:
     """Rows of JSON lines, a block of the file at a time: polars maps the whole file into memory."""
     first = next(_blocks(path))
     found = _either(
         first, lambda block: pl.scan_ndjson(block, infer_schema_length=10_000).collect_schema()
     )
+    size = path.stat().st_size if isinstance(path, Path) else path.seek(0, io.SEEK_END)
     # As text, like CSV: a score may be 0 for thousands of rows before the first 0.5.
     schema = pl.Schema({name: _as_text(dtype) for name, dtype in found.items()})
 
@@ -125,7 +129,7 @@ def _json_lines(path: Path | IO[bytes]) -> pl.LazyFrame:
         n_rows: int | None,
         batch_size: int | None,
     ) -> Iterator[pl.DataFrame]:
-        left = math.inf if n_rows is None else n_rows
+        left, done = math.inf if n_rows is None else n_rows, 0
 
         def wanted(block: io.BytesIO) -> pl.DataFrame:
             rows = pl.scan_ndjson(block, schema=schema)
@@ -136,6 +140,8 @@ def _json_lines(path: Path | IO[bytes]) -> pl.LazyFrame:
             found = _either(block, wanted)
             found = found if left == math.inf else found.head(int(left))
             left -= found.height
+            done += block.getbuffer().nbytes
+            progress(done / size)
             yield found
             if left <= 0:
                 return

@@ -151,8 +151,7 @@ def curve(
 ) -> None:
     """Best-of-n at every n, over all subsets of the answers, with intervals over prompts.
 
-    With the divergence from the model and the win rate against one more answer; intervals of these
-    two are in CSV and JSON.
+    Divergence and win rate too; their intervals are in CSV and JSON.
 
     Example: bon-theory curve scores.csv --true gold --temperature 0,0.1,0.5 --ties win
     Example: bon-theory curve scores.jsonl --n 1:64 --format csv > curve.csv

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from bon_theory.cli.output import say
+from bon_theory.cli.output import say, working
 from bon_theory.cli.scores import Columns, ScoreFile, read_scores
 from bon_theory.cli.text import visible
 
@@ -94,9 +94,15 @@ def read(
 ) -> ScoreFile:
     """The scores of a file, by the columns that were named."""
     columns = Columns(prompt, score, true, log_prob, cluster, weight, only_named)
-    return read_scores(
-        file, columns, where=where or (), drop_missing=drop_missing, at_least=at_least
-    )
+    with working("reading") as sign:
+        return read_scores(
+            file,
+            columns,
+            where=where or (),
+            drop_missing=drop_missing,
+            at_least=at_least,
+            progress=lambda share: sign.update(f"reading {share:.0%}"),
+        )
 
 
 def whole_numbers(text: str | None, most: int) -> list[int]:

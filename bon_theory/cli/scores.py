@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from bon_theory._arguments import shown
-from bon_theory.cli.files import InputError, open_rows
+from bon_theory.cli.files import InputError, Progress, open_rows
 from bon_theory.cli.text import visible
 from bon_theory.pools import Pool
 
@@ -92,6 +92,7 @@ def read_scores(
     where: Sequence[str] = (),
     drop_missing: bool = False,
     at_least: int = 1,
+    progress: Progress = lambda share: None,
 ) -> ScoreFile:
     """The pool of a file.
 
@@ -101,13 +102,14 @@ def read_scores(
         where: ``column=value`` that rows must have.
         drop_missing: leave out rows without a finite score instead of refusing the file.
         at_least: leave out prompts with fewer answers.
+        progress: is told what share of a long file is read.
 
     Raises:
         InputError: in one line, what is wrong with the file and what to do.
     """
     try:
         before = _state(source)
-        rows = open_rows(source)
+        rows = open_rows(source, progress)
         names = rows.collect_schema().names()
         rows, roles, notes = _roles(rows, names, columns, where)
         pooled = _pooled(

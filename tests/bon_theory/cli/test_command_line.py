@@ -190,7 +190,7 @@ def test_guesses_are_printed_and_programs_get_every_digit(file: Path) -> None:
         csv.DictReader(io.StringIO(run("curve", file, "--n", "3", "--format", "csv").stdout))
     )
     (row,) = rows_of("curve", file, "--n", "3")
-    assert {key: float(value) for key, value in table[0].items()} == row
+    assert {key: float(value) if value else None for key, value in table[0].items()} == row
     assert f"{row['true']:.5g}" in shown.stdout
 
 
@@ -395,6 +395,24 @@ def test_json_lines_are_read_in_blocks_of_any_size(
     found = rows_of("curve", path)
     expected = pools.best_of_n_curve(pools.Pool.from_lists(SCORES), n=[1, 2, 4]).mean
     np.testing.assert_allclose([row["score"] for row in found], expected)
+    shares: list[float] = []
+    scores.read_scores(str(path), scores.Columns(), progress=shares.append)
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+
+
+def test_completion_knows_the_commands_and_their_options(monkeypatch: Any) -> None:
+    """As the shell asks: what comes after `cu`, and what `--ties` may be."""
+    monkeypatch.setenv("_BON_THEORY_COMPLETE", "complete_bash")
+    for words, expected in (("cu", ["curve"]), ("curve x --ties ", ["half", "win", "loss"])):
+        monkeypatch.setenv("COMP_WORDS", f"bon-theory {words}")
+        monkeypatch.setenv("COMP_CWORD", str(len(words.split(" "))))
+        shown = CliRunner().invoke(main.app, [], prog_name="bon-theory")
+        assert shown.stdout.split() == expected
+    monkeypatch.delenv("_BON_THEORY_COMPLETE")
+    for command in main.app.registered_commands:
+        assert command.callback is not None
+        assert "Example: bon-theory" in str(command.callback.__doc__)
 
 
 # --- what is wrong is said in one line -------------------------------------------------------

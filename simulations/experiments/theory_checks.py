@@ -254,6 +254,8 @@ _MATRIX: tuple[
     ("chi_squared_tilt", (0.125,), ((0.1275,),), ("uniform reward",)),  # kink at rank ½, a bin edge
     ("nearest_reachable", (4, 0.25), ((5, 0.25), (4, 0.255)), ("distinct rewards",)),
     ("nearest_reachable", (8, 0.4), ((8, 0.408),), ("tied rewards",)),  # the tilt itself
+    ("nearest_in_mean_draws", (3.0, 0.25), ((3.06, 0.25), (3.0, 0.255)), ("distinct rewards",)),
+    ("nearest_in_mean_draws", (2.0, 0.2), ((2.04, 0.2), (2.0, 0.204)), ("tied rewards",)),
     ("best_of_n", (4,), ((5,),), _SEQUENCES),
     ("soft_best_of_n", (8, 1.5), ((9, 1.5), (8, 1.53)), _SEQUENCES),
     ("worst_of_n", (4,), ((5,),), _WHOLE),
@@ -269,6 +271,7 @@ _MATRIX: tuple[
     ("exponential_tilt", (3.0,), ((3.06,),), _WHOLE),
     ("chi_squared_tilt", (1.0,), ((1.02,),), _WHOLE),
     ("nearest_reachable", (8, 2.0), ((9, 2.0), (8, 2.04)), _WHOLE),
+    ("nearest_in_mean_draws", (4.0, 2.0), ((4.08, 2.0), (4.0, 2.04)), _WHOLE),
     ("particles", (3, 1.5), ((4, 1.5), (3, 1.53)), ("Markov sequence, blockwise",)),
     ("twisted_particles", (4, 1.5), ((5, 1.5), (4, 1.53)), ("Markov sequence, symbolwise",)),
 )

@@ -104,12 +104,15 @@ def _exact(reference: bt.Policy, rows: Array, selection: str) -> tuple[Array, Ar
 
 
 def _selection(name: str) -> Callable[..., bt.Policy]:
-    """A selection of the library, or the best that n draws can do for the tilt."""
-    return _nearest_to_tilt if name == "nearest_reachable" else getattr(bt, name)
+    """A selection of the library, or the best that so many draws can do for the tilt."""
+    if name not in ("nearest_reachable", "nearest_in_mean_draws"):
+        return getattr(bt, name)
+    nearest = getattr(bt, name)
 
+    def to_tilt(reference: bt.Policy, draws: Array, temperature: Array) -> bt.Policy:
+        return nearest(bt.exponential_tilt(reference, temperature), reference, draws)
 
-def _nearest_to_tilt(reference: bt.Policy, n: Array, temperature: Array) -> bt.Policy:
-    return bt.nearest_reachable(bt.exponential_tilt(reference, temperature), reference, n)
+    return to_tilt
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,13 @@ class Rejection:
 
     def __call__(self, key: Array, trials: Array) -> Array:
         """The winners' words, uint32, one per trial index."""
+        winner = self.num_draws(key, trials) - jnp.uint32(1)
+        words = draw_words(key, trials, winner)[0]
+        lots, _ = threefry_words(derived_key(key), trials, winner)
+        return self.reference.spread_ties(words, lots)
+
+    def num_draws(self, key: Array, trials: Array) -> Array:
+        """How many candidates are drawn, the accepted one included, uint32, one per trial."""
         none = jnp.uint32(NO_DRAW)
 
         def accepted(draws: Array) -> Array:
@@ -61,6 +68,4 @@ class Rejection:
 
         start = (jnp.uint32(0), jnp.full_like(trials, none))
         winner = lax.while_loop(lambda state: jnp.any(state[1] == none), step, start)[1]
-        words = draw_words(key, trials, winner)[0]
-        lots, _ = threefry_words(derived_key(key), trials, winner)
-        return self.reference.spread_ties(words, lots)
+        return winner + jnp.uint32(1)

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from numpy.typing import NDArray
-from scipy import special
+from scipy import optimize, special
 
 import bon_theory as bt
 from simulations.draws.references import ContinuousReference, DiscreteReference, Reference
@@ -244,7 +244,40 @@ def exponential_tilt(reference: Ordered, temperature: float) -> Rejection:
     rewards, weights = reference.reward_grid()
     accepted = np.exp((rewards - float(reference.max_reward)) / temperature)
     _check_acceptance(float(weights @ accepted), reference)
-    return Rejection(reference.unordered(), _inverse(temperature, reference), _accept_tilt)
+    return _tilting(reference, temperature, float(reference.max_reward))
+
+
+def nearest_in_mean_draws(reference: Ordered, mean_draws: float, temperature: float) -> Rejection:
+    """Draw until one is accepted, with probability min(e^{(r − s)/λ}, 1), c draws on average.
+
+    The nearest law to the exponential tilt that so many draws can have. The rule is given the cap
+    s, at which a fraction 1/c is accepted, computed from the reference; where more draws than the
+    tilt itself takes are allowed, s is the highest reward and fewer are made.
+
+    Example:
+        >>> from simulations.draws.references import discrete_reference
+        >>> rule = nearest_in_mean_draws(discrete_reference([0.5, 0.5], [0.0, 1.0]), 1.6, 0.5)
+        >>> rule.num_draws(jnp.uint32([0, 7]), jnp.arange(8, dtype=jnp.uint32)).tolist()
+        [1, 2, 1, 1, 1, 2, 3, 1]
+    """
+    temperature = positive_float("temperature", temperature)
+    if not mean_draws >= 1:
+        raise ValueError(f"mean_draws must be at least 1, got {mean_draws}: one is needed")
+    rewards, weights = reference.reward_grid()
+    highest, lowest = float(reference.max_reward), float(rewards.min())
+
+    def to_spare(cap: float) -> float:
+        return (
+            float(weights @ np.exp(np.minimum((rewards - cap) / temperature, 0))) - 1 / mean_draws
+        )
+
+    if highest == math.inf:  # there at most 1/c is accepted
+        highest = float(rewards.max()) + temperature * math.log(mean_draws)
+    cap = highest
+    if to_spare(highest) < 0:
+        cap = optimize.root_scalar(to_spare, bracket=(lowest, highest)).root
+    _check_acceptance(to_spare(cap) + 1 / mean_draws, reference)
+    return _tilting(reference, temperature, cap)
 
 
 def chi_squared_tilt(reference: Ordered, strength: float) -> Rejection:
@@ -337,9 +370,8 @@ def _accept_above(reference: Reference, words: Array, noise: Array, parameter: A
 
 
 def _accept_tilt(reference: Reference, words: Array, noise: Array, parameter: Array) -> Array:
-    # e^{(r − r_max)/λ} is the chance that an Exp(1) variable exceeds (r_max − r)/λ.
-    highest = jnp.asarray(reference.max_reward, jnp.float32)
-    return exponential(noise) >= (highest - reference.reward(words)) * parameter
+    # e^{(r − s)/λ} is the chance that an Exp(1) variable exceeds (s − r)/λ, and 1 above the cap.
+    return exponential(noise) >= (parameter[1] - reference.reward(words)) * parameter[0]
 
 
 def _score_to_rank(reference: Reference, words: Array, noise: Array, parameter: Array) -> Array:
@@ -403,6 +435,11 @@ def _race(
 ) -> ScoredRace:
     inverse = _inverse(temperature, reference, name)
     return ScoredRace(reference.unordered(), count, inverse, score)
+
+
+def _tilting(reference: Ordered, temperature: float, cap: float) -> Rejection:
+    parameter = jnp.stack([_inverse(temperature, reference), jnp.float32(cap)])
+    return Rejection(reference.unordered(), parameter, _accept_tilt)
 
 
 def _inverse(temperature: float, reference: Ordered, name: str = "temperature") -> Array:

@@ -43,6 +43,10 @@ OBJECTIVES = {
         Objective.ipo_matched(sft_weight=0.25),
         lambda p: 0.25 * losses.sft(p) + 0.75 * losses.ipo_matched(p, target=PAIRS.target),
     ),
+    "relative": (
+        Objective.ipo_matched(relative=True),
+        lambda p: losses.ipo_matched(p, target=PAIRS.target) / (1 + PAIRS.target**2),
+    ),
 }
 
 

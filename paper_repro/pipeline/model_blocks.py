@@ -32,7 +32,9 @@ class BlocksConfig:
     sequences: real_sequences.RealSequencesConfig = real_sequences.QUICK
     experiment: ModelBlocksConfig = field(
         default_factory=lambda: ModelBlocksConfig(
-            BlockSelectionConfig(claims.NUMBERS, claims.BLOCK_LENGTHS, claims.LONGEST)
+            BlockSelectionConfig(
+                claims.NUMBERS, claims.BLOCK_LENGTHS, claims.LONGEST, num_sequences=5
+            )
         )
     )
     words: tuple[str, ...] = real_sequences.LITTLE_WORDS

@@ -64,7 +64,7 @@ class LanguageModelConfig:
     max_new_tokens: int = 24
     prediction_pool: int = 704
     measurement_pool: int = 320
-    numbers: tuple[int, ...] = (1, 2, 4, 8, 16, 64, 256)
+    numbers: tuple[int, ...] = (1, 4, 16, 64, 256)
     known_words_temperatures: tuple[float, ...] = (0.0, 0.3, 1.0)
     trigram_likelihood_temperatures: tuple[float, ...] = (0.0, 0.1, 0.3)
     num_redrawn: int = 4096
@@ -125,7 +125,7 @@ class LanguageModelResults:
         """The claim as one family of checks: selection does what the exact law predicts.
 
         See :func:`~simulations.experiments.reward_pools.judge`; at the default size the wrong
-        prediction is rejected for n ≤ 2 always, for n = 4 and 8 nearly always.
+        prediction is rejected for n = 1 always, for n = 4 nearly always.
         """
         scored = {name: getattr(self, name) for name in ("known_words", "trigram_likelihood")}
         return judge(

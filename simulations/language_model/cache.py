@@ -82,8 +82,8 @@ class Prefix:
         """The prefix with the tokens of branch ``chosen [B]`` of each row after it.
 
         Args:
-            branches: T tokens of each of N continuations; the prefix has T free slots, which is
-                not checked.
+            branches: of N continuations; the prefix has as many free slots as they have, which is
+                not checked, and uses as many as they use.
             chosen: which of the N each row goes on with.
         """
         one = branches.keep(chosen[:, None])
@@ -101,7 +101,7 @@ class Prefix:
             append(self.keys, one.keys),
             append(self.values, one.values),
             occupied,
-            self.length + branches.occupied.shape[-1],
+            self.length + branches.length,
         )
 
 

@@ -21,7 +21,7 @@ from jax.sharding import Mesh
 from simulations.language_model import sharding
 from simulations.language_model.cache import Branches, Prefix
 from simulations.language_model.sampler import TokenLaw, draw, row_words, token_words
-from simulations.language_model.transformer import Transformer
+from simulations.language_model.transformer import Transformer, num_parameters
 from simulations.tools.pytree import pytree
 
 
@@ -116,6 +116,14 @@ class Drawn:
             else put_log_prob(under_model, model_log_prob),
             ended=self.ended | (token == vocabulary.eos_id),
         )
+
+
+def is_worth_compiling(model: Transformer, num_tokens: int) -> bool:
+    """Whether drawing so many tokens takes long enough for programs of the best shapes.
+
+    That is 1e12 operations, two for each parameter and token.
+    """
+    return 2.0 * num_parameters(model) * num_tokens >= 1e12
 
 
 @partial(jax.jit, static_argnames="num_more")
@@ -214,11 +222,12 @@ def keep(drawn: Drawn, kept: jax.Array, *, mesh: Mesh | None = None) -> Drawn:
 
 @jax.jit
 def choose(frozen: Frozen, start: Start, drawn: Drawn, chosen: jax.Array) -> Start:
-    """The start after continuation ``chosen [B]`` of each prompt, all T tokens of it."""
+    """The start after continuation ``chosen [B]`` of each prompt, as far as it was drawn."""
     one = keep(drawn, chosen[:, None])
-    logits, branches = frozen.model.step(one.tokens[:, :, -1], start.prefix, one.branches)
+    last = jax.lax.dynamic_index_in_dim(one.tokens, one.branches.length, axis=2, keepdims=False)
+    logits, branches = frozen.model.step(last, start.prefix, one.branches)
     prefix = start.prefix.append(branches, jnp.zeros_like(chosen))
-    return Start(logits[:, 0], prefix, start.num_drawn + one.tokens.shape[2], one.ended[:, 0])
+    return Start(logits[:, 0], prefix, start.num_drawn + branches.length, one.ended[:, 0])
 
 
 def on_host(drawn: Drawn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -20,14 +20,12 @@ from simulations.language_model import decode, sharding
 from simulations.language_model.sampler import TokenLaw
 from simulations.language_model.transformer import (
     Transformer,
-    num_parameters,
     parameters_sha256,
     token_log_probs,
 )
 from simulations.tools.arguments import integer_within
 
 _CHUNK = 16  # tokens after which rows that have ended are taken out
-_WORTH_COMPILING = 1e12  # operations of a call from which on a program for fewer rows pays
 
 
 @dataclass(frozen=True)
@@ -134,9 +132,9 @@ def generate(
     num_candidates = _whole("num_candidates", num_candidates)
     batch_size = _whole("batch_size", batch_size)
     if chunk_size is None:
-        rows = prompts.shape[0] * num_candidates
-        work = 2.0 * num_parameters(model) * rows * max_new_tokens
-        chunk_size = _CHUNK if work >= _WORTH_COMPILING else max_new_tokens
+        num_tokens = prompts.shape[0] * num_candidates * max_new_tokens
+        worth_it = decode.is_worth_compiling(model, num_tokens)
+        chunk_size = _CHUNK if worth_it else max_new_tokens
     chunk_size = _whole("chunk_size", chunk_size)
     sampler = _Sampler(key_words(key), model, law, prompts, max_new_tokens, chunk_size, mesh)
 

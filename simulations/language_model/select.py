@@ -197,13 +197,18 @@ def select_online(
     frozen, words = decode.Frozen.of(model), key_words(key)
     total = prompts.shape[0] * num_sequences
     at_once = min(at_once, total)
+    # Blocks of every length share a program, unless the room that they leave costs more than it.
+    small = not decode.is_worth_compiling(model, total * num_drawn * max_new_tokens)
+    room = max_new_tokens if small else max(sizes)
     batches = []
     for first in range(0, total, at_once):
         # The last batch repeats its last row, so that one compiled program serves all.
         rows = np.minimum(np.arange(first, first + at_once), total - 1)
         prompt, sequence = np.divmod(rows.astype(np.int32), np.int32(num_sequences))
         candidate = sequence[:, None] * np.int32(num_drawn) + np.arange(num_drawn, dtype=np.int32)
-        batches.append(_select(frozen, law, words, prompts, prompt, candidate, rule, value, sizes))
+        batches.append(
+            _select(frozen, law, words, prompts, prompt, candidate, rule, value, sizes, room)
+        )
         if progress is not None:
             progress(min(first + at_once, total), total)
 
@@ -225,14 +230,18 @@ def _select(
     rule: CandidateRule,
     value: Value,
     sizes: list[int],
+    room: int,
 ) -> tuple[np.ndarray, ...]:
-    """One row for each of ``prompt [R]``: tokens, log-probabilities, values, candidates' values."""
-    start = decode.read(frozen, prompts[prompt], num_more=sum(sizes))
+    """One row for each of ``prompt [R]``: tokens, log-probabilities, values, candidates' values.
+
+    Blocks of ``sizes`` are drawn into ``room`` for tokens.
+    """
+    start = decode.read(frozen, prompts[prompt], num_more=sum(sizes) + room)
     rows, kept, values, settled = np.arange(prompt.size), [], [], []
     for size in sizes:
-        drawn = decode.begin(frozen, law, key, prompt, candidate, start, num_tokens=size)
+        drawn = decode.begin(frozen, law, key, prompt, candidate, start, num_tokens=room)
         drawn = decode.go_on(frozen, law, start, drawn, np.int32(size))
-        block = decode.on_host(drawn)
+        block = tuple(array[..., :size] for array in decode.on_host(drawn))
         before = np.concatenate([np.empty((prompt.size, 0), np.int32), *(k[0] for k in kept)], 1)
         before = np.broadcast_to(before[:, None], (*candidate.shape, before.shape[1]))
         worth = value(prompts[prompt], np.concatenate([before, block[0]], axis=-1))

@@ -11,6 +11,7 @@ import pytest
 from flax import nnx
 from scipy import special
 
+from simulations.language_model import decode
 from simulations.language_model.enumerate import (
     enumerate_sequences,
     partial_rewards,
@@ -194,6 +195,14 @@ def test_blocks_of_one_candidate_change_nothing(model) -> None:
     )
     np.testing.assert_array_equal(pieces.tokens, whole.tokens)
     np.testing.assert_allclose(pieces.token_log_probs, whole.token_log_probs, atol=1e-5)
+
+
+def test_room_for_longer_blocks_changes_nothing(model, monkeypatch) -> None:
+    roomy = draw(model, 9, best_of_n(2), 2, num_sequences=64)
+    monkeypatch.setattr(decode, "is_worth_compiling", lambda *_: True)
+    tight = draw(model, 9, best_of_n(2), 2, num_sequences=64)
+    np.testing.assert_array_equal(roomy.tokens, tight.tokens)
+    np.testing.assert_allclose(roomy.token_log_probs, tight.token_log_probs, atol=1e-5)
 
 
 def test_every_block_of_every_sequence_is_selected_by_words_of_its_own(model) -> None:

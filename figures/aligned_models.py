@@ -25,7 +25,7 @@ FOUND = {
 """What was found, by model."""
 
 CAPTION = (
-    "Aligned models win far more often, and pay more divergence for it than best-of-n does. "
+    "Aligned policies lie below the frontier, which best-of-n sampling all but reaches. "
     "As the figure of alignment in this run, at greater length: {models}. Bars: one standard error "
     "over seeds, or over prompts where there is one. {marks}"
 )

@@ -80,7 +80,7 @@ class TaskReference:
         tied_prompts: how many training prompts have candidates of one reward only.
         tie_probability: that two responses of the reference to a held-out prompt tie.
         best_of_n_win_rate: of best-of-8, by the rewards of the judging responses.
-        best_of_n_kl: log n − (n−1)/n, its divergence but for ties.
+        best_of_n_kl: its divergence, likewise; log n − (n−1)/n but for ties.
         best_of_n_length: its mean length, likewise.
         reference_length: the reference's.
     """
@@ -267,7 +267,7 @@ class TextTask:
             tied_prompts=tied_prompts,
             tie_probability=float((equal.mean() * number - 1) / (number - 1)),
             best_of_n_win_rate=float(np.mean(bt.win_rate(best, laws))),
-            best_of_n_kl=float(np.log(n) - (n - 1) / n),
+            best_of_n_kl=float(np.mean(bt.kl_divergence(best, laws))),
             best_of_n_length=float(np.mean(np.sum(np.asarray(best.probs) * lengths, axis=-1))),
             reference_length=float(lengths.mean()),
         )

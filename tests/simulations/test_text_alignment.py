@@ -106,6 +106,7 @@ def test_best_of_8_is_better_than_a_sample(results: TextAlignmentResults):
     (reference,) = results.references
     assert 0.5 < reference.best_of_n_win_rate <= 8 / 9
     assert 0 < reference.tie_probability < 1
+    assert 0 < reference.best_of_n_kl < np.log(8) - 7 / 8  # by the ties
 
 
 def test_the_committed_runs_are_of_every_loss_and_seed():

@@ -79,13 +79,14 @@ CAPTION = (
 MARKS = (
     "Ring and blue line: best-of-8 sampling, by the rewards of the reference's own responses; "
     "orange cross and dashes: what minimises BoNBoN's loss over all laws; black, the largest win "
-    "rate at each KL divergence, both where rewards do not tie; grey dots, BoNBoN's published points "
-    "(Pythia-2.8b); grey line, the reference's length. {ties} Ties count half; n = 8 and α = 0.005 "
-    "where nothing else is said."
+    "rate at each KL divergence, both where rewards do not tie; grey dots, BoNBoN's published "
+    "points (Pythia-2.8b); grey line, the reference's length. {ties} Ties count half; n = 8 "
+    "and α = 0.005 where nothing else is said."
 )
 SWEEPS = (
     "Below, with one parameter changed ([G] Figure 5): BoNBoN’s β, the weight α of SFT, n (a ring "
-    "at each best-of-n without ties), and the β of IPO and DPO on ordinary and on best-and-worst pairs.",
+    "at each best-of-n without ties), and the β of IPO and DPO on ordinary and on best-and-worst "
+    "pairs.",
     "The full profile adds a second reward, three seeds, matched targets, DPO on ordinary pairs, "
     "and sweeps over β, α and n.",
 )

@@ -243,7 +243,8 @@ def _truncated(policy: Policy, mass: jax.Array) -> Policy:
     keeps = (before < mass) | (mass >= 1)
     kept = jnp.put_along_axis(jnp.zeros_like(keeps), order, keeps, axis=-1, inplace=False)
     log_kept = log_sum_exp(jnp.where(kept, policy.log_probs, -jnp.inf), axis=-1)[..., None]
-    return policy.without_ranks().with_log_ratio(jnp.where(kept, -log_kept, -jnp.inf))
+    log_ratio = jnp.where(jnp.isnan(mass), jnp.nan, jnp.where(kept, -log_kept, -jnp.inf))
+    return policy.without_ranks().with_log_ratio(log_ratio)
 
 
 def _front(x: jax.Array) -> list[tuple[int, int]]:
@@ -294,8 +295,8 @@ def _two_stages(
     either = jnp.broadcast_arrays(log_kept, log_rejected + draws.log_probs)
     log_probs = log_sum_exp(jnp.stack(either), axis=0)
     log_probs = jnp.where(log_probs < 0.5 * NOTHING, -jnp.inf, log_probs)
-    unknown = jnp.any(jnp.isnan(lam + bar), axis=-1, keepdims=True)
+    unknown = jnp.isnan(bar) | jnp.any(jnp.isnan(log_probs), axis=-1, keepdims=True)
     log_probs = jnp.where(unknown, jnp.nan, log_probs)
     rewards = jnp.broadcast_to(reference.rewards, log_probs.shape)
-    accepted = jnp.sum(jnp.exp(log_kept), axis=-1)
+    accepted = jnp.sum(jnp.exp(jnp.where(unknown, jnp.nan, log_kept)), axis=-1)
     return Policy(log_probs, rewards, None, False), accepted

@@ -242,6 +242,21 @@ def test_batches_gradients_and_single_precision() -> None:
     np.testing.assert_allclose(low.policy.probs, high.policy.probs, rtol=1e-5)
 
 
+def test_what_is_inadmissible_while_traced_is_no_number() -> None:
+    reference, proposal = laws("of one support")
+    for n, lam, bar in ((0.5, 0.3, 0.5), (2.0, -1.0, 0.5), (2.0, 0.3, math.nan)):
+        found = guided_draft(reference, n, lam, bar, proposal=proposal)
+        assert np.all(np.isnan(probs(found.policy)))
+        assert math.isnan(float(found.accepted))
+        assert math.isnan(float(found.target_draws))
+    for law in (
+        tempered(reference, -1.0),
+        truncated(reference, 2.0),
+        soft_best_of_drafts(reference, 2.0, 0.0, proposal=proposal),
+    ):
+        assert np.all(np.isnan(probs(law)))
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [

@@ -211,6 +211,23 @@ def test_a_whole_sequence_too_rare_for_floating_point() -> None:
     assert float(bound(law, 1e5, 0.2)) == pytest.approx(expected, rel=1e-12)
 
 
+def test_single_precision_and_what_is_inadmissible_while_traced() -> None:
+    """The bound to 1e-5 of itself (measured 3e-6), the law of a path to 5e-6 (measured 5e-7)."""
+    laws = []
+    for dtype in (jnp.float32, jnp.float64):
+        numbers = (jnp.asarray(x, dtype) for x in (INITIAL, MOVES, REWARDS))
+        chain = sequence.MarkovChain.from_probs(*numbers)
+        laws.append(sequence.SequenceLaw.markov(chain, 6, block_length=1))
+    for n in (1, 64, 1e6):
+        single, double = (float(bound(law, n, 0.5)) for law in laws)
+        assert single == pytest.approx(double, rel=1e-5)
+    single, double = (np.asarray(sequence.particle_law(law, 5, 0.5).probs) for law in laws)
+    assert single.dtype == np.float32
+    np.testing.assert_allclose(single, double, rtol=5e-6)
+    for n, temperature in ((0.5, 0.5), (2.0, -0.5)):
+        assert math.isnan(float(bound(laws[1], n, temperature)))
+
+
 # --- sequences written out --------------------------------------------------------------
 
 

@@ -169,7 +169,7 @@ class TailFit:
     def interval(
         self, k: ArrayLike, *, level: float = 0.95
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Ends for ``pass_at``, by the fit's covariance: sure of the power, they are not wide."""
+        """Ends of an interval for ``pass_at`` by the fit's covariance, if the power goes on."""
         logs = np.log(np.asarray(k, np.float64))
         by = np.stack([np.ones_like(logs), -logs])
         error = np.sqrt(np.einsum("i...,ij,j...->...", by, self.covariance, by))

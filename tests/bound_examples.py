@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 import bon_theory as bt
@@ -19,6 +20,8 @@ PARAMETERS: dict[str, Any] = {
     "order": 2.0,
     "mean_extra_draws": 2.0,
     "strength": 5.0,
+    "ratio": 2.5,
+    "true_reward": np.array([0.1, 0.7, 0.6, 0.0, 0.3]),
 }
 TIE_FREE = [
     name

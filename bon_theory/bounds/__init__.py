@@ -39,6 +39,12 @@ from bon_theory.bounds.hard_win_rates import (
     best_of_n_win_rate_ties_won_from_largest_level,
 )
 from bon_theory.bounds.inequality import REGISTRY, Bound, Inequality
+from bon_theory.bounds.learned_reward import (
+    best_of_n_true_win_rate_above_learned,
+    best_of_n_true_win_rate_below_learned,
+    best_of_n_true_win_rate_regret,
+    best_of_n_true_win_rate_regret_exponential,
+)
 from bon_theory.bounds.problem import Problem
 from bon_theory.bounds.quantities import Quantity
 from bon_theory.bounds.rank_families import (
@@ -114,6 +120,10 @@ __all__ = [
     "best_of_n_win_rate_ties_lost_from_largest_level",
     "best_of_n_win_rate_ties_lost_from_collisions",
     "best_of_n_penalised_win_rate",
+    "best_of_n_true_win_rate_above_learned",
+    "best_of_n_true_win_rate_below_learned",
+    "best_of_n_true_win_rate_regret",
+    "best_of_n_true_win_rate_regret_exponential",
     "best_of_poisson_kl",
     "best_of_poisson_win_rate",
     "win_rate_optimal_kl",

@@ -113,10 +113,10 @@ class Inequality:
         """Names of the parameters that the bound or its quantity depends on."""
         own = inspect.signature(self.formula).parameters
         names = dict.fromkeys([*own, *self.quantity.parameters])
-        return tuple(name for name in names if name != "reference")
+        return tuple(name for name in names if name not in ("reference", "true_reward"))
 
     def applies_to(self, problem: Problem) -> bool:
-        """Whether the problem gives every parameter of the bound and of its quantity.
+        """Whether the problem gives all that the bound and its quantity ask for.
 
         Example:
             >>> import bon_theory as bt
@@ -138,8 +138,10 @@ class Inequality:
             [0.3333333333333333, 0.8]
         """
         names = inspect.signature(self.formula).parameters
-        arguments = {name: problem.law if name == "reference" else problem[name] for name in names}
-        value = self.formula(**arguments)
+        rewards = {"reference": lambda: problem.law, "true_reward": lambda: problem.truth.rewards}
+        value = self.formula(
+            **{name: rewards[name]() if name in rewards else problem[name] for name in names}
+        )
         return Bound(
             value, self.side, self.quantity.name, self.conditions, self.source, self.status
         )

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bon_theory._arguments import Numbers, scalar
+from bon_theory._arguments import Numbers, reward_array, scalar
 from bon_theory._laws import aligned, require_policy
 from bon_theory.policy import Policy
 from bon_theory.selection import (
@@ -39,8 +39,10 @@ class Problem:
 
     Attributes:
         reference: the law of one draw; None is enough for a bound that holds for every law.
-        parameters: of ``n``, ``temperature``, ``order``, ``mean_extra_draws`` and ``strength``
-            those that are given, of the rank of the batch axes.
+        parameters: of ``n``, ``temperature``, ``order``, ``mean_extra_draws``, ``strength`` and
+            ``ratio`` those that are given, of the rank of the batch axes.
+        true_reward: of the outcomes, where that of the reference is a learned one, of the rank of
+            its arrays; None where no bound asks for it.
 
     Example:
         >>> import bon_theory as bt
@@ -54,6 +56,7 @@ class Problem:
 
     reference: Policy | None
     parameters: Mapping[str, jax.Array]
+    true_reward: jax.Array | None = None
 
     @classmethod
     def of(
@@ -61,6 +64,7 @@ class Problem:
         reference: Policy | None = None,
         ranges: Iterable[Mapping[str, Range]] = (),
         /,
+        true_reward: Numbers | None = None,
         **parameters: Numbers,
     ) -> Problem:
         """Check the parameters, and bring them and the reference to one rank.
@@ -68,10 +72,12 @@ class Problem:
         Args:
             reference: the law of one draw, or None.
             ranges: what the quantities in question admit, by parameter; all have to hold.
+            true_reward: ``[..., K]``, or None.
             **parameters: numbers, broadcasting against the reference's batch axes.
 
         Raises:
-            ValueError: a parameter is out of a range; while tracing it becomes NaN instead.
+            ValueError: a parameter is out of a range, while tracing it becomes NaN instead; or the
+                true reward has not one value per outcome of a reference.
 
         Example:
             >>> from bon_theory import bounds
@@ -90,11 +96,18 @@ class Problem:
             if name in checked:
                 checked[name] = scalar(name, checked[name], dtype, **admits(dtype))
         ndim = max((array.ndim for array in checked.values()), default=0)
+        truth = None
+        if true_reward is not None:
+            shape, dtype = cls(reference, {}).law.log_probs.shape, cls(reference, {}).law.dtype
+            truth = reward_array(true_reward, shape, dtype)
+            ndim = max(ndim, truth.ndim - 1)
         if reference is not None:
             (reference,) = aligned(reference, ndim=ndim + 1)
             ndim = reference.log_probs.ndim - 1
         raised = {name: a.reshape((1,) * (ndim - a.ndim) + a.shape) for name, a in checked.items()}
-        return cls(reference, raised)
+        if truth is not None:
+            truth = truth.reshape((1,) * (ndim + 1 - truth.ndim) + truth.shape)
+        return cls(reference, raised, truth)
 
     def __getitem__(self, name: str) -> jax.Array:
         """The parameter of that name."""
@@ -106,6 +119,21 @@ class Problem:
         if self.reference is None:
             raise ValueError("reference must be a Policy here, got None: give the law of one draw.")
         return self.reference
+
+    @functools.cached_property
+    def truth(self) -> Policy:
+        """The reference with the true reward."""
+        return self.by_truth(self.law)
+
+    def by_truth(self, policy: Policy) -> Policy:
+        """A law on the reference's outcomes with the true reward."""
+        if self.true_reward is None:
+            raise ValueError("true_reward must be given here, got None: one number per outcome.")
+        shape = jnp.broadcast_shapes(policy.log_probs.shape, self.true_reward.shape)
+        log_probs, rewards = (
+            jnp.broadcast_to(array, shape) for array in (policy.log_probs, self.true_reward)
+        )
+        return Policy(log_probs, rewards)
 
     @functools.cached_property
     def best_of_n(self) -> Policy:

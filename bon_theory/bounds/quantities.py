@@ -21,6 +21,8 @@ from bon_theory.divergences import (
     total_variation,
 )
 from bon_theory.performance import expected_reward, win_rate
+from bon_theory.policy import Policy
+from bon_theory.selection import top_fraction
 
 __all__ = ["Quantity", "above_zero"]
 
@@ -34,6 +36,7 @@ class Quantity:
         selection: the selection that it is about.
         ranges: what a problem has to give for it, besides the reference, and what it admits of it.
         exact: its value on a problem, one number per batch element.
+        compares: whether it is about two rewards, so that a problem has to give the true one.
 
     Example:
         >>> from bon_theory import bounds
@@ -48,6 +51,7 @@ class Quantity:
     selection: str
     ranges: Mapping[str, Range] = dataclasses.field(hash=False)
     exact: Callable[[Problem], jax.Array]
+    compares: bool = False
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -55,7 +59,9 @@ class Quantity:
         return tuple(self.ranges)
 
     def is_defined(self, problem: Problem) -> bool:
-        """Whether the problem gives all it takes; the exponential race needs a discrete law.
+        """Whether the problem gives all it takes.
+
+        The exponential race, and the comparison of two rewards, need a discrete law.
 
         Example:
             >>> import bon_theory as bt
@@ -66,14 +72,17 @@ class Quantity:
             False
         """
         given = all(name in problem.parameters for name in self.parameters)
-        return given and not (self.selection == "exponential_race" and problem.law.continuous)
+        if self.compares and problem.true_reward is None:
+            return False
+        discrete_only = self.compares or self.selection == "exponential_race"
+        return given and not (discrete_only and problem.law.continuous)
 
 
 # --- what parameters may be -------------------------------------------------------------
 
 
 def at_least_one(_: Any) -> dict[str, Any]:
-    """Numbers of draws."""
+    """Numbers of draws, and largest densities."""
     return {"at_least": 1}
 
 
@@ -131,6 +140,28 @@ BEST_PENALISED_WIN_RATE = _best(
     strength=above_zero,
 )
 BEST_REWARD = _best("reward of best-of-n", lambda p: expected_reward(p.best_of_n))
+
+# --- best-of-n by a learned reward, as the true one sees it -----------------------------
+
+
+def _learned(name: str, exact: Callable[[Problem], jax.Array], **more: Range) -> Quantity:
+    return Quantity(name, "best_of_n_by_learned_reward", {**_DRAWS, **more}, exact, compares=True)
+
+
+def _true_win_rate(policy: Policy, problem: Problem) -> jax.Array:
+    return win_rate(problem.by_truth(policy), problem.truth)
+
+
+BEST_TRUE_WIN_RATE = _learned(
+    "true win rate of best-of-n", lambda p: _true_win_rate(p.best_of_n, p)
+)
+BEST_TRUE_REGRET = _learned(
+    "true win rate of the top 1/ratio − best-of-n",
+    lambda p: (
+        win_rate(top_fraction(p.truth, 1 / p["ratio"]), p.truth) - _true_win_rate(p.best_of_n, p)
+    ),
+    ratio=at_least_one,
+)
 
 # --- the two other families of rank policies --------------------------------------------
 

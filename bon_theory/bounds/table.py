@@ -9,7 +9,7 @@ import html
 import jax
 import numpy as np
 
-from bon_theory._arguments import Numbers, is_concrete
+from bon_theory._arguments import Numbers, is_concrete, reward_array
 from bon_theory._laws import require_policy
 from bon_theory._ragged import completed
 from bon_theory.bounds.inequality import REGISTRY, Bound
@@ -115,6 +115,8 @@ def table(
     order: Numbers | None = None,
     mean_extra_draws: Numbers | None = None,
     strength: Numbers | None = None,
+    ratio: Numbers | None = None,
+    true_reward: Numbers | None = None,
 ) -> Table:
     r"""Every bound that the given parameters decide, beside the exact value.
 
@@ -128,6 +130,9 @@ def table(
         order: :math:`\alpha \ge 0` of a Rényi divergence of best-of-n.
         mean_extra_draws: :math:`\mu \ge 0` of best-of-Poisson.
         strength: :math:`c > 0` of the win-rate optimum.
+        ratio: :math:`M \ge 1`, the largest density of what best-of-n by a learned reward is
+            compared with.
+        true_reward: ``[..., K]``, where the reference's reward is a learned one.
 
     The parameters broadcast against the reference's batch axes.
 
@@ -154,6 +159,7 @@ def table(
         "order": order,
         "mean_extra_draws": mean_extra_draws,
         "strength": strength,
+        "ratio": ratio,
     }
     parameters = {name: value for name, value in given.items() if value is not None}
     if not parameters:
@@ -162,8 +168,12 @@ def table(
     decided = [entry for entry in entries if parameters.keys() >= {*entry.parameters}]
     ranges = [entry.ranges for entry in decided or entries]
     require_policy("reference", reference)
-    (reference,) = completed(reference, beside=parameters)
-    problem = Problem.of(reference, ranges, **parameters)
+    truth = None
+    if true_reward is not None:
+        truth = reward_array(true_reward, reference.log_probs.shape, reference.dtype)
+    laws = (reference,) if truth is None else (reference, truth)
+    reference, *rest = completed(*laws, beside=parameters)
+    problem = Problem.of(reference, ranges, true_reward=next(iter(rest), None), **parameters)
     return _quickly_compiled(problem) if is_concrete(problem) else _table(problem)
 
 
@@ -196,8 +206,11 @@ def _absence(name: str, rows: tuple[Row, ...]) -> str:
         alike = difflib.get_close_matches(name, REGISTRY, n=3, cutoff=0.5)
         found = f"did you mean {' or '.join(alike)}?" if alike else "see bounds.REGISTRY."
         return f"name must be that of a bound, got {name[:80]!r}: {found}"
-    given = {parameter for row in rows for parameter in REGISTRY[row.name].parameters}
+    entries = [REGISTRY[row.name] for row in rows]
+    given = {parameter for entry in entries for parameter in entry.parameters}
     missing = [parameter for parameter in REGISTRY[name].parameters if parameter not in given]
+    if REGISTRY[name].quantity.compares and not any(entry.quantity.compares for entry in entries):
+        missing.append("true_reward")
     if not missing:
         return f"{name} needs a discrete reference, got a continuous one: discretise it first."
     wanted = ", ".join(f"{parameter}=" for parameter in missing)

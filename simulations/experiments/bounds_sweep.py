@@ -163,6 +163,8 @@ def _random_problems(key: Array, size: int, num_outcomes: int) -> Problem:
         order=sometimes(0.1, np.full(size, np.inf), log_uniform(-1, 1)),
         mean_extra_draws=log_uniform(-2, 2),
         strength=log_uniform(-2, 2),
+        ratio=log_uniform(0, 2),
+        true_reward=sometimes(0.5, random.random(shape), rewards + 0.2 * random.random(shape)),
     )
 
 

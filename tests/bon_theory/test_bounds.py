@@ -43,9 +43,18 @@ mpmath: Any = mpmath_module  # its types do not know that numbers are numbers
     order=st.one_of(st.sampled_from([1.0, 2.0, math.inf]), st.floats(0.1, 5)).map(jnp.asarray),
     mean=some.means,
     strength=some.strengths,
+    ratio=st.floats(1.0, 100.0).map(jnp.asarray),
+    truth=some.rewards,
 )
 def test_no_bound_is_violated(
-    reference: bt.Policy, n: Any, temperature: Any, order: Any, mean: Any, strength: Any
+    reference: bt.Policy,
+    n: Any,
+    temperature: Any,
+    order: Any,
+    mean: Any,
+    strength: Any,
+    ratio: Any,
+    truth: np.ndarray,
 ) -> None:
     table = bounds.table(
         reference,
@@ -54,6 +63,8 @@ def test_no_bound_is_violated(
         order=order,
         mean_extra_draws=mean,
         strength=strength,
+        ratio=ratio,
+        true_reward=truth,
     )
     assert len(table.rows) == len(bounds.REGISTRY)
     for row in table.rows:

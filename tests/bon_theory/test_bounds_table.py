@@ -104,6 +104,8 @@ def test_a_row_that_is_not_there_says_why() -> None:
         table["best_of_kl"]
     with pytest.raises(KeyError, match=r"got 'unknown': see bounds\.REGISTRY"):
         table["unknown"]
+    with pytest.raises(KeyError, match="pass true_reward= to"):
+        table["best_of_n_true_win_rate_above_learned"]
     continuous = bounds.table(bt.Policy.uniform_reward(), n=4.0, temperature=0.5)
     with pytest.raises(KeyError, match="needs a discrete reference, got a continuous one"):
         continuous["exponential_race_total_variation"]
@@ -222,6 +224,7 @@ def test_gradients_are_right_at_ties_and_impossible_outcomes(reference: bt.Polic
     levels = np.unique(np.asarray(reference.rewards), return_inverse=True)[1]
     direction = {name: jnp.asarray(0.1 + 0.05 * i) for i, name in enumerate(PARAMETERS)}
     direction |= {"logits": jnp.asarray([0.3, -0.2, 0.0, 0.5, 0.1])}
+    direction |= {"true_reward": jnp.full(5, 0.1)}
     direction |= {"rewards": jnp.asarray([0.2, -0.1, 0.4, 0.3])[levels]}
     ahead, behind = (
         all_values(jax.tree.map(lambda x, d, s=sign: x + s * 1e-5 * d, point, direction))

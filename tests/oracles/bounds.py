@@ -14,12 +14,14 @@ DIGITS = 120  # temperatures of 1e15 leave differences of 1e-30 of weights near 
 def values(
     probs: Sequence[float],
     rewards: Sequence[float],
+    true_rewards: Sequence[float],
     *,
     n: float,
     temperature: float,
     order: float,
     mean_extra_draws: float,
     strength: float,
+    ratio: float,
 ) -> dict[str, Callable[[], Real]]:
     """Return, by name, a bound on a law with ``probs`` above 0, as functions not yet evaluated."""
     mp.dps = DIGITS
@@ -44,6 +46,28 @@ def values(
     weights = [v / mean(mass, e) for v in e]
     tilt = [p * w for p, w in zip(mass, weights, strict=True)]
     chi_squared = mean(mass, [(w - 1) ** 2 for w in weights])
+
+    def error() -> Real:
+        def sign(x: float) -> int:
+            return (x > 0) - (x < 0)
+
+        pairs = [(p, r, s) for p, r, s in zip(mass, rewards, true_rewards, strict=True)]
+        return mp.fsum(
+            p * q * abs(sign(r - x) - sign(s - y)) / 2 for p, r, s in pairs for q, x, y in pairs
+        )
+
+    def learned_win() -> Real:
+        return mp.fsum(
+            v * (c - p / 2) for v, c, p in zip(best, cumulative[1:], levels, strict=True)
+        )
+
+    def top_win() -> Real:
+        """What is kept of a level counts as winning against all below it and half of it."""
+        most, total = mp.mpf(ratio), mp.mpf(0)
+        for (u, v), p in zip(pairwise(cumulative), levels, strict=True):
+            kept = max(0, 1 - (1 - v) * most) - max(0, 1 - (1 - u) * most)
+            total += kept * (v - p / 2)
+        return total
 
     def hit(p: Real) -> Real:
         return 1 - (1 - p) ** n
@@ -120,6 +144,14 @@ def values(
         "best_of_n_win_rate_ties_lost_from_collisions": lambda: win - n * collisions,
         "best_of_n_penalised_win_rate": lambda: log_normaliser() / c,
         "best_of_poisson_kl": poisson_kl,
+        "best_of_n_true_win_rate_above_learned": lambda: learned_win() - n * error(),
+        "best_of_n_true_win_rate_below_learned": lambda: learned_win() + n * error(),
+        "best_of_n_true_win_rate_regret": lambda: (
+            (mp.mpf(ratio) + n) * error() + top_win() - learned_win()
+        ),
+        "best_of_n_true_win_rate_regret_exponential": lambda: (
+            (mp.mpf(ratio) + n) * error() + mp.exp(-n / mp.mpf(ratio)) / 2
+        ),
         "best_of_poisson_win_rate": poisson_win,
         "win_rate_optimal_kl": lambda: c * optimum() - log_normaliser(),
         "win_rate_optimal_kl_from_collisions": lambda: (

@@ -132,7 +132,7 @@ def beside_scorio(num_prompts: int, num_answers: int) -> dict[str, dict[str, flo
 
 
 def large_file(num_bytes: int) -> dict[str, float]:
-    """`bon-theory curve` on JSON lines of real answers' length: its peak memory and seconds."""
+    """``bon-theory curve`` on JSON lines of real answers' length: its peak memory and seconds."""
     import numpy as np
 
     draws = np.random.default_rng(2)

@@ -302,7 +302,7 @@ def test_json_lines_are_read_in_blocks_of_any_size(
 
 
 def test_completion_knows_the_commands_and_their_options(monkeypatch: Any) -> None:
-    """As the shell asks: what comes after `cu`, and what `--ties` may be."""
+    """As the shell asks: what comes after ``cu``, and what ``--ties`` may be."""
     monkeypatch.setenv("_BON_THEORY_COMPLETE", "complete_bash")
     for words, expected in (("cu", ["curve"]), ("curve x --ties ", ["half", "win", "loss"])):
         monkeypatch.setenv("COMP_WORDS", f"bon-theory {words}")

@@ -29,6 +29,7 @@ from bon_theory.noise import Noise
 __all__ = ["noisy_race_log_ratio", "noisy_race_winning_noise"]
 
 _PIECE = 2.5  # units of log-odds
+_RATIO = 1.25  # units of log |e|, which heavy tails need: their densities are powers of e
 _NODES = {"float64": 20, "float32": 12}  # of a piece
 _PIECES = 8  # at a time
 _FINE = (-45.0, 80.0)  # log-odds beyond which pieces grow: e^-45 is nothing, and so is 1e15 e^-80
@@ -250,7 +251,8 @@ def _next_end(here: jax.Array, edges: jax.Array, kinks: np.ndarray) -> jax.Array
 @functools.cache
 def _edges(noise: Noise, dtype: str) -> np.ndarray:
     """Ends of the pieces for a single outcome, ascending, from its reward in units of the noise."""
-    far = 10.0 ** np.linspace(-30, 15, 9001)
+    # Their squares must be numbers.
+    far = 10.0 ** np.linspace(-30, int(np.log10(np.finfo(dtype).max) / 2), 9001)
     places = np.concatenate([-far[::-1], [0.0], far]).astype(dtype)
     with jax.ensure_compile_time_eval():
         e = jnp.asarray(places)
@@ -259,10 +261,13 @@ def _edges(noise: Noise, dtype: str) -> np.ndarray:
         )
     odds = lower - upper
     places, odds = places[np.abs(odds) <= _FARTHEST], odds[np.abs(odds) <= _FARTHEST]
-    # By how many pieces a place lies beyond the median; they grow where there is nothing to see.
+    # How many pieces lie before a place; they grow where there is nothing to see.
     inner = np.clip(odds, *_FINE)
     outer = np.maximum(np.abs(odds), 1) / np.maximum(np.abs(inner), 1)
-    pieces = inner / _PIECE + np.sign(odds) * np.log(outer) / np.log(_GROWTH)
+    by_odds = np.diff(inner) / _PIECE
+    by_ratio = np.where(by_odds > 0, np.diff(np.arcsinh(places)) / _RATIO, 0)
+    beyond = np.diff(np.sign(odds) * np.log(outer)) / np.log(_GROWTH)
+    pieces = np.concatenate([[0.0], np.cumsum(np.maximum(by_odds, by_ratio) + beyond)])
     pieces, first = np.unique(pieces, return_index=True)
     places = places[first]
     wanted = np.arange(np.ceil(pieces[0]), pieces[-1])

@@ -35,7 +35,6 @@ block is :math:`E(\hat Z/Z)^2`. Derived here.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from typing import Any, NamedTuple
@@ -44,7 +43,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln
+from scipy.special import gammaln, logsumexp
 
 from bon_theory._arguments import Numbers, is_concrete, positive, scalar, whole_number
 from bon_theory._numerics import safe_log
@@ -214,7 +213,7 @@ def particle_law(
     paths, kinds = np.ones((1, 1)), np.zeros(1, np.intp)
     came_from = {0: np.ones((1, 1))}
     for block in blocks:
-        counts = _ways(number - 1, len(block.weights))
+        counts = _ways(number - 1, len(block.log_weights))
         shares = block.shares(counts)
         following = np.empty((len(paths), len(counts)))
         for kind, parents in came_from.items():
@@ -224,7 +223,8 @@ def particle_law(
         came_from = {kind: block.parents(counts, kind) for kind in np.unique(kinds).tolist()}
         paths = np.repeat(following, len(kinds) // len(paths), axis=0) * shares[kinds]
     ratio = np.where(np.asarray(drawn.log_probs) > -np.inf, paths.sum(axis=1), 1)
-    return drawn.with_log_ratio(jnp.asarray(np.log(ratio), drawn.dtype))
+    with np.errstate(divide="ignore"):
+        return drawn.with_log_ratio(jnp.asarray(np.log(ratio), drawn.dtype))
 
 
 class _Block(NamedTuple):
@@ -232,26 +232,29 @@ class _Block(NamedTuple):
 
     Attributes:
         draw: probability of each kind after each start, ``[S, J]``.
-        weights: ``[J]``, up to a factor.
+        log_weights: ``[J]``.
         ends: state in which each kind ends, ``[J, E]``, 0 or 1.
         table: kind by start, level of reward and end, ``[S, N, E]``.
         place: where it is in a sequence.
     """
 
     draw: Array
-    weights: Array
+    log_weights: Array
     ends: Array
     table: NDArray[np.intp]
     place: slice
 
     def shares(self, counts: Counts) -> Array:
         """Weight of the path's own particle over the mean weight, ``[J, C]``."""
-        mean = (self.weights[:, None] + counts @ self.weights) / (1 + counts[0].sum())
-        return self.weights[:, None] / mean
+        own = self.log_weights[:, None]
+        others = np.asarray(logsumexp(self.log_weights, b=counts, axis=1))
+        return np.exp(own - np.logaddexp(own, others)) * (1 + counts[0].sum())
 
     def parents(self, counts: Counts, own: int) -> Array:
         """Which state an ancestor has ended in, beside an ``own`` particle of that kind, [C, E]."""
-        weights = (counts + (np.arange(len(self.weights)) == own)) * self.weights
+        counts = counts + (np.arange(len(self.log_weights)) == own)
+        highest = np.where(counts > 0, self.log_weights, -np.inf).max(axis=1, keepdims=True)
+        weights = counts * np.exp(np.minimum(self.log_weights - highest, 0))
         return weights @ self.ends / weights.sum(axis=1, keepdims=True)
 
     def kinds(self, words: NDArray[np.intp], gains: NDArray[np.intp]) -> NDArray[np.intp]:
@@ -295,8 +298,7 @@ def _block(chances: Array, log_weights: Array, place: slice) -> _Block:
     table[possible] = kind.reshape(-1)
     draw = np.zeros((len(chances), len(kinds)))
     np.add.at(draw, (np.nonzero(possible)[0], table[possible]), chances[possible])
-    weights = np.exp(kinds[:, 0] - kinds[:, 0].max())
-    return _Block(draw, weights, kinds[:, 1:] == np.arange(chances.shape[2]), table, place)
+    return _Block(draw, kinds[:, 0], kinds[:, 1:] == np.arange(chances.shape[2]), table, place)
 
 
 def _ways(total: int, num_kinds: int) -> Counts:
@@ -311,14 +313,13 @@ def _multinomial(counts: Counts, law: Array) -> Array:
     """Probability of each of the ``counts [C, J]`` under each row of ``law [B, J]``, ``[B, C]``."""
     total = counts[0].sum()
     log_ways = gammaln(total + 1) - gammaln(counts + 1).sum(axis=1)
-    powers = law[:, :, None] ** np.arange(total + 1)
-    kinds = (powers[:, kind, number] for kind, number in enumerate(counts.T))
-    return functools.reduce(np.multiply, kinds, np.exp(log_ways)[None])
+    log_law = np.log(law, out=np.full(law.shape, -1e300), where=law > 0)
+    return np.exp(log_ways + log_law @ counts.T)
 
 
 def _require_few(n: int, blocks: list[_Block], num_words: int) -> None:
     """Raise ``ValueError`` where the enumeration would not end."""
-    kinds = max(len(block.weights) for block in blocks)
+    kinds = max(len(block.log_weights) for block in blocks)
     ways = math.comb(n - 2 + kinds, kinds - 1)
     if ways * max(ways, num_words) > _MOST_TERMS:
         raise ValueError(

@@ -73,6 +73,13 @@ def test_noise_has_the_density_and_tails_of_scipy(name: str) -> None:
         np.testing.assert_allclose(left, right, rtol=1e-9, atol=1e-15)
 
 
+def test_no_mass_is_lost_of_noise_without_a_mean() -> None:
+    coin = bt.Policy.from_probs([0.5, 0.5], rewards=[0.0, 1.0])
+    n = jnp.asarray([1.0, 4.0, 1e6, 1e15])
+    lost = bt.certificate(bt.noisy_best_of_n(coin, n, 0.5, noise=bt.Noise.student_t(1.0)))
+    assert float(jnp.max(lost)) < 1e-13
+
+
 @pytest.mark.parametrize("name", DIFFERENCES)
 def test_of_two_candidates_the_difference_of_their_noise_decides(name: str) -> None:
     noise, difference = DIFFERENCES[name]

@@ -74,6 +74,17 @@ def test_the_law_of_a_path_and_the_second_moment_are_those_of_all_draws(
     )
 
 
+def test_weights_too_small_for_floating_point_and_thousands_of_particles() -> None:
+    # Rewards are 1 apart: at a hundredth of that the temperature does not matter any more.
+    cold, colder = (sequence.particle_law(markov(3, 1), 3, lam) for lam in (1e-2, 1e-4))
+    np.testing.assert_allclose(colder.probs, cold.probs, rtol=1e-13, atol=1e-30)
+    law = markov(2, 1)
+    many = sequence.particle_law(law, 3000, TEMPERATURE)
+    assert bt.certificate(many) < 1e-10  # factorials of thousands, by their logarithms
+    optimum = sequence.enumerated(sequence.optimum(law, TEMPERATURE))
+    assert 0 < bt.kl_divergence(optimum, many) < bound(law, 3000.0, TEMPERATURE)
+
+
 def test_more_symbols_and_an_impossible_move() -> None:
     initial, moves = THREE
     rewards = np.array([0.0, 1.5, 0.5])

@@ -75,7 +75,10 @@ def noisy_race_log_ratio(
     Differentiable once, forwards and backwards, under the integral sign; a second derivative raises
     ``NotImplementedError``.
     """
-    return _noisy_race(noise, jnp.concatenate([log_probs, rewards, n[None], precision[None]]))
+    operand = jnp.concatenate([log_probs, rewards, n[None], precision[None]])
+    log_ratio = _noisy_race(noise, operand)
+    # Bounded noise does not bridge every gap.
+    return jnp.where(log_ratio > NOTHING / 2, log_ratio, -jnp.inf)
 
 
 def noisy_race_winning_noise(

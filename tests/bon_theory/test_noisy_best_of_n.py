@@ -21,6 +21,19 @@ from tests import strategies as some
 from tests.oracles import noisy
 from tests.strategies import K, log_ratio, probs
 
+
+def halved(e: jax.Array) -> jax.Array:
+    return -jnp.abs(e) - math.log(2)
+
+
+LAPLACE = bt.Noise(
+    halved, lambda e: jnp.where(e > 0, halved(e), jnp.log1p(-jnp.exp(halved(e)))), kinks=(0.0,)
+)
+UNIFORM = bt.Noise(
+    lambda e: jnp.where(jnp.abs(e) < 0.5, 0.0, -jnp.inf),
+    lambda e: jnp.log(jnp.clip(0.5 - e, 0, 1)),
+    kinks=(-0.5, 0.5),
+)
 # Laws of noise, and the probability that the difference of two is at most x.
 DIFFERENCES: dict[str, tuple[bt.Noise, Any]] = {
     "gaussian": (bt.Noise.gaussian(), lambda x: special.ndtr(x / math.sqrt(2))),
@@ -28,6 +41,19 @@ DIFFERENCES: dict[str, tuple[bt.Noise, Any]] = {
     "exponential": (
         bt.Noise.exponential(),
         lambda x: np.where(x < 0, np.exp(-np.abs(x)) / 2, 1 - np.exp(-np.abs(x)) / 2),
+    ),
+    "laplace": (
+        LAPLACE,
+        lambda x: (
+            np.where(x > 0, 1, 0)
+            - np.where(x > 0, 1, -1) * np.exp(-np.abs(x)) * (0.5 + np.abs(x) / 4)
+        ),
+    ),
+    "uniform": (
+        UNIFORM,
+        lambda x: (
+            np.where(x > 0, 1, 0) - np.where(x > 0, 1, -1) * np.clip(1 - np.abs(x), 0, 1) ** 2 / 2
+        ),
     ),
     "cauchy": (bt.Noise.student_t(1.0), lambda x: 0.5 + np.arctan(x / 2) / np.pi),
 }
@@ -199,6 +225,17 @@ def test_ties_alone_leave_the_reference(reference: bt.Policy, power: int) -> Non
     tied = some.with_rewards(reference, np.full(K, 3.0))
     policy = some.noisy_best_of_n(tied, jnp.asarray(2.0**power), jnp.asarray(0.5))
     np.testing.assert_allclose(log_ratio(policy, tied), 0, atol=1e-12)
+
+
+def test_bounded_noise_does_not_bridge_a_longer_gap() -> None:
+    coin = bt.Policy.from_probs([0.5, 0.5], [0.0, 1.0])
+    won = bt.noisy_best_of_n(coin, 3.0, 0.5, noise=UNIFORM)
+    # A low candidate wins among low ones alone.
+    np.testing.assert_allclose(won.probs, [1 / 8, 7 / 8], rtol=1e-13)
+    far = bt.Policy.from_probs([1e-300, 1.0], [0.0, 1.0])
+    assert not np.isnan(
+        np.asarray(bt.noisy_best_of_n(far, 300.0, 0.5, noise=UNIFORM).log_probs)
+    ).any()
 
 
 def test_one_outcome_is_kept() -> None:

@@ -88,7 +88,7 @@ class TrainingConfig:
     matrix_learning_rate: float = 4e-2
     warmup_steps: int = 20
     weight_decay: float = 0.1
-    num_parts: int = 4
+    num_parts: int = 2
     pair_steps: int = 60
     counted_share: float = 0.5
     counted_order: int = 4

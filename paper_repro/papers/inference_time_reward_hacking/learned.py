@@ -47,8 +47,8 @@ CLAIMS: tuple[Claim, ...] = (
             "prompts held out). An example made to show it: a language model trained here, a true "
             "reward by which more of a good thing is too much, and preferences only between "
             "responses that have not too much; with five other true rewards and sets of "
-            "preferences it did not fall, or hardly, up to n = 64. Entries: less two standard "
-            "errors."
+            "preferences, and with the same model trained with other rounding, it did not fall, or "
+            "hardly, up to n = 64. Entries: less two standard errors."
         ),
         stage="learned-reward",
         compute=_rise_and_fall,
@@ -68,8 +68,9 @@ CLAIMS: tuple[Claim, ...] = (
         statement=(
             "One n and one temperature that are chosen where the true reward is known earn more of "
             "it on other prompts than the largest n by the proxy (in standard deviations), where "
-            "the proxy is over-optimised; where it was not, with another set of preferences, "
-            "hedging lost 0.1. Entries: less two standard errors."
+            "the proxy is over-optimised; where it was not, with another set of preferences or "
+            "another rounding of the model, hedging lost 0.1 or gained nothing. Entries: less two "
+            "standard errors."
         ),
         stage="learned-reward",
         compute=_gains,

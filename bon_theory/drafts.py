@@ -195,8 +195,8 @@ def guided_draft(
     )
     drafts = soft_best_of_n(_scored(reference, proposal, lam), count[..., 0], 1.0)
     draws = soft_best_of_n(reference, count[..., 0], lam[..., 0])
-    policy, accepted = _two_stages(reference, proposal, drafts, draws, lam, bar)
-    return GuidedDraft(policy, accepted, count[..., 0] * (1 - accepted))
+    policy, accepted, rejected = _two_stages(reference, proposal, drafts, draws, lam, bar)
+    return GuidedDraft(policy, accepted, count[..., 0] * rejected)
 
 
 def _checked(reference: Policy, proposal: Policy, **parameters: Real) -> tuple[Any, ...]:
@@ -284,7 +284,7 @@ def _two_stages(
     draws: Policy,
     lam: jax.Array,
     bar: jax.Array,
-) -> tuple[Policy, jax.Array]:
+) -> tuple[Policy, jax.Array, jax.Array]:
     possible = reference.log_probs > -jnp.inf
     drawn = possible & (proposal.log_probs > -jnp.inf)
     ratio = jnp.where(drawn, reference.log_probs - proposal.log_probs, 0)
@@ -299,4 +299,6 @@ def _two_stages(
     log_probs = jnp.where(unknown, jnp.nan, log_probs)
     rewards = jnp.broadcast_to(reference.rewards, log_probs.shape)
     accepted = jnp.sum(jnp.exp(jnp.where(unknown, jnp.nan, log_kept)), axis=-1)
-    return Policy(log_probs, rewards, None, False), accepted
+    rejected = jnp.exp(jnp.where(unknown, jnp.nan, log_rejected))[..., 0]
+    policy = Policy(log_probs, rewards, None, False)
+    return policy, jnp.minimum(accepted, 1), jnp.minimum(rejected, 1)

@@ -66,6 +66,15 @@ def test_two_stages_are_what_all_draws_say(pair: str, threshold: float) -> None:
     np.testing.assert_allclose(probs(found.policy), expected, rtol=1e-12, atol=1e-300)
     assert float(found.accepted) == pytest.approx(accepted, abs=1e-14)
     assert float(found.target_draws) == pytest.approx(3 * (1 - accepted), abs=1e-13)
+    assert 0 <= found.target_draws <= 3
+    assert found.accepted <= 1
+
+
+def test_a_rejection_that_is_rare_costs_what_it_costs() -> None:
+    law = some.law([1e-20, 0.25, 0.25, 0.25, 0.25], [0.0, 1.0, 1.0, 1.0, 1.0])
+    n, lam, threshold = (jnp.asarray(x) for x in (1.0, 0.3, 0.5))
+    found = guided_draft(law, n, lam, threshold, proposal=law)
+    assert float(found.target_draws) == pytest.approx(1e-20, rel=1e-12)
 
 
 def test_a_score_at_the_threshold_is_accepted_with_all_that_tie() -> None:

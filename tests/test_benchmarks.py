@@ -216,6 +216,7 @@ def test_the_accelerator_benchmark_runs_without_one(capsys: pytest.CaptureFixtur
     assert "flax" in results["missing"] or results["models"]["tiny"]["ours"]["decoded_per_s"] > 0
 
 
+@pytest.mark.slow
 def test_models_on_an_accelerator_are_timed_at_tiny_sizes():
     """Rates and shares are of each other; the larger shape has the parameters of its name."""
     [size] = accelerator_models.QUICK.values()
@@ -233,6 +234,7 @@ def test_models_on_an_accelerator_are_timed_at_tiny_sizes():
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == pytest.approx(1.41e9, rel=0.01)
 
 
+@pytest.mark.slow
 def test_the_share_of_matrix_products_counts_what_passes_through_the_model():
     """At a tiny size: what is reported is consistent, and programs say what they take."""
     found = sampling.share_of_matrix_products(sampling.TINY, (2, 4), 3, 1)

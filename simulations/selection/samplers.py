@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from numpy.typing import NDArray
-from scipy import optimize, special
+from scipy import special
 
 import bon_theory as bt
 from simulations.draws.references import ContinuousReference, DiscreteReference, Reference
@@ -275,6 +275,8 @@ def nearest_in_mean_draws(reference: Ordered, mean_draws: float, temperature: fl
         highest = float(rewards.max()) + temperature * math.log(mean_draws)
     cap = highest
     if to_spare(highest) < 0:
+        from scipy import optimize  # a seventh of the memory of what imports this module
+
         cap = optimize.root_scalar(to_spare, bracket=(lowest, highest)).root
     _check_acceptance(to_spare(cap) + 1 / mean_draws, reference)
     return _tilting(reference, temperature, cap)

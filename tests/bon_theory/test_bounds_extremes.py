@@ -93,6 +93,7 @@ def test_what_one_draw_can_buy_is_the_mean_at_any_temperature(temperature: float
     assert float(bound) == pytest.approx(0.35, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_derivatives_are_numbers_at_the_ends() -> None:
     small = {"n": 1e30, "temperature": 1e15, "order": 1e-9, "mean_extra_draws": 1e30}
     cold = {"n": 1.0, "temperature": 1e-12, "order": 1.0, "mean_extra_draws": 0.0}

@@ -165,7 +165,10 @@ def selected(name: str, dtype: Any) -> bt.Policy:
     return jax.jit(getattr(bt, name))(reference, *parameters)
 
 
-@pytest.mark.parametrize("name", SELECTIONS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(x, marks=pytest.mark.slow) if x == "noisy_best_of_n" else x for x in SELECTIONS],
+)
 def test_selections_keep_their_budget(name: str) -> None:
     law, exact = selected(name, np.float32), selected(name, np.float64)
     assert law.dtype == jnp.float32

@@ -77,6 +77,7 @@ def test_the_optimum_solves_the_stationarity_condition(family: str):
     assert float(found.true_reward) == pytest.approx(value, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_soft_best_of_16_earns_what_the_multiprecision_law_says():
     found = bt.hedge_temperature(*problem(2561), n=16)
     temperature = float(found.parameter)
@@ -349,6 +350,7 @@ def test_bad_input_is_refused(case: str):
         call(bt.Policy.from_probs([0.5, 0.3, 0.2], rewards=[0.0, 0.5, 1.0]))
 
 
+@pytest.mark.slow
 def test_a_proxy_with_heavy_tails_is_hedged_as_a_discrete_law_of_many_outcomes():
     """Its extreme nodes lie far apart, and matter to nobody."""
     proxy = bt.noisy_proxy(bt.Policy.gaussian_reward(num_nodes=641), bt.Noise.student_t2(1.0))

@@ -37,7 +37,7 @@ def test_noise_has_the_density_and_survival_of_scipy(name: str, scale: float):
     )
 
 
-@pytest.mark.parametrize("scale", [0.5, 2.0])
+@pytest.mark.parametrize("scale", [pytest.param(0.5, marks=pytest.mark.slow), 2.0])
 def test_gaussian_noise_shrinks_by_its_share_of_the_variance(scale: float):
     true = bt.Policy.gaussian_reward()
     proxy = bt.noisy_proxy(true, bt.Noise.gaussian(scale))

@@ -114,7 +114,12 @@ def test_the_estimate_is_honest_of_rank_selections(law: str, n: float) -> None:
 TEMPERATURES = [0.01, 0.1, 1.0, 10.0, 100.0]
 
 
-@pytest.mark.parametrize("law", LAWS)
+QUICK_LAWS = ("Beta(.3, .4)", "Gaussian", "gap")
+
+
+@pytest.mark.parametrize(
+    "law", [x if x in QUICK_LAWS else pytest.param(x, marks=pytest.mark.slow) for x in LAWS]
+)
 def test_the_estimate_is_honest_of_soft_selections(law: str) -> None:
     exact = soft_pairs.soft_of_two(LAWS[law].at, TEMPERATURES, LAWS[law].breaks)
     reference = LAWS[law].policy()

@@ -106,6 +106,7 @@ for devices in (jax.devices()[:3], np.reshape(jax.devices()[:4], (2, 2))):
     assert_same_as_here(process, [soft, optimal, optimal, optimal])
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_same_result(tmp_path):
     """Both of them; the first one's checkpoint is the second one's too."""
     with socket.socket() as probe:
@@ -217,6 +218,7 @@ def test_the_engine_is_light():
     assert process.communicate(timeout=60)[0] == "[]\n"
 
 
+@pytest.mark.slow
 def test_counts_of_a_step_fit_their_integers():
     process = start(MANY, XLA_FLAGS="--xla_force_host_platform_device_count=8")
     out, err = process.communicate(timeout=120)

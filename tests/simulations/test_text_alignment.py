@@ -62,6 +62,7 @@ def results(folder: Path) -> TextAlignmentResults:
     return found(folder)
 
 
+@pytest.mark.slow
 def test_every_method_is_evaluated_for_every_seed(results: TextAlignmentResults):
     places = {(p.method, p.seed, p.step) for p in results.policies}
     assert places == {(m.name, s, t) for m in SMALL.methods for s in (0, 1) for t in (2, 4)}
@@ -70,6 +71,7 @@ def test_every_method_is_evaluated_for_every_seed(results: TextAlignmentResults)
     assert all(p.found.kl.mean >= 0 for p in results.policies)
 
 
+@pytest.mark.slow
 def test_what_was_done_is_not_done_again(
     folder: Path, results: TextAlignmentResults, monkeypatch: pytest.MonkeyPatch
 ):
@@ -77,11 +79,13 @@ def test_what_was_done_is_not_done_again(
     assert found(folder) == results
 
 
+@pytest.mark.slow
 def test_results_survive_a_file(results: TextAlignmentResults, tmp_path: Path):
     results.save(tmp_path / "results.json")
     assert TextAlignmentResults.load(tmp_path / "results.json") == results
 
 
+@pytest.mark.slow
 def test_paths_are_means_over_seeds(results: TextAlignmentResults):
     (_, first), (step, last) = results.mean_path("known words", "BoNBoN")
     own = [p.found.kl.mean for p in results.policies if (p.method, p.step) == ("BoNBoN", step)]
@@ -90,6 +94,7 @@ def test_paths_are_means_over_seeds(results: TextAlignmentResults):
     assert first.kl.num_samples == 2
 
 
+@pytest.mark.slow
 def test_texts_are_compared_where_all_methods_win_equally_often(results: TextAlignmentResults):
     def at(policy, method: str, win_rate: float):
         estimate = replace(policy.found.win_rate, mean=win_rate)
@@ -102,6 +107,7 @@ def test_texts_are_compared_where_all_methods_win_equally_often(results: TextAli
     assert [(p.method, p.found.win_rate.mean) for p in chosen] == [("a", 0.6), ("b", 0.62)]
 
 
+@pytest.mark.slow
 def test_best_of_8_is_better_than_a_sample(results: TextAlignmentResults):
     (reference,) = results.references
     assert 0.5 < reference.best_of_n_win_rate <= 8 / 9

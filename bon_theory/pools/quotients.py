@@ -23,6 +23,8 @@ from __future__ import annotations
 
 import functools
 import math
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import jax
@@ -82,19 +84,23 @@ def integral(
     found = known * start
     node_weights = np.full((2, _NODES), _STEP)
     node_weights[1, : _DEGREE - 1] += correction
-    with jax.enable_x64(True):
-        one = functools.partial(_tile, kernel=kernel, numbers=tuple(numbers.tolist()))
-        shares = np.where(is_answer(pool), 1 / np.arange(1.0, weights.shape[1] + 1), 0)
-        tables = weights.T, g.T, shares.T
-        pending = []
-        for at in range(0, row.size, _ROWS):
-            part = np.resize(np.arange(at, min(at + _ROWS, row.size)), _ROWS)  # the last one full
-            columns = [table[:, row[part]] for table in tables]
-            at_nodes = node_weights[(first[part] == first[0]).astype(int)]
-            pending.append(one(*columns, pool.counts[row[part]] * 1.0, first[part], at_nodes))
-        for at, total in zip(range(0, row.size, _ROWS), pending, strict=True):
-            few = row[at : at + _ROWS]
-            np.add.at(found, few, np.moveaxis(np.asarray(total), 1, 0)[: few.size])
+    one = functools.partial(_tile, kernel=kernel, numbers=tuple(numbers.tolist()))
+    shares = np.where(is_answer(pool), 1 / np.arange(1.0, weights.shape[1] + 1), 0)
+    tables = weights.T, g.T, shares.T
+
+    def total(at: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """Of some tiles: their prompts, and their parts of the integral ``[T, G, ...]``."""
+        few = row[at : at + _ROWS]
+        part = np.resize(np.arange(at, at + few.size), _ROWS)  # the last ones full
+        columns = [table[:, row[part]] for table in tables]
+        at_nodes = node_weights[(first[part] == first[0]).astype(int)]
+        with jax.enable_x64(True):  # of this thread
+            parts = one(*columns, pool.counts[row[part]] * 1.0, first[part], at_nodes)
+            return few, np.moveaxis(np.asarray(parts), 1, 0)[: few.size]
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        for few, parts in threads.map(total, range(0, row.size, _ROWS)):
+            np.add.at(found, few, parts)
     return found
 
 

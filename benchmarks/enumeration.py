@@ -38,7 +38,8 @@ from simulations.selection.candidates import (
 )
 
 SENTENCE = (
-    "the law of more than a million sequences and all rules on it take at most 20 processor seconds"
+    "the law of more than a million sequences and all rules on it take at most 20 processor "
+    "seconds, and so they do together with all rules in blocks of 2"
 )
 LENGTH, BLOCK, TEMPERATURE = 6, 2, 0.5
 RULES: dict[str, Callable[[bt.Policy], bt.Policy]] = {
@@ -84,6 +85,7 @@ def run(num_tokens: int) -> dict[str, Any]:
     return {
         "num_sequences": int(law.log_probs.size),
         "processor_s": seconds,
+        "whole_processor_s": sum(s for title, s in seconds.items() if "blocks" not in title),
         "total_processor_s": sum(seconds.values()),
         "kl_divergence": kl,
         "mass_lost": float(abs(1 - np.exp(law.log_probs).sum())),
@@ -96,9 +98,10 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     chosen = measure.options(SENTENCE, arguments)
     with jax.enable_x64(True):
         results = run(4 if chosen.quick else 11)
-    holds = {
+    holds: dict[str, bool | measure.Target] = {
         "a million sequences": results["num_sequences"] >= 10**6,
-        "20 processor seconds": results["total_processor_s"] <= 20,
+        "all rules on whole sequences": measure.Target(results["whole_processor_s"], at_most=20),
+        "and in blocks": measure.Target(results["total_processor_s"], at_most=20),
     }
     return measure.publish("enumeration", SENTENCE, holds, results, chosen)
 

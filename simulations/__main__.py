@@ -46,41 +46,26 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("language-model", help="a model that converses answers; see its --help")
     commands.add_parser("align", help="a model of your own with its best-of-n; see its --help")
-    pool = commands.add_parser(
-        "pool", help="256 answers of a real model to each of 64 instructions"
-    )
-    pool.add_argument("--seed", type=int, default=20261126)
-    pool.add_argument("--output", type=Path, default=Path("out") / "pool.parquet")
-    pool.add_argument(
-        "--checkpoint", type=Path, default=Path("out") / "pool", help="folder of what was drawn"
-    )
-    blocks = commands.add_parser(
-        "blocks", help="a real model's answers to 16 instructions, selected block by block"
-    )
-    blocks.add_argument("--seed", type=int, default=20261126)
-    blocks.add_argument("--output", type=Path, default=Path("out") / "blocks.json")
-    blocks.add_argument(
-        "--checkpoint", type=Path, default=Path("out") / "blocks", help="folder of what was done"
-    )
-    aligning = commands.add_parser(
-        "align-real", help="a real model trained to answer as the best of 8 of its answers"
-    )
-    aligning.add_argument("--seed", type=int, default=20261127)
-    aligning.add_argument("--output", type=Path, default=Path("out") / "alignment.json")
-    aligning.add_argument(
-        "--checkpoint", type=Path, default=Path("out") / "alignment", help="folder of what was done"
-    )
+    made = {
+        "pool": (
+            _making(commands, "pool", "256 answers of a real model to each of 64 instructions"),
+            make_pool,
+        ),
+        "blocks": (
+            _making(commands, "blocks", "its answers to 16 of them, selected block by block"),
+            select_blocks,
+        ),
+        "align-real": (
+            _making(commands, "align-real", "the real model trained on the best of 8 answers"),
+            align_real_model,
+        ),
+    }
     check = commands.add_parser("check", help="every selection law against its process")
     check.add_argument("--quick", action="store_true", help="one-sided errors, no single atoms")
     check.add_argument("--only", default="", help="cases whose name contains this text")
     check.add_argument("--seed", type=int, default=20240602)
     check.add_argument("--output", type=Path, default=Path("out") / "simulations")
     chosen = parser.parse_args(arguments)
-    made = {
-        "pool": (pool, make_pool),
-        "blocks": (blocks, select_blocks),
-        "align-real": (aligning, align_real_model),
-    }
     if chosen.command in made:
         command, make = made[chosen.command]
         try:
@@ -88,6 +73,26 @@ def main(arguments: list[str] | None = None) -> int:
         except ValueError as error:
             command.error(str(error))
     return run_checks(chosen, check)
+
+
+_MADE = {  # where, and with which seed
+    "pool": ("pool.parquet", 20261126),
+    "blocks": ("blocks.json", 20261126),
+    "align-real": ("alignment.json", 20261127),
+}
+
+
+def _making(commands: Any, name: str, what: str) -> argparse.ArgumentParser:
+    """The command that makes a file with the real model, and keeps what was done beside it."""
+    file, seed = _MADE[name]
+    output = Path("out") / file
+    command: argparse.ArgumentParser = commands.add_parser(name, help=what)
+    command.add_argument("--seed", type=int, default=seed)
+    command.add_argument("--output", type=Path, default=output)
+    command.add_argument(
+        "--checkpoint", type=Path, default=output.with_suffix(""), help="folder of what was done"
+    )
+    return command
 
 
 def make_pool(seed: int, output: Path, checkpoint: Path) -> int:

@@ -6,7 +6,6 @@ import jax
 import numpy as np
 import polars as pl
 import pytest
-from flax import nnx
 
 from simulations.alignment.evaluation import HeldOutPrompts
 from simulations.alignment.training import AlignmentConfig, Objective
@@ -16,8 +15,7 @@ from simulations.experiments.text_policies import TextAlignmentResults, TextTask
 from simulations.language_model.generate import response_log_probs
 from simulations.language_model.rewards.text import Sentiment
 from simulations.language_model.text.chat import CheckpointTokenizer
-from simulations.language_model.text.tokenizers import SubwordTokenizer
-from simulations.language_model.transformer import Transformer, TransformerConfig
+from simulations.language_model.transformer import Transformer
 
 INSTRUCTIONS = ("Say good.", "Name a bad day.", "Be.")
 CONFIG = RealAlignmentConfig(
@@ -28,22 +26,6 @@ CONFIG = RealAlignmentConfig(
         Objective(), num_steps=2, batch_size=2, learning_rate=1e-2, rank=2, evaluate_at=(1, 2)
     ),
 )
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> CheckpointTokenizer:
-    trained = SubwordTokenizer.train(["a good day or a bad day"] * 9, num_tokens=270)
-    return CheckpointTokenizer(
-        trained.tokenizer,
-        trained.vocabulary,
-        chat_template="{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}reply:",
-    )
-
-
-@pytest.fixture(scope="module")
-def model(tokenizer: CheckpointTokenizer) -> Transformer:
-    config = TransformerConfig(tokenizer.vocabulary, width=8, num_layers=1)
-    return Transformer(config, rngs=nnx.Rngs(0))
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import jax
 import numpy as np
 import polars as pl
 import pytest
-from flax import nnx
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
 from simulations.experiments import real_pool, response_pool
@@ -16,26 +15,9 @@ from simulations.language_model import real_model
 from simulations.language_model.generate import response_token_log_probs
 from simulations.language_model.rewards.text import Sentiment, score
 from simulations.language_model.text.chat import CheckpointTokenizer, chat_prompts
-from simulations.language_model.text.tokenizers import SubwordTokenizer
-from simulations.language_model.transformer import Transformer, TransformerConfig
+from simulations.language_model.transformer import Transformer
 
 INSTRUCTIONS = ("Say good.", "Name a bad day.")
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> CheckpointTokenizer:
-    trained = SubwordTokenizer.train(["a good day or a bad day"] * 9, num_tokens=270)
-    return CheckpointTokenizer(
-        trained.tokenizer,
-        trained.vocabulary,
-        chat_template="{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}reply:",
-    )
-
-
-@pytest.fixture(scope="module")
-def model(tokenizer: CheckpointTokenizer) -> Transformer:
-    config = TransformerConfig(tokenizer.vocabulary, width=8, num_layers=1)
-    return Transformer(config, rngs=nnx.Rngs(0))
 
 
 @pytest.fixture(scope="module")

@@ -14,19 +14,13 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from simulations.draws.references import Reference
-from simulations.draws.variates import unit_interval
 from simulations.draws.words import derived_key
 from simulations.selection.races import draw_words, materialised
 from simulations.selection.rejection import Rejection
+from simulations.selection.scores import accept_chi_squared
 from simulations.tools.pytree import pytree
 
 _BLOCK = 16
-
-
-def accept_chi_squared(reference: Reference, words: Array, noise: Array, nu: Array) -> Array:
-    """With probability (r − ν)₊/(r_max − ν)."""
-    span = jnp.asarray(reference.max_reward, jnp.float32) - nu
-    return unit_interval(noise) * span <= reference.reward(words) - nu
 
 
 @pytree(data_fields=["reference", "n", "strength"], meta_fields=[])

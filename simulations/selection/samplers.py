@@ -23,14 +23,9 @@ from scipy import special
 
 import bon_theory as bt
 from simulations.draws.references import ContinuousReference, DiscreteReference, Reference
-from simulations.draws.variates import (
-    exponential,
-    gaussian_quantile,
-    gumbel,
-    unit_interval,
-)
+from simulations.selection import scores
 from simulations.selection.order_statistics import PlaceRace
-from simulations.selection.pessimism import PessimisticRejection, accept_chi_squared
+from simulations.selection.pessimism import PessimisticRejection
 from simulations.selection.races import CandidateCount, OrderRace, RankRace, Score, ScoredRace
 from simulations.selection.rejection import Rejection
 from simulations.tools.arguments import integer_within, positive_float
@@ -62,7 +57,7 @@ def best_of_n(reference: Ordered, n: int, *, shared: bool = False) -> RankRace |
         Array([ True,  True,  True,  True,  True], dtype=bool)
     """
     if shared:
-        return ScoredRace(reference.unordered(), _fixed(n), jnp.float32(1), _reward_score)
+        return ScoredRace(reference.unordered(), _fixed(n), jnp.float32(1), scores.reward)
     return _by_reward(reference, _fixed(n))
 
 
@@ -90,7 +85,7 @@ def top_k_of_n(reference: Ordered, n: int, k: int) -> PlaceRace:
 
 def soft_best_of_n(reference: Ordered, n: int, temperature: float) -> ScoredRace:
     """Draw n candidates, keep argmax r_i/λ + Gumbel_i, that is Pr(i) ∝ e^{r_i/λ}."""
-    return _race(reference, _fixed(n), temperature, _gumbel_score)
+    return _race(reference, _fixed(n), temperature, scores.with_gumbel)
 
 
 def exponential_clocks(reference: Ordered, n: int, temperature: float) -> ScoredRace:
@@ -113,12 +108,12 @@ def exponential_clocks(reference: Ordered, n: int, temperature: float) -> Scored
             f"{highest:g}, got {temperature}: use soft_best_of_n"
         )
     parameter = jnp.stack([_inverse(temperature, reference), jnp.float32(highest)])
-    return ScoredRace(reference.unordered(), _fixed(n), parameter, _earliness)
+    return ScoredRace(reference.unordered(), _fixed(n), parameter, scores.earliness)
 
 
 def exponential_race(reference: Ordered, n: int, temperature: float) -> ScoredRace:
     """Draw n candidates, keep argmax r_i/λ + Exp(1)_i."""
-    return _race(reference, _fixed(n), temperature, _exponential_score)
+    return _race(reference, _fixed(n), temperature, scores.with_exponential)
 
 
 def noisy_best_of_n(
@@ -128,9 +123,9 @@ def noisy_best_of_n(
 
     ``noise`` is one of gaussian, student_t2, gumbel and exponential.
     """
-    if noise not in _NOISY_SCORES:
-        raise ValueError(f"noise must be one of {', '.join(_NOISY_SCORES)}, got {noise!r}")
-    return _race(reference, _fixed(n), scale, _NOISY_SCORES[noise], name="scale")
+    if noise not in scores.NOISY:
+        raise ValueError(f"noise must be one of {', '.join(scores.NOISY)}, got {noise!r}")
+    return _race(reference, _fixed(n), scale, scores.NOISY[noise], name="scale")
 
 
 def best_in_order(reference: Ordered, n: int, rule: bt.OrderMixture) -> OrderRace:
@@ -193,7 +188,7 @@ def soft_best_of_poisson(
     reference: Ordered, mean_extra_draws: float, temperature: float
 ) -> ScoredRace:
     """Soft best of N = 1 + Poisson(μ) candidates."""
-    return _race(reference, _one_plus_poisson(mean_extra_draws), temperature, _gumbel_score)
+    return _race(reference, _one_plus_poisson(mean_extra_draws), temperature, scores.with_gumbel)
 
 
 def win_rate_optimal(reference: Ordered, strength: float) -> RankRace | ScoredRace:
@@ -216,9 +211,12 @@ def best_of_n_stopped(reference: Ordered, threshold: float, n_max: int) -> Score
     count = _fixed(n_max)
     if isinstance(reference, ContinuousReference):
         rank = jnp.uint32(round(threshold * 2**32))
-        return ScoredRace(reference, count, rank, _score_to_rank)
+        return ScoredRace(reference, count, rank, scores.reward_up_to_rank)
     return ScoredRace(
-        reference.unordered(), count, _level_and_share(reference, 1 - threshold), _score_to_level
+        reference.unordered(),
+        count,
+        _level_and_share(reference, 1 - threshold),
+        scores.reward_up_to_level,
     )
 
 
@@ -234,8 +232,8 @@ def top_fraction(reference: Ordered, fraction: float) -> Rejection:
             "what is rarer takes too many draws"
         )
     if isinstance(reference, Ordered):
-        return Rejection(reference, jnp.uint32(round((1 - fraction) * 2**32)), _accept_top)
-    return Rejection(reference, _level_and_share(reference, fraction), _accept_above)
+        return Rejection(reference, jnp.uint32(round((1 - fraction) * 2**32)), scores.accept_rank)
+    return Rejection(reference, _level_and_share(reference, fraction), scores.accept_level)
 
 
 def exponential_tilt(reference: Ordered, temperature: float) -> Rejection:
@@ -293,7 +291,7 @@ def chi_squared_tilt(reference: Ordered, strength: float) -> Rejection:
     # E(r − ν)₊ ≥ E(r − ν) over the k highest rewards, with equality where these are the r > ν.
     nu = float(np.max((np.cumsum(weights * rewards) - strength) / np.cumsum(weights)))
     _check_acceptance(strength / (float(reference.max_reward) - nu), reference)
-    return Rejection(reference.unordered(), jnp.float32(nu), accept_chi_squared)
+    return Rejection(reference.unordered(), jnp.float32(nu), scores.accept_chi_squared)
 
 
 def inference_time_pessimism(reference: Ordered, n: int, strength: float) -> PessimisticRejection:
@@ -316,74 +314,6 @@ def inference_time_pessimism(reference: Ordered, n: int, strength: float) -> Pes
         raise ValueError("reference must have a largest reward, got none: use a bounded reward")
     draws = integer_within("n", n, at_most=2**31 - 1, remedy="draws are counted")
     return PessimisticRejection(reference.unordered(), jnp.int32(draws), jnp.float32(strength))
-
-
-# Scores and acceptance rules: (reference, words, noise, parameter).
-
-
-def _reward_score(reference: Reference, words: Array, noise: Array, parameter: Array) -> Array:
-    del noise
-    return reference.reward(words) * parameter
-
-
-def _gumbel_score(reference: Reference, words: Array, noise: Array, parameter: Array) -> Array:
-    return reference.reward(words) * parameter + gumbel(noise)
-
-
-def _exponential_score(reference: Reference, words: Array, noise: Array, parameter: Array) -> Array:
-    return reference.reward(words) * parameter + exponential(noise)
-
-
-def _gaussian_score(reference: Reference, words: Array, noise: Array, parameter: Array) -> Array:
-    error = gaussian_quantile(unit_interval(noise), unit_interval(~noise))
-    return reference.reward(words) * parameter + error
-
-
-def _student_t2_score(reference: Reference, words: Array, noise: Array, parameter: Array) -> Array:
-    rank, survival = unit_interval(noise), unit_interval(~noise)
-    error = (rank - survival) / jnp.sqrt(jnp.float32(2) * rank * survival)
-    return reference.reward(words) * parameter + error
-
-
-_NOISY_SCORES: dict[str, Score] = {
-    "gaussian": _gaussian_score,
-    "student_t2": _student_t2_score,
-    "gumbel": _gumbel_score,
-    "exponential": _exponential_score,
-}
-
-
-def _earliness(reference: Reference, words: Array, noise: Array, parameter: Array) -> Array:
-    mean_wait = jnp.exp((parameter[1] - reference.reward(words)) * parameter[0])
-    return -exponential(noise) * mean_wait
-
-
-def _accept_top(reference: Reference, words: Array, noise: Array, parameter: Array) -> Array:
-    # A word is the rank, and its place within a level the uniform rank within the tie.
-    del reference, noise
-    return words >= parameter
-
-
-def _accept_above(reference: Reference, words: Array, noise: Array, parameter: Array) -> Array:
-    reward = reference.reward(words)
-    return (reward > parameter[0]) | (
-        (reward == parameter[0]) & (unit_interval(noise) <= parameter[1])
-    )
-
-
-def _accept_tilt(reference: Reference, words: Array, noise: Array, parameter: Array) -> Array:
-    # e^{(r − s)/λ} is the chance that an Exp(1) variable exceeds (s − r)/λ, and 1 above the cap.
-    return exponential(noise) >= (parameter[1] - reference.reward(words)) * parameter[0]
-
-
-def _score_to_rank(reference: Reference, words: Array, noise: Array, parameter: Array) -> Array:
-    accepted = _accept_top(reference, words, noise, parameter)
-    return jnp.where(accepted, jnp.inf, reference.reward(words))
-
-
-def _score_to_level(reference: Reference, words: Array, noise: Array, parameter: Array) -> Array:
-    accepted = _accept_above(reference, words, noise, parameter)
-    return jnp.where(accepted, jnp.inf, reference.reward(words))
 
 
 # Construction.
@@ -425,7 +355,7 @@ def _by_reward(
     """The highest reward, or the lowest: by raw words where these are in its order."""
     if isinstance(reference, Ordered):
         return RankRace(reference, count, lowest)
-    return ScoredRace(reference, count, jnp.float32(-1 if lowest else 1), _reward_score)
+    return ScoredRace(reference, count, jnp.float32(-1 if lowest else 1), scores.reward)
 
 
 def _race(
@@ -441,7 +371,7 @@ def _race(
 
 def _tilting(reference: Ordered, temperature: float, cap: float) -> Rejection:
     parameter = jnp.stack([_inverse(temperature, reference), jnp.float32(cap)])
-    return Rejection(reference.unordered(), parameter, _accept_tilt)
+    return Rejection(reference.unordered(), parameter, scores.accept_tilt)
 
 
 def _inverse(temperature: float, reference: Ordered, name: str = "temperature") -> Array:

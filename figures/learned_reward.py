@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from figures.output import FigureData, FigureFiles, results_command_line, write
 from figures.style import (
@@ -24,21 +23,22 @@ from figures.style import (
     whole_ticks,
 )
 from simulations.experiments.learned_reward import LearnedRewardResults
+from simulations.statistics.estimate import crossed_mean
 
 __all__ = ["data", "draw", "main"]
 
 CAPTION = (
     "Selecting by a learned reward raises the true one at first, and then lowers it; hedging stops "
     "in time. An example made to show it: the judges saw no response with too much of what they "
-    "like. A Bradley–Terry model on the language model's features, learned from "
-    "{pairs} noisy preferences of a true reward that is known; both in standard deviations within "
-    "a prompt; {seeds}. Correlation of proxy and true reward {correlation:.2f}. (a) Best-of-n by "
-    "the proxy on prompts that were not used to choose: gain of the proxy, and of the true reward "
-    "with a band of two standard errors over prompts. Dotted: the n that hedging chose on the "
-    "other prompts, one for all. (b) True reward on the fresh prompts: of the largest n, of the "
-    "hedged n, and of soft best-of-{hedged} at the hedged temperature. Bars: two standard errors "
-    "of the gain over the largest n, prompts paired."
+    "like. The proxy is linear in the language model's features and was learned from {pairs} noisy "
+    "preferences of a true reward that is known; both are in standard deviations within a prompt, "
+    "and what is shown is the gain over one draw; {seeds}. Correlation of proxy and true reward "
+    "{correlation:.2f}. (a) Best-of-n by the proxy. Dotted: the n that hedging chose, one for all "
+    "prompts. (b) True reward of the largest n, of the hedged n, and of soft best-of-{hedged} at "
+    "the hedged temperature, each prompt by what was chosen on the other half of the prompts. Band "
+    "and bars: two standard errors over prompts and sets of preferences."
 )
+GAIN = "gain over one draw (sd)"
 NAMES = {
     "largest n": "largest n",
     "hedged n": "hedged n",
@@ -47,38 +47,37 @@ NAMES = {
 
 
 def data(results: LearnedRewardResults) -> FigureData:
-    """Means over seeds."""
+    """Means over prompts and sets of preferences, of gains over one draw."""
     config, seeds = results.identity["config"], len(results.correlation)
     choices = [results.choices[name] for name in NAMES]
-    curve = {
-        "n": results.numbers,
-        "proxy": results.proxy.mean(axis=0),
-        "true": results.true.mean(axis=0),
-        # Seeds share the prompts: their errors are not averaged away.
-        "true_error": results.true_std_error.mean(axis=0),
-    }
+    proxy, _ = crossed_mean(results.proxy - results.proxy[:, :1])
+    true, true_error = crossed_mean(results.true - results.true[:, :1])
+    gain, gain_error = crossed_mean(
+        np.stack([choice.achieved - results.true[:, 0] for choice in choices], axis=1)
+    )
     return FigureData(
         CAPTION.format(
-            pairs=config["num_pairs"],
-            seeds="one training" if seeds == 1 else f"means over {seeds} trainings",
+            pairs=f"{config['num_pairs']:,}",
+            seeds="one set of preferences" if seeds == 1 else f"means over {seeds} such sets",
             correlation=results.correlation.mean(),
             hedged=config["hedged_n"],
         ),
         {
-            "curve": curve,
+            "curve": {
+                "n": results.numbers,
+                "proxy": proxy,
+                "true": true,
+                "true_error": true_error,
+            },
             "choices": {
                 "name": np.array(list(NAMES)),
-                "n": _mean([choice.n for choice in choices]),
-                "achieved": _mean([choice.achieved for choice in choices]),
-                "gain_error": _mean([choice.std_error for choice in choices]),
+                "n": np.array([choice.n.mean() for choice in choices]),
+                "gain": gain,
+                "gain_error": gain_error,
             },
         },
         dict(results.identity),
     )
-
-
-def _mean(seeds: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-    return np.stack(seeds).mean(axis=1)
 
 
 @styled
@@ -88,28 +87,20 @@ def draw(data: FigureData) -> Figure:
     left, right = figure.subplots(1, 2)
     _draw_curve(left, data)
     _draw_choices(right, data)
-    panel_titles({left: "selecting by the proxy", right: "true reward on fresh prompts"})
+    panel_titles({left: "selecting by the proxy", right: "true reward on other prompts"})
     return figure
 
 
 def _draw_curve(ax: Axes, data: FigureData) -> None:
     curve, choices = data["curve"], data["choices"]
-    n, band = curve["n"], 2 * curve["true_error"]
-    gained = curve["true"] - curve["true"][0]
-    ax.plot(n, curve["proxy"] - curve["proxy"][0], "--", color=BOUND, label="proxy")
-    ax.plot(n, gained, "o-", color=COLORS["best_of_n"], label="true reward")
-    ax.fill_between(
-        n,
-        gained - band,
-        gained + band,
-        color=COLORS["best_of_n"],
-        alpha=0.2,
-        linewidth=0,
-    )
+    n, true, band = curve["n"], curve["true"], 2 * curve["true_error"]
+    ax.plot(n, curve["proxy"], "--", color=BOUND, label="proxy")
+    ax.plot(n, true, "o-", color=COLORS["best_of_n"], label="true reward")
+    ax.fill_between(n, true - band, true + band, color=COLORS["best_of_n"], alpha=0.2, linewidth=0)
     ax.axvline(choices["n"][1], color=BOUND, linestyle=":", label="hedged n")
     ax.set_xscale("log")
     whole_ticks(ax, n)
-    ax.set(xlabel="n (draws)", ylabel="gain (sd)")
+    ax.set(xlabel="n (draws)", ylabel=GAIN)
     ax.legend(loc="upper left")
 
 
@@ -118,16 +109,17 @@ def _draw_choices(ax: Axes, data: FigureData) -> None:
     places = np.arange(len(NAMES))
     ax.errorbar(
         places,
-        choices["achieved"],
+        choices["gain"],
         yerr=2 * choices["gain_error"],
         fmt="o",
         color=COLORS["best_of_n"],
         elinewidth=0.8,
     )
-    ax.axhline(choices["achieved"][0], color=BOUND, linestyle=":")
+    ax.axhline(choices["gain"][0], color=BOUND, linestyle=":")
     ax.set_xticks(places, list(NAMES.values()))
     ax.set_xlim(-0.5, len(NAMES) - 0.5)
-    ax.set(xlabel="setting for all prompts", ylabel="true reward (sd)")
+    ax.set_ylim(bottom=min(0.0, *ax.get_ylim()))
+    ax.set(xlabel="setting for all prompts", ylabel=GAIN)
 
 
 def main(output_dir: Path, results: Path) -> FigureFiles:

@@ -203,22 +203,21 @@ def blocks() -> ModelBlocks:
 
 @cache
 def learned() -> LearnedRewardResults:
-    """Two trainings that were not made."""
+    """Two sets of preferences that nobody stated, on four prompts."""
     numbers = np.array([1, 4, 16])
-    ones = np.ones(2)
+    table = np.ones((2, 4)) + np.arange(8).reshape(2, 4) / 40
+    setting = np.ones((2, 2))
 
     def choice(n: float, achieved: float) -> Choice:
-        return Choice(n * ones, 0 * ones, ones, achieved * ones, (achieved - 1) * ones, ones / 8)
+        return Choice(n * setting, 0 * setting, table, achieved * table)
 
     return LearnedRewardResults(
         identity={"config": {"num_pairs": 9, "hedged_n": 16}, "key": [0, 0]},
-        correlation=0.5 * ones,
-        accuracy=0.7 * ones,
-        losses=np.zeros((2, 3), np.float32),
+        correlation=np.full(2, 0.5),
+        accuracy=np.full(2, 0.7),
         numbers=numbers,
-        proxy=np.outer(ones, np.log(numbers)),
-        true=np.outer(ones, [0.0, 1.2, 1.0]),
-        true_std_error=np.full((2, 3), 0.1),
+        proxy=np.log(numbers)[:, None] * table[:, None],
+        true=np.array([0.0, 1.2, 1.0])[:, None] * table[:, None],
         choices={
             "largest n": choice(16, 1.0),
             "hedged n": choice(5, 1.25),

@@ -14,7 +14,6 @@ from paper_repro.pipeline import real_sequences
 from paper_repro.pipeline.payloads import ComputedClaims
 from simulations.experiments import learned_reward
 from simulations.experiments.learned_reward import LearnedRewardConfig
-from simulations.language_model.rewards.bradley_terry import RewardTrainingConfig
 from simulations.language_model.rewards.tokens import WantedNumber, lexicon
 
 
@@ -24,7 +23,7 @@ class LearnedConfig:
 
     Attributes:
         sequences: of the model and its responses.
-        experiment: of the preferences, the reward model and the choice.
+        experiment: of the preferences, of what is learned from them and of the choice.
         words: that are counted.
         wanted: how many of them a response is to have. Preferences are stated between responses
             that have no more: what is rare was never judged.
@@ -32,20 +31,16 @@ class LearnedConfig:
     """
 
     sequences: real_sequences.RealSequencesConfig = real_sequences.QUICK
-    experiment: LearnedRewardConfig = field(
-        default_factory=lambda: LearnedRewardConfig(
-            num_pairs=4096,
-            noise=0.5,
-            training=RewardTrainingConfig(num_steps=100, batch_size=32),
-        )
-    )
+    experiment: LearnedRewardConfig = field(default_factory=LearnedRewardConfig)
     words: tuple[str, ...] = real_sequences.LITTLE_WORDS
-    wanted: int = 3
+    wanted: int = 4
     seed: int = 20261128
 
 
 QUICK = LearnedConfig()
-FULL = LearnedConfig(real_sequences.FULL, replace(QUICK.experiment, num_seeds=3))
+FULL = LearnedConfig(
+    real_sequences.FULL, replace(QUICK.experiment, num_candidates=512, num_seeds=16)
+)
 
 
 def results_path(output: Path) -> Path:

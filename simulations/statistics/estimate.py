@@ -131,6 +131,27 @@ def combine(estimates: Iterable[Estimate]) -> Estimate:
     return reduce(_merge, parts)
 
 
+def crossed_mean(
+    values: ArrayLike,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean of ``values [S, ..., B]`` over S and B, drawn apart from each other, and its error.
+
+    Averages over either leave the spread of the other; squares of the standard errors of both are
+    added, which counts what belongs to the pairs alone twice. For S = 1 only B is counted.
+
+    Example:
+        >>> mean, error = crossed_mean([[1.0, 2.0], [2.0, 3.0]])  # 1½ ± ½ in both directions
+        >>> float(mean), round(float(error), 3)
+        (2.0, 0.707)
+    """
+    table = np.asarray(values, np.float64)
+    rows, columns = table.mean(axis=-1), table.mean(axis=0)
+    error = columns.std(axis=-1, ddof=1) / np.sqrt(table.shape[-1])
+    if len(table) > 1:
+        error = np.hypot(error, rows.std(axis=0, ddof=1) / np.sqrt(len(table)))
+    return rows.mean(axis=0), error
+
+
 def _merge(left: Estimate, right: Estimate) -> Estimate:
     total = left.num_samples + right.num_samples
     gap = right.mean - left.mean

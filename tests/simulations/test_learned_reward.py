@@ -6,24 +6,27 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from numpy.typing import NDArray
 
+from paper_repro.papers.claim import evaluate
+from paper_repro.papers.inference_time_reward_hacking import learned
 from simulations.experiments.learned_reward import (
+    Choice,
     LearnedRewardConfig,
     LearnedRewardResults,
     _judge,
     run,
 )
 from simulations.language_model.generate import generate
-from simulations.language_model.rewards.bradley_terry import RewardTrainingConfig
 from simulations.language_model.text.tokenizers import Vocabulary
 from simulations.language_model.transformer import Transformer, TransformerConfig
 
 VOCABULARY = Vocabulary.plain(8)
 CONFIG = LearnedRewardConfig(
-    num_pairs=256,
+    num_pairs=1024,
     noise=1.0,
-    training=RewardTrainingConfig(num_steps=60, batch_size=32, learning_rate=1e-2),
     num_candidates=32,
+    num_judged=16,
     numbers=(1, 4, 16),
     hedged_n=16,
     num_seeds=2,
@@ -47,30 +50,32 @@ def results() -> LearnedRewardResults:
 
 
 def test_the_proxy_learns_something_of_the_truth(results: LearnedRewardResults) -> None:
-    np.testing.assert_allclose(results.losses[:, 0], np.log(2), atol=1e-6)
-    assert np.all(results.losses[:, -10:].mean(axis=1) < 0.67)
     assert np.all((results.correlation > 0.2) & (results.correlation < 0.999))
     assert np.all((results.accuracy > 0.55) & (results.accuracy < 1))
 
 
 def test_best_of_n_raises_the_proxy(results: LearnedRewardResults) -> None:
-    assert np.all(np.diff(results.proxy) > 0.1)
-    assert results.true.shape == results.true_std_error.shape == (2, 3)
-    assert np.all(results.true_std_error > 0)
+    assert results.true.shape == results.proxy.shape == (2, 3, 12)
+    assert np.all(np.diff(results.proxy, axis=1) > 0.1)
 
 
 def test_hedging_promises_no_less_than_the_largest_n(results: LearnedRewardResults) -> None:
-    """On the prompts that it was chosen on; the largest n is among what it chose from."""
+    """On the half that it was chosen on; the largest n is among what it chose from."""
     largest = results.choices["largest n"]
     assert np.all(largest.n == 16)
     assert np.all(largest.temperature == 0)
-    assert np.all(largest.gain == 0)
+    np.testing.assert_array_equal(largest.promised, largest.achieved)
+    np.testing.assert_allclose(largest.achieved, results.true[:, 2], rtol=1e-9)
     for name in ("hedged n", "hedged temperature"):
-        choice = results.choices[name]
-        assert np.all(choice.expected >= largest.expected - 1e-9)
-        np.testing.assert_allclose(choice.gain, choice.achieved - largest.achieved, atol=1e-12)
-    curve = results.true[:, results.numbers == 16]
-    np.testing.assert_allclose(largest.achieved, curve[:, 0], rtol=1e-9)
+        gain = results.choices[name].promised - largest.promised
+        assert np.all(gain.reshape(2, 2, 6).mean(axis=-1) >= -1e-9)
+
+
+def test_hindsight_is_no_worse(results: LearnedRewardResults) -> None:
+    """On each half, what was chosen on it earns what was chosen on the other, and not less."""
+    for choice in results.choices.values():
+        regret = (choice.promised - choice.achieved).reshape(2, 2, 6).mean(axis=-1)
+        assert np.all(regret >= -1e-6)
 
 
 def test_seeds_state_other_preferences(results: LearnedRewardResults) -> None:
@@ -111,16 +116,48 @@ def test_preferences_need_two_responses_that_were_judged() -> None:
 def test_the_true_reward_falls_again() -> None:
     """A truth that peaks below the top of the proxy; by summing over the 32 ranks, at every n."""
     rank = np.arange(1, 33) / 32
-    truth = rank**3 * (1 - rank)
-    shuffled = np.random.default_rng(0).permuted(np.tile(np.arange(32), (12, 1)), axis=1)
-    found = _judge(CONFIG, np.zeros(3, np.float32), shuffled.astype(float), truth[shuffled])
+    # In the second half a lower rank is best: what is chosen on the first goes too far there.
+    truths = np.array([[rank**3 * (1 - rank)], [rank * (1 - rank)]])
 
-    def mean(n: float) -> float:
+    def mean(truth: NDArray[np.float64], n: float) -> float:
         return float(np.sum(truth * (rank**n - (rank - 1 / 32) ** n)))
 
-    np.testing.assert_allclose(found["true"], [mean(n) for n in CONFIG.numbers], rtol=1e-9)
-    assert found["true"][1] > max(found["true"][0], found["true"][2])
-    choice = found["choices"]["hedged n"]
-    best = max(mean(n) for n in np.linspace(1, 16, 1501))
-    assert choice["achieved"] == pytest.approx(best, rel=1e-5)
-    assert choice["gain"] == pytest.approx(best - mean(16), rel=1e-4)
+    shuffled = np.random.default_rng(0).permuted(np.tile(np.arange(32), (12, 1)), axis=1)
+    truth = np.take_along_axis(np.repeat(truths[:, 0], 6, axis=0), shuffled, axis=1)
+    found = _judge(CONFIG, shuffled.astype(float), truth)
+
+    for half, worth in enumerate(truths[:, 0]):
+        rows = slice(6 * half, 6 * half + 6)
+        expected = [[mean(worth, n)] * 6 for n in CONFIG.numbers]
+        np.testing.assert_allclose(found["true"][:, rows], expected, rtol=1e-9)
+        grid = np.linspace(1, 16, 1501)
+        best = max(mean(worth, n) for n in grid)
+        choice = found["choices"]["hedged n"]
+        np.testing.assert_allclose(choice["promised"][rows], best, rtol=1e-5)
+        other = truths[1 - half, 0]
+        chosen = max(grid, key=lambda n: mean(other, n))
+        assert choice["n"][1 - half] == pytest.approx(chosen, abs=0.02)
+        np.testing.assert_allclose(choice["achieved"][rows], mean(worth, chosen), rtol=1e-3)
+
+
+def test_claims_are_read_off_the_results() -> None:
+    """Made so that each number can be done in the head: two errors of ½ are taken off."""
+    table = np.array([[1.0, 2.0], [1.0, 2.0]])  # a mean of 1½, of standard error ½ over prompts
+    setting = np.ones((2, 2))
+    made = LearnedRewardResults(
+        identity={},
+        correlation=np.ones(2),
+        accuracy=np.ones(2),
+        numbers=np.array([1, 2, 4]),
+        proxy=np.zeros((2, 3, 2)),
+        true=np.stack([0 * table, 2 * table, table], axis=1),
+        choices={
+            "largest n": Choice(setting, setting, table, table),
+            "hedged n": Choice(setting, setting, 4 * table, 3 * table),
+            "hedged temperature": Choice(setting, setting, 3 * table, 2 * table),
+        },
+    )
+    rise_and_fall, gains, regrets = (evaluate(c, made).computed for c in learned.CLAIMS)
+    np.testing.assert_allclose(rise_and_fall, [3 - 2, 1.5 - 1])
+    np.testing.assert_allclose(gains, [3 - 2, 1.5 - 1])
+    np.testing.assert_allclose(regrets, [1.5 + 1, 1.5 + 1])

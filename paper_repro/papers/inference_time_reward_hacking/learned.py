@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from paper_repro.papers.claim import ABSTRACT, Claim, Tolerance
+from paper_repro.papers.claim import ABSTRACT, DERIVED, Claim, Tolerance
+from simulations.statistics.estimate import crossed_mean
 
 if TYPE_CHECKING:  # the language model's stack, which claims on theory do without
     from simulations.experiments.learned_reward import LearnedRewardResults
@@ -15,23 +16,40 @@ if TYPE_CHECKING:  # the language model's stack, which claims on theory do witho
 _TEST = "simulations/test_learned_reward.py::"
 
 
+def _surely(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Means of ``values [S, ..., B]`` over sets of preferences and prompts, less two errors."""
+    mean, error = crossed_mean(values)
+    return mean - 2 * error
+
+
 def _rise_and_fall(results: LearnedRewardResults) -> NDArray[np.float64]:
-    """From one draw to the highest true reward, and from there to the largest n; less their errors.
-
-    Two standard errors of each end: more than those of the difference, whose prompts are paired.
-    Seeds share the prompts, so that their errors are averaged and not reduced.
-    """
-    true, error = results.true.mean(axis=0), results.true_std_error.mean(axis=0)
-    top = int(true.argmax())
-    ends = np.array([0, -1])
-    return true[top] - true[ends] - 2 * (error[top] + error[ends])
+    """From one draw to the highest true reward, and from there to the largest n."""
+    top = int(results.true.mean(axis=(0, 2)).argmax())
+    return _surely(results.true[:, [top]] - results.true[:, [0, -1]])
 
 
-def _gains(results: LearnedRewardResults) -> list[float]:
-    """Of the hedged n and temperature over the largest n, less two standard errors."""
-    choices = [results.choices[f"hedged {what}"] for what in ("n", "temperature")]
-    return [float(choice.gain.mean() - 2 * choice.std_error.mean()) for choice in choices]
+def _gains(results: LearnedRewardResults) -> NDArray[np.float64]:
+    """Of the hedged n and temperature over the largest n."""
+    largest = results.choices["largest n"].achieved
+    gains = [results.choices[name].achieved - largest for name in HEDGED]
+    return _surely(np.stack(gains, axis=1))
 
+
+def _regrets(results: LearnedRewardResults) -> NDArray[np.float64]:
+    """Of what is chosen on other prompts, against what is chosen in hindsight."""
+    choices = [results.choices[name] for name in HEDGED]
+    return -_surely(np.stack([c.achieved - c.promised for c in choices], axis=1))
+
+
+HEDGED = ("hedged n", "hedged temperature")
+_SETTING = (
+    "a language model trained here; a true reward that wants four little words, not more; 4,096 "
+    "preferences, none of them on responses with more; a reward linear in the model's features; 64 "
+    "prompts, four sets of preferences, in standard deviations within a prompt"
+)
+_TWO_ERRORS = Tolerance(
+    "two standard errors over prompts and sets of preferences are counted against it before"
+)
 
 CLAIMS: tuple[Claim, ...] = (
     Claim(
@@ -43,18 +61,14 @@ CLAIMS: tuple[Claim, ...] = (
         relation=">=",
         statement=(
             "Best-of-n by a reward that is learned from preferences raises the true reward at "
-            "first, and lowers it when n grows further (in standard deviations within a prompt, on "
-            "prompts held out). An example made to show it: a language model trained here, a true "
-            "reward by which more of a good thing is too much, and preferences only between "
-            "responses that have not too much; with five other true rewards and sets of "
-            "preferences, and with the same model trained with other rounding, it did not fall, or "
-            "hardly, up to n = 64. Entries: less two standard errors."
+            f"first, and lowers it when n grows further. An example made to show it: {_SETTING}. "
+            "Entries: less two standard errors."
         ),
         stage="learned-reward",
         compute=_rise_and_fall,
-        expected=(0.0, 0.0),
-        tolerance=Tolerance("two standard errors over prompts are taken off before"),
-        labels=("rise", "fall"),
+        expected=(0.1, 0.1),
+        tolerance=_TWO_ERRORS,
+        labels=("rise", "fall to n = 128"),
         figure="learned_reward",
         test=_TEST + "test_the_true_reward_falls_again",
     ),
@@ -66,18 +80,36 @@ CLAIMS: tuple[Claim, ...] = (
         kind="empirical",
         relation=">=",
         statement=(
-            "One n and one temperature that are chosen where the true reward is known earn more of "
-            "it on other prompts than the largest n by the proxy (in standard deviations), where "
-            "the proxy is over-optimised; where it was not, with another set of preferences or "
-            "another rounding of the model, hedging lost 0.1 or gained nothing. Entries: less two "
-            "standard errors."
+            "Where the proxy is over-optimised, one n or one temperature for all prompts, chosen "
+            "where the true reward is known, earns more of it on other prompts than best-of-128 by "
+            f"the proxy: {_SETTING}. Entries: by how much, less two standard errors."
         ),
         stage="learned-reward",
         compute=_gains,
-        expected=(0.0, 0.0),
-        tolerance=Tolerance("two standard errors over prompts are taken off before"),
-        labels=("hedged n", "hedged temperature"),
+        expected=(0.1, 0.1),
+        tolerance=_TWO_ERRORS,
+        labels=HEDGED,
         figure="learned_reward",
-        test=_TEST + "test_hedging_promises_no_less_than_the_largest_n",
+        test=_TEST + "test_the_true_reward_falls_again",
+    ),
+    Claim(
+        id="hacking/learned-reward-regret",
+        paper="inference_time_reward_hacking",
+        where="hedging",
+        provenance=DERIVED,
+        kind="empirical",
+        relation="<=",
+        statement=(
+            "What is chosen for all prompts on half of them is as good on the other half as what "
+            f"would be chosen there in hindsight: {_SETTING}. Entries: what it lacks, and two "
+            "standard errors."
+        ),
+        stage="learned-reward",
+        compute=_regrets,
+        expected=(0.05, 0.05),
+        tolerance=_TWO_ERRORS,
+        labels=HEDGED,
+        figure="learned_reward",
+        test=_TEST + "test_hindsight_is_no_worse",
     ),
 )

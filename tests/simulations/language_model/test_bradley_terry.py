@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 import pytest
 from flax import nnx
@@ -13,7 +14,9 @@ from simulations.language_model.rewards.bradley_terry import (
     RewardModel,
     RewardTrainingConfig,
     draw_preferences,
+    fit_linear_reward,
     preference_loss,
+    response_features,
     rewards_of,
     train_reward_model,
 )
@@ -46,11 +49,11 @@ def true_rewards(responses: np.ndarray) -> np.ndarray:
 
 def test_preferences_follow_bradley_and_terry(responses: np.ndarray) -> None:
     """Binomial tests at a false-alarm rate of 1e-6 each, for each difference of the reward."""
-    drawn = draw_preferences(
-        jax.random.key(0), PROMPTS, responses, true_rewards(responses), num_pairs=20_000, noise=2.0
-    )
-    gaps = true_rewards(drawn.chosen[:, 2:]) - true_rewards(drawn.rejected[:, 2:])
-    np.testing.assert_array_equal(drawn.chosen[:, :2], drawn.rejected[:, :2])
+    truth = true_rewards(responses)
+    drawn = draw_preferences(jax.random.key(0), truth, num_pairs=20_000, noise=2.0)
+    np.testing.assert_array_equal(drawn.chosen // 64, drawn.rejected // 64)
+    assert np.all(drawn.chosen != drawn.rejected)
+    gaps = np.subtract(*drawn.of(truth.ravel()))
     for gap in (1, 2, 3):
         right, wrong = np.sum(gaps == gap), np.sum(gaps == -gap)
         test = stats.binomtest(int(right), int(right + wrong), expit(gap / 2.0))
@@ -89,12 +92,12 @@ def test_the_loss_is_that_of_a_coin_before_training_and_counts_pairs(
 
 def test_the_true_reward_is_learned_up_to_a_constant(responses: np.ndarray) -> None:
     truth = true_rewards(responses)
-    pairs = draw_preferences(
-        jax.random.key(1), PROMPTS, responses, truth, num_pairs=4096, noise=0.5
-    )
+    pairs = draw_preferences(jax.random.key(1), truth, num_pairs=4096, noise=0.5)
+    before = np.broadcast_to(PROMPTS[:, None], (2, 64, 2))
+    sequences = np.concatenate([before, responses], axis=-1).reshape(128, -1)
     model = reward_model()
     config = RewardTrainingConfig(num_steps=150, learning_rate=1e-2)
-    fitted = train_reward_model(config, jax.random.key(2), model, pairs)
+    fitted = train_reward_model(config, jax.random.key(2), model, pairs.of(sequences))
     assert fitted.losses[0] == pytest.approx(np.log(2), abs=1e-6)
     fresh = np.random.default_rng(9).integers(0, 5, size=(1, 200, 4))
     learned = rewards_of(model, np.concatenate([np.full((200, 1), BOS), fresh[0]], axis=1))
@@ -104,9 +107,53 @@ def test_the_true_reward_is_learned_up_to_a_constant(responses: np.ndarray) -> N
     assert np.polyfit(truth, learned, 1)[0] == pytest.approx(2.0, rel=0.35)
 
 
+def test_features_are_summed_over_the_response() -> None:
+    """By a loop over the tokens, without padding and batches."""
+    backbone = reward_model().backbone
+    prompts = np.array([[PAD, BOS], [BOS, 3]])
+    # Each prompt and response has four tokens: one program is compiled for the loop.
+    responses = np.array([[[1, 2, EOS], [0, 0, 0]], [[4, EOS, PAD], [2, EOS, PAD]]])
+    found = response_features(backbone, prompts, responses, batch_size=3)
+    for row, prompt in enumerate(([BOS], [BOS, 3])):
+        for column in range(2):
+            response = [token for token in responses[row, column] if token != PAD]
+            features = np.asarray(backbone.features(jnp.array([[*prompt, *response]])))[0]
+            expected = sum(features[-t - 1] for t in range(len(response)))
+            np.testing.assert_allclose(found[row, column], expected, atol=1e-5)
+
+
+def test_a_linear_reward_is_where_the_likelihood_is_flat() -> None:
+    """And steepest in all directions: the gradient by mpmath is zero, the loss is larger around."""
+    generator = np.random.default_rng(3)
+    chosen, rejected = generator.normal(size=(2, 30, 3))
+    weights = fit_linear_reward(Preferences(chosen, rejected), ridge=0.7)
+
+    def loss(w: np.ndarray) -> float:
+        margins = [mpmath.fdot(w, gap) for gap in (chosen - rejected).tolist()]
+        likelihood = mpmath.fsum(mpmath.log1p(mpmath.exp(-margin)) for margin in margins)
+        return float(likelihood + 0.35 * mpmath.fdot(w, w))
+
+    for direction in np.eye(3):
+        up, here, down = (loss(weights + h * direction) for h in (1e-4, 0.0, -1e-4))
+        assert abs(up - down) / 2e-4 < 1e-6
+        assert up > here < down
+
+
+def test_a_linear_reward_learns_what_is_linear() -> None:
+    """Maximum likelihood is consistent for r*/τ; within five standard errors of 1/√(curvature)."""
+    generator = np.random.default_rng(5)
+    features = generator.normal(size=(4, 200, 2))
+    truth = features @ [1.0, -2.0]
+    pairs = draw_preferences(jax.random.key(3), truth, num_pairs=20_000, noise=2.0)
+    weights = fit_linear_reward(pairs.of(features.reshape(-1, 2)), ridge=1e-3)
+    np.testing.assert_allclose(weights, [0.5, -1.0], atol=0.08)
+
+
 def test_bad_input_is_named(responses: np.ndarray) -> None:
     truth = true_rewards(responses)
     with pytest.raises(ValueError, match=r"noise must be positive"):
-        draw_preferences(jax.random.key(0), PROMPTS, responses, truth, num_pairs=1, noise=0)
-    with pytest.raises(ValueError, match=r"true_rewards \(2, 63\)"):
-        draw_preferences(jax.random.key(0), PROMPTS, responses, truth[:, 1:], num_pairs=1, noise=1)
+        draw_preferences(jax.random.key(0), truth, num_pairs=1, noise=0)
+    with pytest.raises(ValueError, match=r"true_rewards has shape \(2, 1\)"):
+        draw_preferences(jax.random.key(0), truth[:, :1], num_pairs=1, noise=1)
+    with pytest.raises(ValueError, match=r"ridge must be positive"):
+        fit_linear_reward(Preferences(truth, truth), ridge=0)

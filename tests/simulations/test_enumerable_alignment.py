@@ -1,6 +1,7 @@
 """Training of a model whose law is known: the path of every loss, beside what it aims at."""
 
 import pathlib
+from functools import partial
 
 import jax
 import numpy as np
@@ -14,15 +15,18 @@ from simulations.experiments import tabular_alignment
 from simulations.experiments.enumerable_alignment import (
     EnumerableAlignmentConfig,
     EnumerableAlignmentResults,
+    Landmark,
     Path,
-    _Known,
     _observed_laws,
+    problem,
+    run,
+)
+from simulations.experiments.enumerable_pairs import (
+    KnownResponses,
     batch,
     every_pair,
     loss,
     methods,
-    problem,
-    run,
 )
 
 SMALL = EnumerableAlignmentConfig(
@@ -71,7 +75,7 @@ def test_every_path_begins_at_the_reference(results: EnumerableAlignmentResults)
 
 def test_the_models_law_is_the_enumerated_one():
     model, law, reference = problem(SMALL, jax.random.key(0))
-    known = _Known.of(law, reference, SMALL.n)
+    known = KnownResponses.of(law, reference, SMALL.n)
     graph, state = nnx.split(model)
     runs = nnx.merge(graph, jax.tree.map(lambda leaf: leaf[None], state))
     np.testing.assert_allclose(_observed_laws(runs, known)[0], law.log_probs, atol=1e-5)
@@ -79,16 +83,19 @@ def test_the_models_law_is_the_enumerated_one():
 
 def test_batches_are_best_and_worst_with_their_margins():
     _, law, reference = problem(SMALL, jax.random.key(0))
-    known = _Known.of(law, reference, SMALL.n)
+    known = KnownResponses.of(law, reference, SMALL.n)
     which = methods(SMALL.n)
-    found = batch(SMALL, known, which, jax.random.key(1), 3)
+    draw = partial(
+        batch, n=SMALL.n, num_candidates=SMALL.num_candidates, batch_size=SMALL.batch_size
+    )
+    found = draw(known, which, jax.random.key(1), 3)
     rewards = np.asarray(reference.rewards)
     assert np.all(rewards[found.chosen] >= rewards[found.rejected])
     margin = np.asarray(bt.log_ratio(bt.best_of_n(reference, SMALL.n), reference))
     row = [method.name for method in which].index("matched targets")
     exact = margin[found.chosen[row]] - margin[found.rejected[row]]
     np.testing.assert_allclose(found.terms.margin[row], exact, rtol=1e-4)
-    again = batch(SMALL, known, which, jax.random.key(1), 3)
+    again = draw(known, which, jax.random.key(1), 3)
     assert np.array_equal(found.chosen, again.chosen)
 
 
@@ -114,7 +121,7 @@ def test_results_survive_a_file(results: EnumerableAlignmentResults, tmp_path: p
 
 def test_the_mean_over_every_pair_is_the_populations_loss():
     _, law, reference = problem(SMALL, jax.random.key(0))
-    known, n = _Known.of(law, reference, SMALL.n), SMALL.n
+    known, n = KnownResponses.of(law, reference, SMALL.n), SMALL.n
     other, _, _ = problem(SMALL, jax.random.key(1))
     graph, state = nnx.split(other)
     runs = nnx.merge(graph, jax.tree.map(lambda leaf: leaf[None], state))
@@ -155,6 +162,22 @@ def test_claims_on_paths_are_read_off_them():
     assert trained._nearer(found) == pytest.approx([0.15 - 0.0, 0.15 - 0.1, 0.15 - 0.1])
     assert trained._told_apart(found) == pytest.approx(0.05)
     assert trained._slower(found) == pytest.approx(0.1)
+
+
+def test_what_is_past_and_given_back_is_read_off_the_path():
+    rises = np.array([0.5, 0.9, 0.75])
+    names = ("BoNBoN, β*", "matched targets", "matched targets, further draws", "SFT-BoN", "BOND")
+    paths = tuple(
+        Path(name, rises, 4 * (rises - 0.5), np.array([0.5, 0.3, 0.4 - 0.1 * place]), 0 * rises)
+        for place, name in enumerate(names)
+    )
+    landmarks = (
+        Landmark("best-of-n", 0.85, 1.2, 0.0, 3.0),
+        Landmark("BoNBoN, β*", 0.8, 0.9, 0.3, 3.0),
+    )
+    found = EnumerableAlignmentResults(SMALL, 9, np.arange(3), paths, landmarks, np.zeros((2, 2)))
+    assert trained._past_and_back(found) == pytest.approx((0.1, 0.4, 0.15, 0.6))
+    assert trained._closer(found) == pytest.approx([0.1, 0.2, 0.3, 0.4])
 
 
 @pytest.mark.slow

@@ -123,7 +123,7 @@ def test_features_are_summed_over_the_response() -> None:
 
 
 def test_a_linear_reward_is_where_the_likelihood_is_flat() -> None:
-    """And steepest in all directions: the gradient by mpmath is zero, the loss is larger around."""
+    """By mpmath: the gradient is zero there, and the loss larger on both sides."""
     generator = np.random.default_rng(3)
     chosen, rejected = generator.normal(size=(2, 30, 3))
     weights = fit_linear_reward(Preferences(chosen, rejected), ridge=0.7)

@@ -79,7 +79,7 @@ class Selection:
         kl_divergence: exact, of sequences from the model's, in nats.
         mean_reward: of the sequences that were drawn.
         check: of their frequencies against the exact law.
-        planted: of the same against the law of the same rule with one candidate more.
+        planted: of the same against the law of the same rule with twice the candidates.
     """
 
     rule: str
@@ -181,7 +181,7 @@ def _selection(
 ) -> Selection:
     rule = RULES[name]
     selected = select_blocks(law, tree, rule.law, block_length=block_length)
-    wrong = select_blocks(law, tree, _one_more(rule).law, block_length=block_length)
+    wrong = select_blocks(law, tree, _doubled(rule).law, block_length=block_length)
     rewards = at_ends(tree)
     policy = selected.policy(rewards)
     title = f"{name}, {values}, blocks of {block_length}"
@@ -197,6 +197,6 @@ def _selection(
     )
 
 
-def _one_more(rule: CandidateRule) -> CandidateRule:
-    """The same rule with one candidate more: a prediction that is to be rejected."""
-    return CandidateRule(rule.n + 1, rule.temperature, rule.noise, rule.threshold)
+def _doubled(rule: CandidateRule) -> CandidateRule:
+    """The same rule with twice the candidates: a prediction that is to be rejected."""
+    return CandidateRule(2 * rule.n, rule.temperature, rule.noise, rule.threshold)

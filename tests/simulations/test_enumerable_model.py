@@ -23,7 +23,7 @@ def test_what_is_drawn_has_the_exact_law(results: EnumerableModelResults) -> Non
     assert results.report.passed, results.report.rejected
 
 
-def test_one_candidate_more_is_rejected_everywhere(results: EnumerableModelResults) -> None:
+def test_twice_the_candidates_are_rejected_everywhere(results: EnumerableModelResults) -> None:
     missed = {c.name for c in results.planted.checks} - {c.name for c in results.planted.rejected}
     assert missed == set()
 

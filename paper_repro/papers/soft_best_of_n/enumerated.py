@@ -16,7 +16,7 @@ _LAWS = _VALUES * len(RULES) * len(_CONFIG.block_lengths)
 
 
 def _rejected() -> tuple[int, int]:
-    """How many laws are rejected, and how many laws of one candidate more."""
+    """How many laws are rejected, and how many laws of twice the candidates."""
     results = enumerable_model.run(_CONFIG, jax.random.key(_SEED))
     return len(results.report.rejected), len(results.planted.rejected)
 
@@ -40,7 +40,7 @@ CLAIMS: tuple[Claim, ...] = (
             f"right law with probability {_CONFIG.false_alarm:g} in all"
         ),
         checked_by=("soft_best_of_n(8, 1.5) on i.i.d. sequence, blockwise",),
-        labels=("laws rejected", "laws of one candidate more rejected"),
+        labels=("laws rejected", "laws of twice the candidates rejected"),
         test="simulations/test_enumerable_model.py::test_what_is_drawn_has_the_exact_law",
     ),
 )

@@ -18,6 +18,7 @@ import optax.contrib
 from flax import nnx
 
 from simulations.engine.checkpoint import Identity
+from simulations.language_model.first_parameters import look_back, start_from_pairs
 from simulations.language_model.fit import Update, fit
 from simulations.language_model.resume import Checkpoint
 from simulations.language_model.text.corpus import bits_per_byte, marked
@@ -29,6 +30,7 @@ from simulations.language_model.transformer import (
     law_loss,
     next_token_loss,
 )
+from simulations.language_model.windows import Windows, chunks, document_starts
 
 Progress = Callable[[str, int, int], None]
 """Called as ``progress(stage, done, total)``; the library itself never prints."""
@@ -41,8 +43,9 @@ DEFAULT_MODEL = TransformerConfig(
     hidden_width=352,
     activation="silu",
     gated=True,
+    attention_bias=True,
 )
-"""A Llama of 670,000 parameters: subwords, two heads of the usual width, SwiGLU."""
+"""A Qwen2 of 670,000 parameters: subwords, two heads of the usual width, SwiGLU."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,9 @@ class TrainingConfig:
     """What decides the trained model, apart from the tokens and the key.
 
     Training begins with what needs no layer: embedding and head are fitted to the counts of
-    adjacent tokens, while layers add nothing. That takes two seconds and is worth a minute.
+    adjacent tokens, while layers add nothing. That takes two seconds and is worth a minute. Where
+    queries and keys have biases, these are such that the first layer's heads attend to the token
+    before, to the one before that, and so on, which they would learn to do anyway.
 
     Then gradients of the layers' matrices are made orthogonal before they are applied (Muon); all
     other parameters are AdamW's. Rates rise over ``warmup_steps`` and fall along a cosine.
@@ -81,7 +86,7 @@ class TrainingConfig:
     """
 
     model: TransformerConfig = DEFAULT_MODEL
-    num_steps: int = 1500
+    num_steps: int = 1000
     batch_size: int = 16
     window: int = 64
     learning_rate: float = 4e-3
@@ -164,18 +169,20 @@ def train(
     start_key, window_key = jax.random.split(key)
     model = Transformer(config.model, rngs=nnx.Rngs(start_key))
     if config.pair_steps:
-        _start_from_pairs(model, stream, config.pair_steps)
+        start_from_pairs(model, stream, config.pair_steps)
+    if config.model.attention_bias and config.model.rotated:
+        look_back(model)
     kept = None
     if checkpoint is not None:
         identity = identity_of(config, key, tokens_sha256=_sha256(stream))
         kept = Checkpoint(checkpoint, identity, checkpoint_every)
-    documents = _document_starts(stream, config)
+    documents = document_starts(stream, config.model.vocabulary.bos_id)
     if config.counted_share and documents.size < 4:
         raise ValueError(
             f"the training text has {documents.size} documents, too few to count n-grams on other "
             "ones: pass more text, or counted_share=0"
         )
-    windows = _Windows.pack(documents, stream.size, config.window + 1)
+    windows = Windows.pack(documents, stream.size, config.window + 1)
     places = partial(windows.places, window_key, config.batch_size)
     if config.counted_share:
         counted = CountedElsewhere(stream, config.model.vocabulary, order=config.counted_order)
@@ -279,115 +286,6 @@ def _matrices(parameters: Any) -> Any:
     return jax.tree.map(lambda leaf: matrix if leaf.ndim == 3 else None, parameters)
 
 
-def _start_from_pairs(model: Transformer, stream: np.ndarray, num_steps: int) -> None:
-    """Make of an untrained model the best law of the next token given the last alone.
-
-    The layers' outputs start from zero, so that features are the normalised embedding.
-    """
-    for last in (model.layers.attention.output, model.layers.perceptron.contract):
-        last.kernel[...] = jnp.zeros_like(last.kernel[...])
-    _to_unit_length(model.embedding)
-    counts = _pair_counts(stream, model.config.vocabulary)
-    fit(
-        model,
-        pair_loss,
-        lambda step: counts,
-        _pair_optimizer(num_steps),
-        num_steps=num_steps,
-        trained=nnx.Any(nnx.PathContains("embedding"), nnx.PathContains("head")),
-    )
-    _to_unit_length(model.embedding)
-
-
-def pair_loss(model: Transformer, counts: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Sum of −log p(second | first) without layers over ``counts [V_in, V]``; their number."""
-    logits = model.logits(model.norm(model.embedding.embedding[...]))
-    return -jnp.sum(counts * jax.nn.log_softmax(logits)), jnp.sum(counts)
-
-
-@functools.cache
-def _pair_optimizer(num_steps: int) -> optax.GradientTransformation:
-    return optax.adam(optax.linear_schedule(0.05, 0.0, num_steps), b2=0.95)
-
-
-def _pair_counts(stream: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
-    """How often a token follows another, ``[V_in, V]``."""
-    counts = np.zeros((vocabulary.num_inputs, vocabulary.num_inputs), np.float32)
-    for chunk in _chunks(stream, overlap=1):
-        np.add.at(counts, (chunk[:-1], chunk[1:]), 1)
-    return counts[:, : vocabulary.num_tokens]
-
-
-def _to_unit_length(embedding: nnx.Embed) -> None:
-    """Make the mean square of each row one, as RMSNorm does."""
-    rows = embedding.embedding[...]
-    size = jnp.sqrt(jnp.mean(jnp.square(rows), axis=1, keepdims=True))
-    embedding.embedding[...] = rows / jnp.maximum(size, 1e-6).astype(rows.dtype)
-
-
-@dataclass(frozen=True)
-class _Windows:
-    """Windows full of documents.
-
-    Attributes:
-        pieces: ``[P, 2]``, where each document, or part of a long one, begins and ends; parts
-            overlap by one token, which is the last target of one and the first context of the next.
-        first: ``[R + 1]``, the first of the pieces in each of R windows, and P.
-        size: tokens in a window.
-    """
-
-    pieces: np.ndarray
-    first: np.ndarray
-    size: int
-
-    @classmethod
-    def pack(cls, documents: np.ndarray, end: int, size: int) -> _Windows:
-        """Of a stream with ``end`` tokens in which ``documents [D]`` begin, the first at 0."""
-        ends = np.append(documents[1:], end)
-        parts = np.maximum(1, -(-(ends - documents - 1) // (size - 1)))
-        before = np.repeat(np.cumsum(parts) - parts, parts)
-        starts = np.repeat(documents, parts) + (np.arange(parts.sum()) - before) * (size - 1)
-        pieces = np.stack([starts, np.minimum(starts + size, np.repeat(ends, parts))], axis=1)
-        window = _fitted(pieces[:, 1] - pieces[:, 0], size)
-        order = np.argsort(window, kind="stable")
-        return cls(pieces[order], np.searchsorted(window[order], np.arange(window.max() + 2)), size)
-
-    def places(self, key: jax.Array, batch_size: int, step: int) -> np.ndarray:
-        """Where in the stream the tokens of a step are, ``[B, size]``; −1 for none.
-
-        Each epoch reads all windows once in an order of its own.
-        """
-        seed, number = tuple(jax.random.key_data(key).tolist()), self.first.size - 1
-        places = np.full((batch_size, self.size), -1, np.int64)
-        epochs, turns = np.divmod(np.arange(step * batch_size, (step + 1) * batch_size), number)
-        for row, epoch, turn in zip(places, epochs.tolist(), turns.tolist(), strict=True):
-            window = _shuffled(seed, epoch, number)[turn]
-            parts = self.pieces[self.first[window] : self.first[window + 1]]
-            filled = np.concatenate([np.arange(start, end) for start, end in parts])
-            row[: filled.size] = filled
-        return places
-
-
-@functools.lru_cache(maxsize=2)
-def _shuffled(seed: tuple[int, ...], epoch: int, number: int) -> np.ndarray:
-    return np.random.default_rng([*seed, epoch]).permutation(number)
-
-
-def _fitted(lengths: np.ndarray, size: int) -> np.ndarray:
-    """The window of ``size`` that each of ``lengths [P]`` is put in: longest first, best fit."""
-    window, left = np.empty(lengths.size, np.int64), [[] for _ in range(size + 1)]
-    number = 0
-    for piece in np.argsort(-lengths, kind="stable"):
-        length = int(lengths[piece])
-        room = next((room for room in range(length, size) if left[room]), size)
-        if room == size:
-            left[room].append(number)
-            number += 1
-        window[piece] = left[room].pop()
-        left[room - length].append(int(window[piece]))
-    return window
-
-
 def _tokens(stream: np.ndarray, config: TrainingConfig, places: np.ndarray) -> np.ndarray:
     """The batch ``[B, window + 1]`` at ``places`` of the stream, PAD where these are −1."""
     tokens = stream[np.maximum(places, 0)].astype(np.int32)
@@ -407,15 +305,6 @@ def _with_laws(
     return tokens[:, :-1], laws
 
 
-def _document_starts(stream: np.ndarray, config: TrainingConfig) -> np.ndarray:
-    """Where documents begin; what is before the first BOS is one as well."""
-    bos, starts, seen = config.model.vocabulary.bos_id, [np.zeros(1, np.int64)], 0
-    for chunk in _chunks(stream):
-        starts.append(np.flatnonzero(chunk == bos) + seen)
-        seen += chunk.size
-    return np.unique(np.concatenate(starts))
-
-
 def _told(progress: Progress) -> Callable[[Update], None]:
     def tell(update: Update) -> None:
         speed = "" if np.isnan(update.speed) else f", {update.speed:,.0f} tokens/s"
@@ -430,7 +319,7 @@ def _check_stream(stream: np.ndarray, config: TrainingConfig) -> None:
             f"the training text has {stream.size} tokens, which is not more than the window of "
             f"{config.window}: pass more text or a smaller window"
         )
-    largest, inputs = max(map(np.max, _chunks(stream))), config.model.vocabulary.num_inputs
+    largest, inputs = max(map(np.max, chunks(stream))), config.model.vocabulary.num_inputs
     if largest >= inputs:
         raise ValueError(
             f"the training text has token {largest}, but the model reads 0 to {inputs - 1}: give "
@@ -440,11 +329,6 @@ def _check_stream(stream: np.ndarray, config: TrainingConfig) -> None:
 
 def _sha256(stream: np.ndarray) -> str:
     digest = hashlib.sha256()
-    for chunk in _chunks(stream):
+    for chunk in chunks(stream):
         digest.update(np.ascontiguousarray(chunk, np.dtype("<u4")).data)
     return digest.hexdigest()
-
-
-def _chunks(stream: np.ndarray, *, size: int = 2**22, overlap: int = 0) -> Iterator[np.ndarray]:
-    """Parts of a stream that may be larger than memory."""
-    return (stream[start : start + size + overlap] for start in range(0, stream.size, size))

@@ -490,13 +490,18 @@ def _scores(products: jax.Array, mask: jax.Array, size: int) -> jax.Array:
     return jnp.where(mask, products.astype(jnp.float32) * size**-0.5, -1e30)
 
 
+def rotation_frequencies(rotated: int, base: float) -> np.ndarray:
+    """θ_i = base^{−2i/R}, ``[R/2]``, for R rotated coordinates."""
+    return base ** (-np.arange(0, rotated, 2, dtype=np.float32) / rotated)
+
+
 def _rotation(positions: jax.Array, num_positions: int, rotated: int, base: float) -> Rotation:
     """Turns pairs (i, i + R/2) of the first R coordinates of ``[R, heads, C]`` by position · θ_i.
 
     θ_i = base^{−2i/R}. Cosines and sines are looked up: if they were computed, each loop that
     rotates would compute them again.
     """
-    frequencies = base ** (-np.arange(0, rotated, 2, dtype=np.float32) / rotated)
+    frequencies = rotation_frequencies(rotated, base)
     angles = np.arange(num_positions, dtype=np.float32)[:, None, None] * frequencies
     cosine, sine = (jnp.asarray(table)[positions] for table in (np.cos(angles), np.sin(angles)))
 

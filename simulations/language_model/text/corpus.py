@@ -2,10 +2,11 @@
 
 That is the language reference in ``pydoc_data``, and the documentation strings and comments of the
 library's source: 1.4 MB. The text differs between Python versions, so results name it by size and
-hash. Sections repeat one another, which would leak training text into what is held out: sentences
-are made unique by their letters alone, each is sent to its split by a hash of these, which keeps it
-on the same side in every Python version, and what is held out is left out altogether if it has six
-words in a row in common with training.
+hash. Neighbours say nearly the same, which would leak training text into what is held out: a
+document, that is a section of the reference or a file of the library, is held out as a whole, by a
+hash of its name, which keeps it on the same side in every Python version. Sentences are made unique
+by their letters alone, and what is held out is left out altogether if it has six words in a row in
+common with training.
 
 A user's own texts are read by ``text.files``.
 """
@@ -42,8 +43,10 @@ OPTIONAL = frozenset(
 )
 """Modules that a distribution of Python may leave out, and those that hold no prose."""
 
-_DOCUMENTATION = re.compile(r'^[ \t]*r?("""|\'\'\')(?P<text>.*?)\1', re.MULTILINE | re.DOTALL)
-_COMMENT = re.compile(r"(?:^[ \t]*#.*\n)+", re.MULTILINE)
+_DOCUMENTATION_OR_COMMENT = re.compile(
+    r"""^[ \t]*(?:r?(?P<quotes>\"{3}|'{3})(?P<text>.*?)(?P=quotes)|(?:[ \t]*#[^\n]*\n)+)""",
+    re.MULTILINE | re.DOTALL,
+)
 _NO_LETTER = re.compile(r"[^A-Za-z ]+")
 _COMMENT_SIGN = re.compile(r"^[ \t]*#+ ?", re.MULTILINE)
 
@@ -71,9 +74,14 @@ class Corpus:
         Raises:
             ValueError: there is no document.
         """
+        return cls._split((split_of(document), document) for document in documents)
+
+    @classmethod
+    def _split(cls, placed: Iterable[tuple[Split, str]]) -> Corpus:
+        """Texts, each with its split, but for what is held out and like the training text."""
         splits: dict[Split, list[str]] = {"train": [], "validation": [], "scoring": []}
-        for document in documents:
-            splits[split_of(document)].append(document)
+        for split, text in placed:
+            splits[split].append(text)
         if not any(splits.values()):
             raise ValueError("documents is empty: pass at least one text")
         trained_on = set().union(*map(_runs, splits["train"]))
@@ -100,61 +108,58 @@ def split_of(document: str) -> Split:
 
     The letters alone decide, so that a document and its copy under another layout stay together.
     """
-    residue = hashlib.sha256(_letters(document).encode()).digest()[0] % 16
+    residue = _hash(document)[0] % 16
     return "validation" if residue == 0 else "scoring" if residue <= 3 else "train"
 
 
-def load_corpus(texts: Iterable[str] | None = None) -> Corpus:
-    """The distinct sentences of this Python's own texts, or of any others.
-
-    About 14,900 sentences of 93 bytes, made in a second.
-
-    Args:
-        texts: those of this Python unless given.
-
-    Raises:
-        ValueError: no sentence is found.
-
-    Example:
-        >>> corpus = load_corpus(["It is a sentence that has enough letters to be kept. Not this."])
-        >>> [*corpus.train, *corpus.validation, *corpus.scoring]
-        ['It is a sentence that has enough letters to be kept.']
-    """
-    return _python_corpus() if texts is None else Corpus.of(sentences(texts))
-
-
 @functools.cache
-def _python_corpus() -> Corpus:
-    return Corpus.of(sentences(python_texts()))
+def load_corpus() -> Corpus:
+    """The distinct sentences of this Python's own texts, by documents.
+
+    About 14,500 sentences of 93 bytes, made in a second. The documents are in the order of their
+    names' hashes, so that any run of them is a mixture.
+    """
+    seen: set[str] = set()
+    placed: list[tuple[Split, str]] = []
+    for name, text in sorted(python_documents(), key=lambda document: _hash(document[0])):
+        for sentence in sentences(text):
+            if (letters := _letters(sentence)) not in seen:
+                seen.add(letters)
+                placed.append((split_of(name), sentence))
+    return Corpus._split(placed)
 
 
-def python_texts() -> Iterator[str]:
-    """The language reference, then documentation and comments of the library, by module name."""
+def python_documents() -> Iterator[tuple[str, str]]:
+    """Name and text of the language reference's sections, then of the library's files.
+
+    Of a file that is what its documentation strings and comments say, in its order.
+    """
     from pydoc_data.topics import topics
 
-    yield from (topics[name] for name in sorted(topics))
+    yield from ((f"topic {name}", topics[name]) for name in sorted(topics))
     root = Path(sysconfig.get_path("stdlib"))
-    for name in sorted(sys.stdlib_module_names - OPTIONAL):
-        for file in (root / f"{name}.py", *sorted((root / name).rglob("*.py"))):
-            if file.is_file() and not {"test", "tests"} & set(file.relative_to(root).parts):
+    for module in sorted(sys.stdlib_module_names - OPTIONAL):
+        for file in (root / f"{module}.py", *sorted((root / module).rglob("*.py"))):
+            name = file.relative_to(root)
+            if file.is_file() and not {"test", "tests"} & set(name.parts):
                 source = file.read_text(encoding="utf-8", errors="replace")
-                yield from (found["text"] for found in _DOCUMENTATION.finditer(source))
-                yield from (_COMMENT_SIGN.sub("", found[0]) for found in _COMMENT.finditer(source))
+                said = "\n\n".join(
+                    found["text"] or _COMMENT_SIGN.sub("", found[0])
+                    for found in _DOCUMENTATION_OR_COMMENT.finditer(source)
+                )
+                yield name.as_posix(), said
 
 
-def sentences(texts: Iterable[str]) -> list[str]:
-    """The English sentences of ``texts`` as they first appear, each on one line.
+def sentences(text: str) -> Iterator[str]:
+    """The English sentences of a text, each on one line.
 
-    Sentences of the same letters count as one.
+    Example:
+        >>> list(sentences("It is a sentence that has enough letters to be kept. Not this."))
+        ['It is a sentence that has enough letters to be kept.']
     """
-    found: dict[str, str] = {}
-    for text in texts:
-        for paragraph in re.split(r"\n[ \t]*\n", text):
-            line = " ".join(paragraph.split())
-            for sentence in re.split(r"(?<=[.!?]) (?=[A-Z])", line):
-                if _is_english(sentence):
-                    found.setdefault(_letters(sentence), sentence)
-    return list(found.values())
+    for paragraph in re.split(r"\n[ \t]*\n", text):
+        line = " ".join(paragraph.split())
+        yield from filter(_is_english, re.split(r"(?<=[.!?]) (?=[A-Z])", line))
 
 
 def _is_english(sentence: str) -> bool:
@@ -163,6 +168,10 @@ def _is_english(sentence: str) -> bool:
     if not sentence[0].isupper() or sentence[-1] not in ".!?:":
         return False
     return len(_NO_LETTER.sub("", sentence)) >= LETTER_SHARE * len(sentence)
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.sha256(_letters(text).encode()).digest()
 
 
 def _letters(text: str) -> str:
@@ -213,12 +222,12 @@ def marked(document: str, tokenizer: Tokenizer) -> np.ndarray:
 
 
 def prompt_texts(documents: Sequence[str], *, num_prompts: int, num_bytes: int) -> tuple[str, ...]:
-    """The first words, whole and at most ``num_bytes``, of the first ``num_prompts`` documents.
+    """The first words, whole and at most ``num_bytes``, of ``num_prompts`` of the documents.
 
     Args:
         documents: those shorter than twice ``num_bytes`` are passed over, as little would be left
             to continue.
-        num_prompts: how many documents are taken, in their order.
+        num_prompts: how many documents are taken, equally far from one another, in their order.
         num_bytes: the longest prompt.
 
     Raises:
@@ -236,4 +245,5 @@ def prompt_texts(documents: Sequence[str], *, num_prompts: int, num_bytes: int) 
             f"{2 * num_bytes} bytes: ask for fewer or shorter prompts"
         )
     # One byte more is cut first, so that a word which ends exactly at the limit is kept whole.
-    return tuple(text[: num_bytes + 1].rpartition(" ")[0] for text in long_enough[:num_prompts])
+    chosen = long_enough[:: len(long_enough) // num_prompts][:num_prompts]
+    return tuple(text[: num_bytes + 1].rpartition(" ")[0] for text in chosen)

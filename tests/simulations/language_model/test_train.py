@@ -18,6 +18,7 @@ from flax import nnx
 
 from simulations.engine import checkpoint
 from simulations.language_model import train as training
+from simulations.language_model.first_parameters import look_back, pair_counts, start_from_pairs
 from simulations.language_model.fit import fit
 from simulations.language_model.resume import Checkpoint
 from simulations.language_model.text.corpus import load_corpus, token_stream
@@ -33,9 +34,11 @@ from simulations.language_model.train import (
 from simulations.language_model.transformer import (
     Transformer,
     TransformerConfig,
+    _rotation,
     law_loss,
     next_token_loss,
 )
+from simulations.language_model.windows import Windows, _fitted, chunks
 from simulations.tools.files import write_atomically
 
 TINY = TrainingConfig(
@@ -138,7 +141,7 @@ def test_a_stream_on_disk_trains_the_same_model(
 def test_an_epoch_predicts_every_token_once_and_cuts_no_document_that_fits(size: int) -> None:
     lengths = np.random.default_rng(0).integers(1, 30, 40)
     starts, end = np.cumsum(lengths) - lengths, int(lengths.sum())
-    windows = training._Windows.pack(starts, end, size)
+    windows = Windows.pack(starts, end, size)
     number = windows.first.size - 1
     epochs = [windows.places(jax.random.key(0), number, epoch) for epoch in range(2)]
     for places in epochs:
@@ -163,7 +166,7 @@ def test_an_epoch_predicts_every_token_once_and_cuts_no_document_that_fits(size:
 
 def test_windows_are_nearly_full() -> None:
     lengths = np.random.default_rng(0).integers(10, 60, 3000)
-    window = training._fitted(lengths, 65)
+    window = _fitted(lengths, 65)
     filled = np.bincount(window, lengths)
     assert filled.max() <= 65
     assert filled.mean() > 0.95 * 65
@@ -199,7 +202,7 @@ def test_training_starts_from_the_law_of_pairs() -> None:
     steps = np.random.default_rng(0).choice([1, 5], p=[0.75, 0.25], size=4000)
     stream = np.cumsum(steps) % 17
     model = Transformer(TransformerConfig(width=16, num_layers=1), rngs=nnx.Rngs(0))
-    training._start_from_pairs(model, stream, 60)
+    start_from_pairs(model, stream, 60)
     law = np.asarray(jax.nn.softmax(model(jnp.asarray(stream[None, :200], jnp.int32))))[0]
     for token in range(17):
         rows = law[stream[:200] == token]
@@ -208,12 +211,48 @@ def test_training_starts_from_the_law_of_pairs() -> None:
         assert np.ptp(rows, axis=0).max() < 1e-5  # whatever came before
 
 
+@pytest.mark.parametrize(
+    ("heads", "key_heads", "fraction"), [(2, 2, 1.0), (4, 2, 1.0), (2, 1, 0.5), (3, 3, 0.25)]
+)
+def test_heads_of_the_first_layer_start_by_looking_at_the_tokens_before(
+    heads: int, key_heads: int, fraction: float
+) -> None:
+    """Of tokens alike, key head k gives the one k + 1 before at least e⁴ times any other."""
+    config = TransformerConfig(
+        width=64 * heads,
+        num_layers=2,
+        num_heads=heads,
+        num_key_heads=key_heads,
+        attention_bias=True,
+        rotary_fraction=fraction,
+    )
+    model = Transformer(config, rngs=nnx.Rngs(0))
+    before = np.asarray(model.layers.attention.project.bias[...])
+    look_back(model)
+    after = np.asarray(model.layers.attention.project.bias[...])
+    np.testing.assert_array_equal(after[1], before[1])
+    np.testing.assert_array_equal(after[0, 64 * (heads + key_heads) :], 0)  # of the values
+
+    queries, keys, _ = np.split(after[0], [64 * heads, 64 * (heads + key_heads)])
+    turn = _rotation(jnp.arange(12, dtype=jnp.int32), 12, config.rotated, config.rotary_base)
+    query, key = (
+        np.asarray(turn(jnp.broadcast_to(bias.reshape(1, -1, 64), (12, bias.size // 64, 64))))
+        for bias in (queries, keys)
+    )
+    for head in range(heads):
+        group = head // (heads // key_heads)
+        scores = query[11, head] @ key[:, group].T / 8
+        back = np.argsort(-scores)
+        assert 11 - back[0] == group + 1
+        assert scores[back[0]] - scores[back[1]] == pytest.approx(4, abs=1e-3)
+
+
 def test_counts_of_pairs_cross_the_parts_that_a_long_stream_is_read_in() -> None:
     stream, vocabulary = np.array([0, 1, 0, 1, 1, 2, 3, 0]), Vocabulary.plain(3)
-    counts = training._pair_counts(stream, vocabulary)
+    counts = pair_counts(stream, vocabulary)
     np.testing.assert_array_equal(counts, [[0, 2, 0], [1, 1, 1], [0, 0, 0], [1, 0, 0]])
-    chunks = list(training._chunks(stream, size=3, overlap=1))
-    assert [chunk.tolist() for chunk in chunks] == [[0, 1, 0, 1], [1, 1, 2, 3], [3, 0]]
+    parts = chunks(stream, size=3, overlap=1)
+    assert [part.tolist() for part in parts] == [[0, 1, 0, 1], [1, 1, 2, 3], [3, 0]]
 
 
 def test_accumulated_gradients_are_those_of_the_whole_batch(

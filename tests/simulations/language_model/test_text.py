@@ -128,9 +128,7 @@ def test_the_splits_have_the_shares_that_are_stated() -> None:
 def test_all_sentences_of_a_document_are_in_the_split_of_its_name() -> None:
     """So that what is held out in one Python version is held out in all of them."""
     corpus, seen = load_corpus(), set()
-    held_out = {
-        name: set(getattr(corpus, name)) for name in ("train", "validation", "scoring")
-    }
+    held_out = {name: set(getattr(corpus, name)) for name in ("train", "validation", "scoring")}
     home = {text: name for name, texts in held_out.items() for text in texts}
     places: dict[str, list[str]] = {}
     for name, text in python_documents():

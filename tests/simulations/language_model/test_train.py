@@ -227,17 +227,19 @@ def test_heads_of_the_first_layer_start_by_looking_at_the_tokens_before(
         rotary_fraction=fraction,
     )
     model = Transformer(config, rngs=nnx.Rngs(0))
-    before = np.asarray(model.layers.attention.project.bias[...])
+    bias = model.layers.attention.project.bias
+    assert bias is not None
+    before = np.asarray(bias[...])
     look_back(model)
-    after = np.asarray(model.layers.attention.project.bias[...])
+    after = np.asarray(bias[...])
     np.testing.assert_array_equal(after[1], before[1])
     np.testing.assert_array_equal(after[0, 64 * (heads + key_heads) :], 0)  # of the values
 
     queries, keys, _ = np.split(after[0], [64 * heads, 64 * (heads + key_heads)])
     turn = _rotation(jnp.arange(12, dtype=jnp.int32), 12, config.rotated, config.rotary_base)
     query, key = (
-        np.asarray(turn(jnp.broadcast_to(bias.reshape(1, -1, 64), (12, bias.size // 64, 64))))
-        for bias in (queries, keys)
+        np.asarray(turn(jnp.broadcast_to(own.reshape(1, -1, 64), (12, own.size // 64, 64))))
+        for own in (queries, keys)
     )
     for head in range(heads):
         group = head // (heads // key_heads)

@@ -111,6 +111,9 @@ _PATHS_TEST = "simulations/test_enumerable_alignment.py::test_claims_on_paths_ar
 _CLOSER = ("matched targets", "matched targets, further draws", "SFT-BoN", "BOND")
 _NEARER = ("SFT-BoN", "variational best-of-n", "BOND")
 _NAMES = tuple(tabular_alignment.LOSSES)
+_of_paths = partial(
+    _claim, kind="empirical", stage="alignment", figure="alignment", test=_PATHS_TEST
+)
 
 CLAIMS: tuple[Claim, ...] = (
     _claim(
@@ -129,9 +132,8 @@ CLAIMS: tuple[Claim, ...] = (
         figure="alignment",
         test="simulations/test_enumerable_alignment.py::test_tables_end_at_the_minimisers",
     ),
-    _claim(
+    _of_paths(
         id="bonbon/training-runs-past-best-of-n",
-        kind="empirical",
         where="beside Figure 3",
         statement=(
             "Does training stop before BoNBoN's minimiser (win rate .814 at n = 8), at best-of-n "
@@ -140,18 +142,15 @@ CLAIMS: tuple[Claim, ...] = (
             f"end; {_MODEL}. Of thirteen such models all pass best-of-n's win rate, by .00 to .12, "
             "and all but one end below it."
         ),
-        stage="alignment",
         compute=_past_and_back,
         expected=(0.04, 0.2, 0.03, 0.3),
         relation=">=",
         tolerance=Tolerance(_ROOM.format(verb="are", found=".077, .35, .057 and .64")),
         labels=("win rate past", "KL past", "win rate given back", "KL given back"),
-        figure="alignment",
         test="simulations/test_enumerable_alignment.py::test_bonbon_runs_past_best_of_n_and_stays_below_its_win_rate",
     ),
-    _claim(
+    _of_paths(
         id="bonbon/own-targets-end-nearer-to-best-of-n",
-        kind="empirical",
         where="beside eq. 4.3",
         statement=(
             "Does training with each pair's own margin as its target, exact or estimated from 56 "
@@ -160,81 +159,63 @@ CLAIMS: tuple[Claim, ...] = (
             ".02); in one as far or further, by .07. SFT-BoN and BOND end nearer in all. Entries: "
             f"how much nearer; {_MODEL}."
         ),
-        stage="alignment",
         compute=_closer,
         expected=(-0.1, -0.1, 0.08, 0.08),
         relation=">=",
         tolerance=Tolerance(_ROOM.format(verb="are", found=".00, −.07, .15 and .14")),
         labels=_CLOSER,
-        figure="alignment",
         test="simulations/test_enumerable_alignment.py::test_own_targets_end_nearer_to_best_of_n",
     ),
-    _claim(
+    _of_paths(
         id="bonbon/beta-decides-where-training-ends",
-        kind="empirical",
         where="beside Figure 5",
         statement=(
             "Does β*_n spare the search for β? It names one of many ends: training at β*_n/5 "
             "stops further from the reference and at 5β*_n nearer to it, as their minimisers do. "
             f"Entries: nats more than at β*_n, nats less; {_MODEL}."
         ),
-        stage="alignment",
         compute=_ends_apart,
         expected=(0.05, 0.1),
         relation=">=",
         tolerance=Tolerance(_ROOM.format(verb="are", found=".14 and .31")),
         labels=("β*/5", "5β*"),
-        figure="alignment",
-        test=_PATHS_TEST,
     ),
-    _claim(
+    _of_paths(
         id="bonbon/combined-loss-ends-below-one-part",
-        kind="empirical",
         where="beside eq. 4.4",
         statement=(
             "Does the combined loss beat both of its parts? Not where training ends: at its KL "
             "divergence SFT-BoN is nearer to the frontier, and so are variational best-of-n and "
             f"BOND. Entries: by how much in win rate; {_MODEL}."
         ),
-        stage="alignment",
         compute=_nearer,
         expected=(0.005,) * len(_NEARER),
         relation=">=",
         tolerance=Tolerance(_ROOM.format(verb="is", found=".014")),
         labels=_NEARER,
-        figure="alignment",
-        test=_PATHS_TEST,
     ),
-    _claim(
+    _of_paths(
         id="bonbon/combined-loss-is-its-other-part",
-        kind="empirical",
         where="beside eq. 4.4",
         statement=(
             "At α = .005 the combined loss trains as IPO-BoN does: their win rates differ by at "
             f"most this at any time; {_MODEL}."
         ),
-        stage="alignment",
         compute=_told_apart,
         expected=0.08,
         relation="<=",
         tolerance=Tolerance("stated with room: of thirteen models the most is .043"),
-        figure="alignment",
-        test=_PATHS_TEST,
     ),
-    _claim(
+    _of_paths(
         id="bonbon/sft-bon-learns-slower",
-        kind="empirical",
         where="beside eq. 4.1",
         statement=(
             "SFT-BoN needs more data: over the first 26 updates BoNBoN wins more often. Entry: by "
             f"how much on average; {_MODEL}."
         ),
-        stage="alignment",
         compute=_slower,
         expected=0.0,
         relation=">=",
         tolerance=Tolerance(_ROOM.format(verb="is", found=".006, the mean .03")),
-        figure="alignment",
-        test=_PATHS_TEST,
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,72 +45,63 @@ def _regrets(results: LearnedRewardResults) -> NDArray[np.float64]:
 HEDGED = ("hedged n", "hedged temperature")
 _SETTING = (
     "a language model trained here; a true reward that wants four little words, not more; 4,096 "
-    "preferences, none of them on responses with more; a reward linear in the model's features; 64 "
-    "prompts, four sets of preferences, in standard deviations within a prompt"
+    "preferences, none of them on responses with more; a reward linear in the model's features; in "
+    "standard deviations within a prompt, means over 64 prompts and 4 sets of preferences (128 and "
+    "16 in the full profile)"
 )
-_TWO_ERRORS = Tolerance(
-    "two standard errors over prompts and sets of preferences are counted against it before"
+_claim = partial(
+    Claim,
+    paper="inference_time_reward_hacking",
+    kind="empirical",
+    stage="learned-reward",
+    tolerance=Tolerance("two standard errors are counted against it before"),
+    figure="learned_reward",
 )
 
 CLAIMS: tuple[Claim, ...] = (
-    Claim(
+    _claim(
         id="hacking/learned-reward-overoptimization",
-        paper="inference_time_reward_hacking",
         where="reward hacking under best-of-n",
         provenance=ABSTRACT,
-        kind="empirical",
         relation=">=",
         statement=(
             "Best-of-n by a reward that is learned from preferences raises the true reward at "
             f"first, and lowers it when n grows further. An example made to show it: {_SETTING}. "
             "Entries: less two standard errors."
         ),
-        stage="learned-reward",
         compute=_rise_and_fall,
         expected=(0.1, 0.1),
-        tolerance=_TWO_ERRORS,
         labels=("rise", "fall to n = 128"),
-        figure="learned_reward",
         test=_TEST + "test_the_true_reward_falls_again",
     ),
-    Claim(
+    _claim(
         id="hacking/learned-reward-hedged",
-        paper="inference_time_reward_hacking",
         where="hedging",
         provenance=ABSTRACT,
-        kind="empirical",
         relation=">=",
         statement=(
             "Where the proxy is over-optimised, one n or one temperature for all prompts, chosen "
             "where the true reward is known, earns more of it on other prompts than best-of-128 by "
             f"the proxy: {_SETTING}. Entries: by how much, less two standard errors."
         ),
-        stage="learned-reward",
         compute=_gains,
         expected=(0.1, 0.1),
-        tolerance=_TWO_ERRORS,
         labels=HEDGED,
-        figure="learned_reward",
         test=_TEST + "test_the_true_reward_falls_again",
     ),
-    Claim(
+    _claim(
         id="hacking/learned-reward-regret",
-        paper="inference_time_reward_hacking",
         where="hedging",
         provenance=DERIVED,
-        kind="empirical",
         relation="<=",
         statement=(
             "What is chosen for all prompts on half of them is as good on the other half as what "
             f"would be chosen there in hindsight: {_SETTING}. Entries: what it lacks, and two "
             "standard errors."
         ),
-        stage="learned-reward",
         compute=_regrets,
         expected=(0.05, 0.05),
-        tolerance=_TWO_ERRORS,
         labels=HEDGED,
-        figure="learned_reward",
         test=_TEST + "test_hindsight_is_no_worse",
     ),
 )

@@ -39,12 +39,14 @@ from bon_theory.performance import expected_reward, expected_value, win_rate
 from bon_theory.policy import Policy
 from bon_theory.reachable import (
     OrderMixture,
+    SwappedRanks,
     Unreachable,
     distance_to_reachable,
     draws_for_exact,
     mixture_of_orders,
     nearest_in_mean_draws,
     nearest_reachable,
+    swapped_ranks,
 )
 from bon_theory.selection import (
     best_of_n,
@@ -108,6 +110,7 @@ __all__ = [
     "Policy",
     "ScoresChoice",
     "SoftChoice",
+    "SwappedRanks",
     "Unreachable",
     "best_of_n",
     "best_of_n_stopped",
@@ -155,6 +158,7 @@ __all__ = [
     "soft_best_of_n",
     "soft_best_of_poisson",
     "squared_hellinger",
+    "swapped_ranks",
     "temperature_for_kl",
     "temperature_for_reward",
     "temperature_for_win_rate",

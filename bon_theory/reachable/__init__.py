@@ -8,13 +8,16 @@ from bon_theory.reachable.nearest import (
     nearest_reachable,
 )
 from bon_theory.reachable.rule import OrderMixture, mixture_of_orders
+from bon_theory.reachable.swapped_ranks import SwappedRanks, swapped_ranks
 
 __all__ = [
     "OrderMixture",
+    "SwappedRanks",
     "Unreachable",
     "distance_to_reachable",
     "draws_for_exact",
     "mixture_of_orders",
     "nearest_in_mean_draws",
     "nearest_reachable",
+    "swapped_ranks",
 ]

@@ -20,8 +20,9 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from bon_theory._arguments import Numbers, shown
+from bon_theory._arguments import Numbers, is_concrete, shown
 from bon_theory._laws import aligned, require_same_outcomes
 from bon_theory._numerics import (
     NOTHING,
@@ -42,6 +43,7 @@ __all__ = [
     "log_after",
     "nearest_reachable",
     "order_by_ratio",
+    "require_reachable",
 ]
 
 
@@ -165,6 +167,19 @@ def draws_for_exact(
         return n
     slack = 64 * float(jnp.finfo(target.dtype).eps)
     return jnp.ceil(n * (1 - slack))
+
+
+def require_reachable(policy: Policy, reference: Policy, n: Numbers) -> None:
+    """Raise ``ValueError`` unless some rule of n draws has this law, to rounding."""
+    if not is_concrete(policy, reference, n):
+        return
+    lack = float(distance_to_reachable(policy, reference, n).total_variation)
+    if lack > 64 * float(jnp.finfo(policy.dtype).eps):
+        raise ValueError(
+            f"policy must be the law of a rule of {float(np.asarray(n)):g} draws, got one at a "
+            f"total variation of {lack:.3g} from all of these: pass nearest_reachable(policy, "
+            "reference, n)."
+        )
 
 
 def _aligned(target: Policy, reference: Policy, n: Numbers) -> tuple[Policy, Policy, jax.Array]:

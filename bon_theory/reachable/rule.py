@@ -31,7 +31,7 @@ from bon_theory._arguments import Numbers, is_concrete, static_number
 from bon_theory._laws import require_same_outcomes
 from bon_theory._numerics import log_sum_exp
 from bon_theory.policy import Policy
-from bon_theory.reachable.nearest import distance_to_reachable
+from bon_theory.reachable.nearest import require_reachable
 from bon_theory.selection import best_of_n
 
 __all__ = ["OrderMixture", "mixture_of_orders"]
@@ -251,11 +251,5 @@ def _checked(policy: Policy, reference: Policy, n: Numbers) -> float:
         raise ValueError(
             f"policy and reference must be two discrete laws, got {kind}: make one rule at a time."
         )
-    tolerance = 64 * float(jnp.finfo(policy.dtype).eps)
-    lack = float(distance_to_reachable(policy, reference, count).total_variation)
-    if lack > tolerance:
-        raise ValueError(
-            f"policy must be the law of a rule of {count:g} draws, got one at a total variation "
-            f"of {lack:.3g} from all of these: pass nearest_reachable(policy, reference, n)."
-        )
+    require_reachable(policy, reference, count)
     return count

@@ -254,6 +254,7 @@ _MATRIX: tuple[
     ("chi_squared_tilt", (0.125,), ((0.1275,),), ("uniform reward",)),  # kink at rank ½, a bin edge
     ("nearest_reachable", (4, 0.25), ((5, 0.25), (4, 0.255)), ("distinct rewards",)),
     ("nearest_reachable", (8, 0.4), ((8, 0.408),), ("tied rewards",)),  # the tilt itself
+    ("nearest_reachable", (5, 0.25), ((5, 0.255),), ("uniform reward",)),  # too, by swapped ranks
     ("nearest_in_mean_draws", (3.0, 0.25), ((3.06, 0.25), (3.0, 0.255)), ("distinct rewards",)),
     ("nearest_in_mean_draws", (2.0, 0.2), ((2.04, 0.2), (2.0, 0.204)), ("tied rewards",)),
     ("best_of_n", (4,), ((5,),), _SEQUENCES),
@@ -289,6 +290,7 @@ _OTHERWISE: tuple[Case, ...] = (
         ((9, 0.6), (8, 0.612)),
         "exponential_clocks",
     ),
+    Case("distinct rewards", "nearest_reachable", (4, 0.25), ((5, 0.25),), "swapped_ranks"),
 )
 
 DEFAULT = TheoryChecksConfig(

@@ -8,6 +8,7 @@ blocks; a trial remembers its running winner only, whatever its number of candid
 * :class:`ScoredRace` — the candidate with the highest noisy score wins. Candidate and noise are the
   two outputs of one call, and the running winner is remembered by its draw alone.
 * :class:`OrderRace` — a trial draws an order of the rewards, and the first candidate in it wins.
+* :class:`SwapRace` — candidates swap ranks by a rule, each by its own coin; the highest rank wins.
 The process without an end to the candidates is in :mod:`simulations.selection.rejection`.
 
 What decides about speed on a CPU: one fusion from counter to running winner; a loop that carries
@@ -25,8 +26,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from bon_theory import SwappedRanks
 from simulations.draws.outcomes import Outcomes
 from simulations.draws.references import Reference
+from simulations.draws.variates import exponential, unit_interval
 from simulations.draws.words import derived_key, threefry_words
 from simulations.tools.pytree import pytree
 
@@ -240,6 +243,50 @@ class OrderRace:
 
         # The score depends on the trial, so it is made inside the program.
         return ScoredRace(self.reference, self.count, jnp.float32(0), score)(key, trials)
+
+
+@pytree(
+    data_fields=["reference", "n", "rule"],
+    meta_fields=[],
+)
+@dataclass(frozen=True)
+class SwapRace:
+    """A candidate keeps its rank or takes its partner's, by a coin; the highest rank wins.
+
+    Partners are found by bisection, which takes so long that a loop may well carry two arrays, and
+    compiles so long that it should occur once in it.
+
+    Attributes:
+        reference: what candidates are drawn from, words in the order of rewards.
+        n: int32, how many there are.
+        rule: partners and chances, float32.
+    """
+
+    reference: Reference
+    n: Array
+    rule: SwappedRanks
+
+    @property
+    def typical_draws(self) -> int:
+        """About how many candidates a trial has."""
+        return int(self.n)
+
+    def __call__(self, key: Array, trials: Array) -> Array:
+        """The winners' words, uint32, one per trial index."""
+
+        def step(draw: Array, best: tuple[Array, Array]) -> tuple[Array, Array]:
+            """The highest rank and the word of its candidate, after one more draw."""
+            held, holder = best
+            words, coins = draw_words(key, trials, jnp.broadcast_to(draw, trials.shape))
+            own = -exponential(words)  # logarithms, accurate where the highest ranks are
+            partner, chance = self.rule.swap(own)
+            rank = jnp.where(unit_interval(coins) <= chance, partner, own)
+            better = rank > held
+            return jnp.where(better, rank, held), jnp.where(better, words, holder)
+
+        nothing = jnp.full(trials.shape, -jnp.inf, jnp.float32), jnp.zeros_like(trials)
+        _, winner = lax.fori_loop(jnp.uint32(0), self.n.astype(jnp.uint32), step, nothing)
+        return winner
 
 
 Race = RankRace | ScoredRace

@@ -13,6 +13,7 @@ S·KL ≈ 20: far more trials than there are. Selection by rank is integer arith
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -26,13 +27,21 @@ from simulations.draws.references import ContinuousReference, DiscreteReference,
 from simulations.selection import scores
 from simulations.selection.order_statistics import PlaceRace
 from simulations.selection.pessimism import PessimisticRejection
-from simulations.selection.races import CandidateCount, OrderRace, RankRace, Score, ScoredRace
+from simulations.selection.races import (
+    CandidateCount,
+    OrderRace,
+    RankRace,
+    Score,
+    ScoredRace,
+    SwapRace,
+)
 from simulations.selection.rejection import Rejection
 from simulations.tools.arguments import integer_within, positive_float
 
 _SMALLEST_ACCEPTANCE = 1e-4
 _MOST_PLACES = 64  # are remembered in order, by as many comparisons a draw
 _LARGEST_BLOCK = 16
+_NODES_A_UNIT = 64  # of log-odds, by which laws of ranks are accurate to 1e-5
 _LARGEST_MEAN = 1e6  # of a random number of candidates, which is looked up in a table
 _LARGEST_SCORE, _LARGEST_TOTAL = 1e38, 2.0**24  # in float32; of the rewards of a block
 _LARGEST_LOG_WAIT = 80.0  # e⁸⁰ times the shortest mean wait still is a float32
@@ -155,11 +164,12 @@ def best_in_order(reference: Ordered, n: int, rule: bt.OrderMixture) -> OrderRac
     )
 
 
-def nearest_reachable(reference: Ordered, n: int, temperature: float) -> OrderRace:
+def nearest_reachable(reference: Ordered, n: int, temperature: float) -> OrderRace | SwapRace:
     """Draw n candidates, keep one by the rule that comes nearest to the exponential tilt.
 
-    Candidates and orders are simulated; which orders, and how often each, is computed from the
-    reference's levels of reward.
+    Of discrete rewards the one that comes first in an order that is drawn, of continuous ones that
+    of the highest rank after :func:`swapped_ranks`. Everything random is simulated; which orders,
+    and how often each, is computed from the reference's levels of reward.
 
     Example:
         >>> from simulations.draws.references import discrete_reference
@@ -167,6 +177,8 @@ def nearest_reachable(reference: Ordered, n: int, temperature: float) -> OrderRa
         >>> race.places.tolist()  # mostly the higher reward first, sometimes the lower one
         [[1.0, 0.0], [0.0, 1.0]]
     """
+    if isinstance(reference, ContinuousReference):
+        return swapped_ranks(reference, n, temperature)
     temperature = positive_float("temperature", temperature)
     levels, weights = _levels(reference)
     with jax.enable_x64(True):
@@ -174,6 +186,28 @@ def nearest_reachable(reference: Ordered, n: int, temperature: float) -> OrderRa
         target = bt.exponential_tilt(drawn, temperature)
         rule = bt.mixture_of_orders(bt.nearest_reachable(target, drawn, n), drawn, n)
     return best_in_order(reference, n, rule)
+
+
+def swapped_ranks(reference: Ordered, n: int, temperature: float) -> SwapRace:
+    """The law of :func:`nearest_reachable` by another rule: ranks swap, the highest is kept.
+
+    Each of n candidates takes its partner's rank, or keeps its own, by a coin of its own. Partners
+    and chances are computed from the reference, and looked up for every candidate.
+
+    Example:
+        >>> from simulations.draws.references import uniform_reward
+        >>> race = swapped_ranks(uniform_reward(), 5, temperature=0.25)  # samples the tilt exactly
+        >>> race(jnp.uint32([0, 7]), jnp.arange(3, dtype=jnp.uint32)) >= 2**31
+        Array([ True,  True,  True], dtype=bool)
+    """
+    if not isinstance(reference, Ordered):
+        raise ValueError("reference must be one of rewards, got blocks: use nearest_reachable")
+    temperature = positive_float("temperature", temperature)
+    number = integer_within("n", n, at_most=2**31 - 1, remedy="candidates are counted")
+    with jax.enable_x64(True):
+        rule = _nearest_rule(_law(reference), jnp.float64(number), jnp.float64(temperature))
+        rule = jax.tree.map(lambda x: x.astype(jnp.float32), rule)
+    return SwapRace(reference, jnp.int32(number), rule)
 
 
 # Selection among a random number of candidates.
@@ -347,6 +381,29 @@ def _levels(reference: Ordered) -> tuple[NDArray[np.float64], NDArray[np.float64
         )
     levels, place = np.unique(reference.reward_grid()[0], return_inverse=True)
     return levels, np.bincount(place, reference.reward_grid()[1]).astype(np.float64)
+
+
+def _law(reference: Ordered) -> bt.Policy:
+    """The reward's law, its rank that of the words."""
+    if isinstance(reference, DiscreteReference):
+        levels, weights = _levels(reference)
+        return bt.Policy.from_probs(weights / weights.sum(), levels)
+
+    # Single precision, in steps that the law must not take for atoms: straight between nodes.
+    log_odds = np.linspace(-23, 23, 46 * _NODES_A_UNIT + 1)  # as far as there are words
+    ranks = jnp.float32(special.expit([log_odds, -log_odds]))
+    rewards = np.maximum.accumulate(np.asarray(reference.quantile(*ranks), np.float64))
+    return bt.Policy.from_quantile(
+        lambda u: jnp.interp(jnp.log(u) - jnp.log1p(-u), log_odds, rewards),
+        lambda s: jnp.interp(jnp.log1p(-s) - jnp.log(s), log_odds, rewards),
+        num_nodes=160 * _NODES_A_UNIT + 1,
+    )
+
+
+@partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # it runs but once
+def _nearest_rule(drawn: bt.Policy, n: Array, temperature: Array) -> bt.SwappedRanks:
+    target = bt.exponential_tilt(drawn, temperature)
+    return bt.swapped_ranks(bt.nearest_reachable(target, drawn, n), drawn, n)
 
 
 def _by_reward(

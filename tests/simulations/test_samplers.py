@@ -48,6 +48,7 @@ DISCRETE = {
         (N, TEMPERATURE),
     ),
     "nearest_reachable": (samplers.nearest_reachable, reachable.nearest_to_tilt, (4, 0.3)),
+    "swapped_ranks": (samplers.swapped_ranks, reachable.nearest_to_tilt, (4, 0.3)),
     "exponential_race": (samplers.exponential_race, discrete.exponential_race, (N, TEMPERATURE)),
     "noisy_best_of_n": (samplers.noisy_best_of_n, noisy.of_gaussian, (N, TEMPERATURE)),
     "best_of_poisson": (samplers.best_of_poisson, random_n.best_of_poisson, (STRENGTH,)),
@@ -149,7 +150,7 @@ CONTINUOUS = {
         rank_law(lambda u: np.maximum(0, u - 0.5) ** 2 / 0.25),
     ),
 }
-NUM_CHECKS = len(DISCRETE) + len(CONTINUOUS) + 13
+NUM_CHECKS = len(DISCRETE) + len(CONTINUOUS) + 15
 
 
 def assert_law(seed: int, sampler: Sampler, law: np.ndarray, trials: int = TRIALS) -> None:
@@ -168,6 +169,24 @@ def test_discrete_law_with_ties(sample, law, parameters):
 @pytest.mark.parametrize(("sampler", "law"), CONTINUOUS.values(), ids=CONTINUOUS)
 def test_continuous_law_of_the_rank(sampler, law):
     assert_law(2, sampler, law)
+
+
+def two_draws_for_the_tilt(u: np.ndarray, temperature: float) -> np.ndarray:
+    """The best of two above a rank, and below it a multiple of the tilt that meets it smoothly."""
+    touch = optimize.root_scalar(
+        lambda t: 2 * temperature * np.expm1(t / temperature) - t * np.exp(t / temperature),
+        bracket=(0.1 * temperature, 3 * temperature),
+    ).root
+    tilt = np.expm1(np.minimum(u, touch) / temperature) / np.expm1(touch / temperature)
+    return np.where(u < touch, tilt * touch**2, u**2)
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_nearest_to_the_tilt_of_a_uniform_reward(n):
+    """Three draws are enough for the tilt itself, which takes 2.72."""
+    tilt = rank_law(lambda u: np.expm1(u / TEMPERATURE) / np.expm1(1 / TEMPERATURE))
+    law = tilt if n == 3 else rank_law(lambda u: two_draws_for_the_tilt(u, TEMPERATURE))
+    assert_law(11, samplers.nearest_reachable(UNIFORM, n, TEMPERATURE), law)
 
 
 def test_many_outcomes_use_the_same_process():

@@ -46,11 +46,9 @@ def test_the_matrix_covers_every_selection_on_ties_a_continuum_and_sequences():
     covered = {(case.selection, case.problem) for case in DEFAULT.cases}
     for problem in ("distinct rewards", "tied rewards", "Markov sequence, whole"):
         assert {(selection, problem) for selection in selections} <= covered
-    # The exact race over a continuum is not in the package, and the orders of the nearest rule are
-    # of levels: both want a discrete reference, and so does a density that is capped within a bin.
-    # Noise on thousands of nodes would take a minute.
-    discrete = {"exponential_race", "nearest_reachable", "nearest_in_mean_draws"}
-    discrete |= {"noisy_best_of_n"}
+    # The exact race over a continuum is not in the package, and a density that is capped within a
+    # bin wants a discrete reference. Noise on thousands of nodes would take a minute.
+    discrete = {"exponential_race", "nearest_in_mean_draws", "noisy_best_of_n"}
     continuous = {(selection, "uniform reward") for selection in selections - discrete}
     assert continuous <= covered
     kept = {f"{kind} sequence, {how}" for kind in ("i.i.d.", "Markov")

@@ -209,12 +209,12 @@ def swapped_ranks(policy: Policy, reference: Policy, n: Numbers) -> SwappedRanks
     Derived here; the coupling is Jourdain & Margheriti 2020 (arXiv 1808.01390).
     """
     require_same_outcomes(policy, "reference", reference)
-    if policy.batch_shape or reference.batch_shape or np.ndim(n):
+    count = scalar("n", n, policy.dtype, at_least=1)
+    if policy.batch_shape or reference.batch_shape or count.shape:
         raise ValueError(
             f"policy, reference and n must be one of each, got shapes {policy.batch_shape}, "
-            f"{reference.batch_shape} and {np.shape(n)}: use jax.vmap."
+            f"{reference.batch_shape} and {count.shape}: use jax.vmap."
         )
-    count = scalar("n", n, policy.dtype, at_least=1)
     require_reachable(policy, reference, count)
     if policy.continuous:
         ratio = policy.log_probs - reference.log_probs

@@ -89,7 +89,7 @@ def kept(
     masses = np.concatenate([1 - chances, chances]) / ranks.size
     order = np.argsort(scores, kind="stable")
     wins = np.diff(np.minimum(np.cumsum(masses[order]), 1) ** n, prepend=0)
-    return np.bincount(order % ranks.size, wins, minlength=ranks.size)
+    return np.bincount(order % ranks.size, wins, minlength=ranks.size).astype(np.float64)
 
 
 def score_cdf_error(

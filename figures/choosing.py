@@ -46,12 +46,11 @@ CAPTION = (
 )
 
 
-class EqualKl(NamedTuple):
-    """What spends as much KL divergence as best-of-N: the temperature, and expected rewards."""
+class Goal(NamedTuple):
+    """Best-of-N, which is to be beaten: its KL divergence, its expected reward, and the largest."""
 
-    temperature: jax.Array  # of soft best-of-n
-    hard: jax.Array  # best-of-N
-    soft: jax.Array  # soft best-of-n
+    kl: jax.Array
+    hard: jax.Array
     optimal: jax.Array
 
 
@@ -86,12 +85,14 @@ def data(*, points: int = 15) -> FigureData:
 
 def _along(reference: bt.Policy, hard: float, factors: NDArray[np.float64]) -> Columns:
     """Soft best-of-n with the KL divergence of best-of-``hard``, n a multiple of it."""
-    found = [_equal_kl(reference, hard, hard * factor) for factor in factors]
+    goal = _goal(reference, np.float64(hard))
+    found = [_equal_kl(reference, goal, hard * factor) for factor in factors]
+    temperature, share = np.array(found).T
     return {
         "hard": np.full(len(factors), hard),
         "n": hard * factors,
-        "temperature": np.array([float(each.temperature) for each in found]),
-        "share": np.array([_share(each) for each in found]),
+        "temperature": temperature,
+        "share": share,
     }
 
 
@@ -100,26 +101,26 @@ def _columns(tables: list[Columns], *names: str) -> Columns:
 
 
 @jax.jit
-def _equal_kl(reference: bt.Policy, hard: jax.Array, n: jax.Array) -> EqualKl:
-    """At the KL divergence of best-of-``hard``: the temperature of soft best-of-n, rewards."""
+def _goal(reference: bt.Policy, hard: jax.Array) -> Goal:
     best = bt.best_of_n(reference, hard)
     kl = bt.kl_divergence(best, reference)
-    temperature = bt.temperature_for_kl(reference, kl, n=n)
-    soft = bt.soft_best_of_n(reference, n, temperature)
-    optimal = bt.frontier(reference, kl).value
-    return EqualKl(temperature, bt.expected_reward(best), bt.expected_reward(soft), optimal)
+    return Goal(kl, bt.expected_reward(best), bt.frontier(reference, kl).value)
 
 
-def _share(rewards: EqualKl) -> float:
-    """(soft - hard)/(optimal - hard) in expected reward."""
-    return float((rewards.soft - rewards.hard) / (rewards.optimal - rewards.hard))
+@jax.jit
+def _equal_kl(reference: bt.Policy, goal: Goal, n: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Temperature of soft best-of-n at the goal's KL, (soft - hard)/(optimal - hard) in reward."""
+    temperature = bt.temperature_for_kl(reference, goal.kl, n=n)
+    soft = bt.expected_reward(bt.soft_best_of_n(reference, n, temperature))
+    return temperature, (soft - goal.hard) / (goal.optimal - goal.hard)
 
 
 def _crossing(reference: bt.Policy, hard: float) -> float:
     """The n at which soft best-of-n overtakes best-of-``hard`` at its KL, around hard²/5."""
+    goal = _goal(reference, np.float64(hard))
 
     def share(log_n: float) -> float:
-        return _share(_equal_kl(reference, hard, np.exp(log_n)))
+        return float(_equal_kl(reference, goal, np.exp(log_n))[1])
 
     bracket = np.log([hard * (0.6 + hard / 10), hard**2 / 3])
     return np.exp(optimize.root_scalar(share, bracket=tuple(bracket), xtol=1e-4).root)

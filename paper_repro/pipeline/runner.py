@@ -104,7 +104,7 @@ def _run(
         for stage in [s for s in waiting if set(s.needs) & set(finished.failures)]:
             waiting.remove(stage)
             finished.failures[stage.name] = "not run: a stage that it needs has failed"
-        while crew.has_room and (stage := _next(waiting, finished.records)) is not None:
+        while crew.has_room and (stage := _next(waiting, finished.records, crew)) is not None:
             waiting.remove(stage)
             under_way[stage.name] = time.perf_counter()
             display.started(stage.title)
@@ -124,9 +124,10 @@ def _run(
             display.ended(stage.title)
 
 
-def _next(waiting: Sequence[Stage], done: Collection[str]) -> Stage | None:
-    """The first stage of those waiting that has what it needs."""
-    return next((stage for stage in waiting if set(stage.needs) <= set(done)), None)
+def _next(waiting: Sequence[Stage], done: Collection[str], crew: Crew) -> Stage | None:
+    """The first stage that has what it needs, of those first for which a process is there."""
+    ready = (stage for stage in waiting if set(stage.needs) <= set(done))
+    return min(ready, key=lambda stage: not crew.has_idle(stage.settings), default=None)
 
 
 def _key(stage: Stage, keys: dict[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -20,6 +21,7 @@ from paper_repro.pipeline.stages import Product, Stage
 
 _PATIENCE = 5.0  # seconds that a process has to end by itself
 _MEMORY = 2 * 2**30  # bytes that one may need: the language model takes 1.1 GB, others less
+_ALLOCATIONS = 50_000  # of objects, between two looks for cycles among the youngest
 # JAX must not be forked: its threads would be missing in the child, their locks would not.
 _SPAWN = multiprocessing.get_context("spawn")
 
@@ -77,6 +79,10 @@ class Crew:
     def has_room(self) -> bool:
         """Whether another stage can be started."""
         return len(self._busy) < self._size
+
+    def has_idle(self, settings: Mapping[str, str]) -> bool:
+        """Whether a process of these settings has nothing to do; to start one takes seconds."""
+        return any(worker.settings == settings for worker in self._idle)
 
     def start(self, stage: Stage) -> None:
         """Have a process run the stage."""
@@ -159,6 +165,10 @@ def _environment(settings: Mapping[str, str]) -> Iterator[None]:
 def _work(connection: Connection, output: Path) -> None:
     """Run the stages that come, until none does, or the parent is gone."""
     signal.signal(signal.SIGTERM, _leave)
+    # Tracing makes objects by the million and hardly a cycle. Looking for cycles that often, among
+    # all that the modules hold, takes a twentieth of the time.
+    gc.freeze()
+    gc.set_threshold(_ALLOCATIONS)
     with suppress(EOFError, BrokenPipeError), jax.enable_x64(True):
         while (stage := connection.recv()) is not None:
             connection.send(_outcome(stage, output, connection))

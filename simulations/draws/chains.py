@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
@@ -114,7 +115,7 @@ def markov_chain(initial: ArrayLike, transition: ArrayLike, levels: ArrayLike) -
 
 
 @pytree(
-    data_fields=["chain", "key", "trials", "starts", "same_start"],
+    data_fields=["chain", "keys", "trials", "starts", "same_start"],
     meta_fields=["size"],
 )
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ class BlockReference:
 
     Attributes:
         chain: the chain.
-        key: ``[2]`` uint32, of this block.
+        keys: ``[size, 2]`` uint32, of each symbol of this block.
         trials: ``[S]`` uint32.
         starts: ``[S]`` int32, the last symbol before the block; K before the first.
         same_start: whether the block's law does not depend on where it starts, bool.
@@ -131,7 +132,7 @@ class BlockReference:
     """
 
     chain: Chain
-    key: Array
+    keys: Array
     trials: Array
     starts: Array
     same_start: Array
@@ -150,14 +151,14 @@ class BlockReference:
 
         trials = along(self.trials)
 
-        def step(state: tuple[Array, Array], index: Array) -> tuple[tuple[Array, Array], Array]:
+        def step(state: tuple[Array, Array], key: Array) -> tuple[tuple[Array, Array], Array]:
             before, total = state
-            lot = threefry_words(derived_key(self.key, index), trials, words)[0]
+            lot = threefry_words(key, trials, words)[0]
             symbol = self.chain.following(before, lot)
             return (symbol, total + self.chain.levels[symbol]), symbol
 
         start = along(self.starts), jnp.zeros(words.shape, jnp.int32)
-        (_, total), symbols = lax.scan(step, start, jnp.arange(self.size, dtype=jnp.uint32))
+        (_, total), symbols = lax.scan(step, start, self.keys)
         return total, symbols
 
     def reward(self, words: Array) -> Array:
@@ -293,7 +294,11 @@ class BlockwiseSampler:
     ) -> tuple[Array, Array]:
         """State and code after one more block, which starts at ``place``."""
         own = derived_key(key, place)
-        block = dataclasses.replace(rule.reference, key=own, trials=trials, starts=state[0])
+        # Made once: a block's symbols are walked wherever rewards are looked at, and at the end.
+        keys = jax.vmap(partial(derived_key, own))(
+            jnp.arange(rule.reference.size, dtype=jnp.uint32)
+        )
+        block = dataclasses.replace(rule.reference, keys=keys, trials=trials, starts=state[0])
         winners = dataclasses.replace(rule, reference=block)(own, trials)
         symbols, (base, digits) = block.walk(winners)[1], self.reference.digits
         code, _ = lax.scan(
@@ -343,10 +348,14 @@ def blockwise(
     )
     rows = np.asarray(chain.rows)
     same_start = jnp.array(size == length or np.all(rows == rows[0]))
-    nothing = jnp.zeros(2, jnp.uint32), jnp.zeros(0, jnp.uint32), jnp.zeros(0, jnp.int32)
+    nothing = jnp.zeros(0, jnp.uint32), jnp.zeros(0, jnp.int32)
     sizes = [size] + ([length % size] if length % size else [])
     rules = (
-        select(BlockReference(chain, *nothing, same_start, each), *parameters) for each in sizes
+        select(
+            BlockReference(chain, jnp.zeros((each, 2), jnp.uint32), *nothing, same_start, each),
+            *parameters,
+        )
+        for each in sizes
     )
     return BlockwiseSampler(outcomes, tuple(rules), size)
 

@@ -35,10 +35,10 @@ from simulations.selection.races import Sampler
 
 _BINS = 16
 _NODES = 321  # per bin: laws over bins to 1e-12
-# Each exact law is computed once, in milliseconds, so compiling must be cheap, not its product.
+# Each exact law is computed once, in milliseconds, so compiling must be cheap, not its product. The
+# selection is a program of its own: what is then asked of its law is one for all selections.
 _compiled_in_haste = partial(
     jax.jit,
-    static_argnames="selection",
     compiler_options={
         "xla_backend_optimization_level": 0,
         "xla_llvm_disable_expensive_passes": True,
@@ -88,19 +88,25 @@ class Rewards:
 
     def exact(self, selection: str, rows: Array) -> Exact:
         """See :class:`TheoryProblem`."""
-        masses, rewards, win_rates = _exact(self.policy(), rows, selection)
+        reference = self.policy()
+        masses, rewards, win_rates = _asked(_selected(reference, rows, selection), reference)
         return self.groups(np.asarray(masses)), rewards, win_rates
 
 
-@_compiled_in_haste
-def _exact(reference: bt.Policy, rows: Array, selection: str) -> tuple[Array, Array, Array]:
-    """Probabilities ``[R, K]``, mean rewards and win rates ``[R]``, per row of parameters."""
+@partial(_compiled_in_haste, static_argnames="selection")
+def _selected(reference: bt.Policy, rows: Array, selection: str) -> bt.Policy:
+    """The selection's law, per row of parameters ``[R, P]``."""
+    return jax.vmap(lambda row: _selection(selection)(reference, *row))(rows)
 
-    def at(parameters: Array) -> tuple[Array, Array, Array]:
-        policy = _selection(selection)(reference, *parameters)
+
+@_compiled_in_haste
+def _asked(policies: bt.Policy, reference: bt.Policy) -> tuple[Array, Array, Array]:
+    """Probabilities ``[R, K]``, mean rewards and win rates ``[R]`` of each law."""
+
+    def of(policy: bt.Policy) -> tuple[Array, Array, Array]:
         return policy.probs, bt.expected_reward(policy), bt.win_rate(policy, reference)
 
-    return jax.vmap(at)(rows)
+    return jax.vmap(of)(policies)
 
 
 def _selection(name: str) -> Callable[..., bt.Policy]:
@@ -167,8 +173,10 @@ class Sequences:
         levels = np.array(self.levels)
         drawn = bt.Policy.from_probs(chances, levels[words].sum(axis=1, dtype=float))
         gains = levels - levels.min()
-        laws, rewards, win_rates = _exact_words(self._law(), rows, drawn, words, gains, selection)
-        return np.asarray(laws), rewards, win_rates
+        reference = self._law()
+        laws = _selected_words(reference, rows, selection)
+        masses, rewards, win_rates = _asked_of_words(laws, reference, drawn, words, gains)
+        return np.asarray(masses), rewards, win_rates
 
     def _of_particles(self, twisted: bool, rows: Array) -> Exact:
         reference = self._law()
@@ -191,23 +199,29 @@ class Sequences:
         return sequence.SequenceLaw.markov(chain, self.length, block_length=self.block_length)
 
 
+@partial(_compiled_in_haste, static_argnames="selection")
+def _selected_words(
+    reference: sequence.SequenceLaw, rows: Array, selection: str
+) -> sequence.SequenceLaw:
+    """The selection's law, per row of parameters ``[R, P]``."""
+    return jax.vmap(lambda row: reference.select(_selection(selection), *row))(rows)
+
+
 @_compiled_in_haste
-def _exact_words(
+def _asked_of_words(
+    laws: sequence.SequenceLaw,
     reference: sequence.SequenceLaw,
-    rows: Array,
     drawn: bt.Policy,
     words: Array,
     gains: Array,
-    selection: str,
 ) -> tuple[Array, Array, Array]:
-    """Probabilities of the words ``[R, W]``, mean rewards and win rates ``[R]``, per row."""
+    """Probabilities of the words ``[R, W]``, mean rewards and win rates ``[R]`` of each law."""
 
-    def at(parameters: Array) -> tuple[Array, Array, Array]:
-        law = reference.select(_selection(selection), *parameters)
+    def of(law: sequence.SequenceLaw) -> tuple[Array, Array, Array]:
         policy = drawn.with_log_ratio(_log_ratio(law, reference, words, gains))
         return policy.probs, sequence.expected_reward(law), bt.win_rate(policy, drawn)
 
-    return jax.vmap(at)(rows)
+    return jax.vmap(of)(laws)
 
 
 def _log_ratio(

@@ -54,8 +54,8 @@ class Interrupting(Display):
 def test_stages_run_in_double_precision_with_their_settings_and_share_a_process(tmp_path: Path):
     planned = [
         stage("one", weight=3.0),
-        stage("two", weight=2.0),
-        stage("other", weight=1.0, settings={"STAGE_SETTING": "on"}),
+        stage("two", weight=1.0),  # lighter than the other, but its process is there
+        stage("other", weight=2.0, settings={"STAGE_SETTING": "on"}),
     ]
     with Display(Console(file=io.StringIO())) as display:
         found = runner.run(planned, Crew(1, tmp_path), display)

@@ -32,18 +32,20 @@ def _mean(strength: float) -> float:
     return (2 + _level(strength)) / 3 if strength < 0.5 else 0.5 + 1 / (12 * strength)
 
 
-def _selected(strength: float) -> tuple[bt.Policy, bt.Policy]:
-    """The optimum and its reference; the density has a kink at ν, where nodes must crowd."""
+def _reference(strength: float) -> bt.Policy:
+    """The optimum's density has a kink at ν, where nodes must crowd."""
     level = _level(strength)
-    breaks = (level,) if 0 < level < 1 else ()
-    reference = bt.Policy.uniform_reward(breaks=breaks)
-    return bt.chi_squared_tilt(reference, strength), reference
+    return bt.Policy.uniform_reward(breaks=(level,) if 0 < level < 1 else ())
 
 
-@partial(jax.jit, static_argnames="strength")
 def _quantities(strength: float) -> Array:
     """Mean reward, KL divergence, and the largest density ratio of the optimum."""
-    policy, reference = _selected(strength)
+    return _of_optimum(_reference(strength), jnp.float64(strength))
+
+
+@jax.jit
+def _of_optimum(reference: bt.Policy, strength: Array) -> Array:
+    policy = bt.chi_squared_tilt(reference, strength)
     supremum = jnp.exp(jnp.max(bt.log_ratio(policy, reference)))
     kl = bt.kl_divergence(policy, reference)
     return jnp.stack([bt.expected_reward(policy), kl, supremum])

@@ -83,7 +83,7 @@ def merged(model: Transformer) -> Transformer:
     """A copy with the changes added to the matrices, as checkpoints hold them; others as they are.
 
     Example:
-        >>> from simulations.language_model.transformer import TransformerConfig
+        >>> from simulations.language_model.architecture import TransformerConfig
         >>> model = Transformer(TransformerConfig(width=8, num_layers=1), rngs=nnx.Rngs(0))
         >>> adapted = with_low_rank(model, rank=2, rngs=nnx.Rngs(1))
         >>> bool((merged(adapted)(jnp.array([[72]])) == model(jnp.array([[72]]))).all())

@@ -117,7 +117,7 @@ def generate(
     Example:
         >>> from flax import nnx
         >>> from simulations.language_model.text.tokenizers import Vocabulary
-        >>> from simulations.language_model.transformer import TransformerConfig
+        >>> from simulations.language_model.architecture import TransformerConfig
         >>> config = TransformerConfig(Vocabulary.plain(5), width=8, num_layers=1)
         >>> model = Transformer(config, rngs=nnx.Rngs(0))
         >>> prompts = np.array([[config.vocabulary.bos_id]])

@@ -168,7 +168,7 @@ def select_online(
     Example:
         >>> from flax import nnx
         >>> from simulations.language_model.text.tokenizers import Vocabulary
-        >>> from simulations.language_model.transformer import TransformerConfig
+        >>> from simulations.language_model.architecture import TransformerConfig
         >>> from simulations.selection.candidates import best_of_n
         >>> config = TransformerConfig(Vocabulary.plain(3), width=8, num_layers=1)
         >>> model = Transformer(config, rngs=nnx.Rngs(0))

@@ -55,7 +55,7 @@ def place(model: Transformer, mesh: Mesh) -> Transformer:
     """The model with its parameters split over ``"weights"``, where ``mesh`` has such an axis.
 
     Example:
-        >>> from simulations.language_model.transformer import TransformerConfig
+        >>> from simulations.language_model.architecture import TransformerConfig
         >>> mesh = jax.make_mesh((1,), ("rows",), axis_types=(jax.sharding.AxisType.Auto,))
         >>> model = place(Transformer(TransformerConfig(num_layers=1), rngs=nnx.Rngs(0)), mesh)
         >>> model.embedding.embedding[...].sharding.is_fully_replicated

@@ -17,9 +17,9 @@ from simulations.experiments.text_alignment import (
     run,
 )
 from simulations.experiments.text_policies import TextAlignmentResults
+from simulations.language_model.architecture import TransformerConfig
 from simulations.language_model.text.tokenizers import Vocabulary
 from simulations.language_model.train import TrainingConfig
-from simulations.language_model.transformer import TransformerConfig
 
 SMALL = TextAlignmentConfig(
     pretraining=TrainingConfig(

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from simulations.language_model.architecture import TransformerConfig
 from simulations.language_model.formats.fields import Fields
 from simulations.language_model.formats.names import GPT2, GPT_NEOX, LLAMA, TensorNames
 from simulations.language_model.text.tokenizers import Vocabulary
-from simulations.language_model.transformer import TransformerConfig
 
 ACTIVATIONS = {
     "silu": "silu",

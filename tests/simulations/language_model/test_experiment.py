@@ -25,7 +25,7 @@ from simulations.experiments.reward_pools import (
     tail_bound,
 )
 from simulations.language_model import train
-from simulations.language_model.transformer import TransformerConfig
+from simulations.language_model.architecture import TransformerConfig
 
 NUM_PROMPTS, POOL, NUMBERS, TEMPERATURES = 400, 32, (1, 3), (0.0, 0.5)
 POOLS = np.random.default_rng(0).normal(size=(NUM_PROMPTS, 2 * POOL))

@@ -29,8 +29,9 @@ __all__ = ["data", "draw", "main"]
 
 CAPTION = (
     "Selecting by a learned reward raises the true one at first, and then lowers it; hedging stops "
-    "in time. An example made to show it: the judges saw no response with too much of what they "
-    "like. The proxy is linear in the language model's features and was learned from {pairs} noisy "
+    "in time. An example made to show it: judges want some of a good thing and no more, which a "
+    "sum over tokens cannot say. The proxy is linear in sums of the language model's features and "
+    "was learned from {pairs} noisy "
     "preferences of a true reward that is known; both are in standard deviations within a prompt, "
     "and what is shown is the gain over one draw; {seeds}. Correlation of proxy and true reward "
     "{correlation:.2f}. (a) Best-of-n by the proxy. Dotted: the n that hedging chose, one for all "

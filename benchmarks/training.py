@@ -28,8 +28,8 @@ from benchmarks.measure import Target
 
 SENTENCE = (
     "training takes as many tokens per second as the same model in PyTorch's transformers, and "
-    "compiles within 5 CPU seconds; in 170 CPU seconds the default model tells held-out text in "
-    "fewer bits than 4-grams of the same tokens"
+    "compiles within 5 CPU seconds; in 90 seconds the default model tells held-out text in fewer "
+    "bits than 3- to 6-grams of the same tokens"
 )
 SIZES: dict[str, dict[str, int]] = {
     "small": {
@@ -287,10 +287,10 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     runs = [alone("tell_learnt", seed, 2 if chosen.quick else None) for seed in range(repeats)]
     worst = {number: max(run[number] for run in runs) for number in runs[0]}
     holds |= {
-        "default model: fewer bits than 4-grams": Target(
-            worst["bits_per_byte"], at_most=told["4-grams"]
+        "default model: fewer bits than any n-grams": Target(
+            worst["bits_per_byte"], at_most=min(told.values())
         ),
-        "default model: within 170 CPU s": Target(worst["cpu_s"], at_most=170),
+        "default model: within 90 s": Target(worst["wall_s"], at_most=90),
     }
     results = {
         "sizes": sizes,

@@ -111,8 +111,8 @@ class SwappedRanks(NamedTuple):
 
         Derived here.
         """
-        log_rank = jnp.maximum(log_rank, _lowest(self.log_edges.dtype))
-        stretch = jnp.searchsorted(-self.log_edges, -log_rank, side="left") - 1
+        log_rank = jnp.maximum(log_rank, _lowest(self.log_edges.dtype) + 1)  # above all edges at 0
+        stretch = jnp.searchsorted(-self.log_edges, -log_rank, side="right") - 1
         stretch = jnp.clip(stretch, 0, self.slope.shape[0] - 1)
         falls = stretch % 3 == 1
         beyond = jnp.abs(self._gain(stretch, log_rank))
@@ -126,8 +126,11 @@ class SwappedRanks(NamedTuple):
         moves = jnp.where(falls, (rise < 0) & (excess < 0), (rise > 0) & (excess > 0))
         safe = jnp.where(moves, jnp.abs(rise), 1)
         share = jnp.expm1(-jnp.abs(jnp.where(moves, excess, 0))) / jnp.expm1(-safe)
-        chance = jnp.exp(jnp.where(moves, scale, 0)) * share
-        return Swap(partner, jnp.clip(jnp.where(moves, chance, 0), 0, 1))
+        chance = jnp.where(moves, jnp.exp(jnp.where(moves, scale, 0)) * share, 0)
+        # What is no law, or no number of draws, has no rule.
+        unknown = jnp.isnan(self.above[0, -1])
+        found = Swap(partner, jnp.clip(chance, 0, 1))
+        return Swap(*(jnp.where(unknown, jnp.nan, x) for x in found))
 
     def _log_density(self, stretch: jax.Array, log_rank: jax.Array) -> jax.Array:
         """``log p`` at a rank of the stretch."""
@@ -144,6 +147,8 @@ class SwappedRanks(NamedTuple):
         falls = stretch % 3 == 1
         too_much, lacking = self.above
         above = beyond + jnp.where(falls, lacking[stretch], too_much[stretch])
+        # Not 0: the partner of rank 1 is the lowest above which there is nothing of the other sign.
+        above = jnp.maximum(above, jnp.finfo(above.dtype).tiny)
         above = jnp.minimum(above, jnp.where(falls, too_much[-1], lacking[-1]))
         other = jnp.where(
             falls,

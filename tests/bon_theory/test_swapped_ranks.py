@@ -171,6 +171,25 @@ def test_best_of_n_among_distinct_rewards_swaps_within_outcomes_alone() -> None:
     assert np.array_equal(np.searchsorted(upper, partners), np.searchsorted(upper, RANKS))
 
 
+def test_ranks_zero_and_one_have_partners_too() -> None:
+    reference = bt.Policy.from_probs([0.5, 0.5], [0.0, 1.0])
+    rule = bt.swapped_ranks(reference, reference, 2.0)  # partners lie on a circle
+    partners, chances = swaps(rule, np.array([1e-300, 1.0]))
+    assert partners == pytest.approx([0.5, 0.5], abs=1e-7)
+    assert chances == pytest.approx([1, 1], abs=1e-7)
+    partner, chance = rule.swap(jnp.asarray(-np.inf))
+    assert float(jnp.exp(partner)) == pytest.approx(0.5, abs=1e-7)
+    assert float(chance) == pytest.approx(1, abs=1e-7)
+
+
+def test_no_law_and_no_number_of_draws_have_no_rule() -> None:
+    reference = bt.Policy.from_probs([0.5, 0.5], [0.0, 1.0])
+    nothing = jax.tree.map(lambda x: x * jnp.nan, reference)
+    for law, n in ((reference, 0.5), (nothing, 2.0)):
+        rule = swapped(law, reference, jnp.asarray(n))
+        assert all(np.isnan(x) for x in rule.swap(jnp.log(jnp.array(0.3))))
+
+
 def test_under_jit_and_vmap_as_one_by_one() -> None:
     reference = bt.Policy.from_probs([0.5, 0.3, 0.2], [0.0, 0.5, 1.0])
     target, log_ranks = bt.exponential_tilt(reference, 0.5), jnp.asarray(LOG_RANKS)

@@ -114,16 +114,16 @@ class SwappedRanks(NamedTuple):
         log_rank = jnp.maximum(log_rank, _lowest(self.log_edges.dtype) + 1)  # above all edges at 0
         stretch = jnp.searchsorted(-self.log_edges, -log_rank, side="right") - 1
         stretch = jnp.clip(stretch, 0, self.slope.shape[0] - 1)
-        falls = stretch % 3 == 1
-        beyond = jnp.abs(self._gain(stretch, log_rank))
-        partner = self._partner(stretch, beyond)
-
-        # log p - log q here, log q there - log q here, log p here - log q there.
+        # log p - log q here, whose sign tells more than the stretch does at its ends.
         log_p, log_n = self._log_density(stretch, log_rank), jnp.log(self.n)
         excess = log_p - log_n - (self.n - 1) * log_rank
+        falls = excess < 0
+        partner = self._partner(stretch, falls, jnp.abs(self._gain(stretch, log_rank)))
+
+        # log q there - log q here, log p here - log q there.
         rise = (self.n - 1) * (partner - log_rank)
         scale = jnp.where(falls, 0, log_p - log_n - (self.n - 1) * partner)
-        moves = jnp.where(falls, (rise < 0) & (excess < 0), (rise > 0) & (excess > 0))
+        moves = (rise * excess) > 0
         safe = jnp.where(moves, jnp.abs(rise), 1)
         share = jnp.expm1(-jnp.abs(jnp.where(moves, excess, 0))) / jnp.expm1(-safe)
         chance = jnp.where(moves, jnp.exp(jnp.where(moves, scale, 0)) * share, 0)
@@ -142,9 +142,8 @@ class SwappedRanks(NamedTuple):
         top, slope = self.log_edges[stretch], self.slope[stretch]
         return _gain(self.n, top, self.log_density[stretch], slope, log_rank)
 
-    def _partner(self, stretch: jax.Array, beyond: jax.Array) -> jax.Array:
+    def _partner(self, stretch: jax.Array, falls: jax.Array, beyond: jax.Array) -> jax.Array:
         """Where as much is above, of the other sign, as there is ``beyond`` in the stretch."""
-        falls = stretch % 3 == 1
         too_much, lacking = self.above
         above = beyond + jnp.where(falls, lacking[stretch], too_much[stretch])
         # Not 0: the partner of rank 1 is the lowest above which there is nothing of the other sign.

@@ -71,6 +71,15 @@ def test_of_the_tilt_of_a_uniform_reward_as_defined(temperature: float, n: float
         assert_as_defined(rule, oracle.of_tilt(temperature, n))
 
 
+def test_at_the_ends_of_stretches_as_within_them() -> None:
+    """Where up to four edges coincide, but for rounding."""
+    uniform = bt.Policy.uniform_reward(num_nodes=321)
+    rule = swapped(bt.exponential_tilt(uniform, 0.25), uniform, jnp.asarray(5.0))
+    ends = np.exp(rule.log_edges)
+    density = 4 * np.exp(4 * ends) / math.expm1(4)
+    assert density_of_score(rule, ends) == pytest.approx(density, rel=1e-12)
+
+
 @pytest.mark.parametrize("n", [1.5, 3.0, 40.0, 1000.0])
 def test_of_discrete_laws_as_defined(n: float) -> None:
     rng = np.random.default_rng(int(n))

@@ -30,7 +30,7 @@ from figures.style import (
 __all__ = ["data", "draw", "main"]
 
 SOFT_N = 16
-NODES = 2561
+NODES = 1281
 NOISES = {
     "Gaussian noise": bt.Noise.gaussian(1.0),
     "logistic noise": bt.Noise.logistic(1.0),

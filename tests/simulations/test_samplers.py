@@ -210,7 +210,7 @@ def test_the_chi_squared_rule_with_an_estimated_normaliser():
     assert check_histogram("n = 4", counts, estimated).p_value > level
     assert check_histogram("known", counts, limit).p_value < level
     assert required_trials(limit, estimated, false_alarm=level, miss=1e-3) < TRIALS
-    assert_law(10, samplers.inference_time_pessimism(reference, 400, strength), limit, 40_000)
+    assert_law(10, samplers.inference_time_pessimism(reference, 200, strength), limit, 20_000)
 
 
 def test_an_impossible_outcome_is_never_drawn():

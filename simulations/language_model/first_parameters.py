@@ -70,10 +70,11 @@ def look_back(model: Transformer) -> None:
 
 
 def pair_counts(stream: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
-    """How often a token follows another, ``[V_in, V]``."""
+    """How often a token follows another in a document, ``[V_in, V]``."""
     counts = np.zeros((vocabulary.num_inputs, vocabulary.num_inputs), np.float32)
     for chunk in chunks(stream, overlap=1):
         np.add.at(counts, (chunk[:-1], chunk[1:]), 1)
+    counts[vocabulary.eos_id, vocabulary.bos_id] = 0  # from one document to the next
     return counts[:, : vocabulary.num_tokens]
 
 

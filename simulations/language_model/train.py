@@ -45,7 +45,7 @@ DEFAULT_MODEL = TransformerConfig(
     gated=True,
     attention_bias=True,
 )
-"""A Qwen2 of 670,000 parameters: subwords, two heads of the usual width, SwiGLU."""
+"""A Qwen2 of 665,000 parameters: subwords, two heads of the usual width, SwiGLU."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def train(
     if checkpoint is not None:
         identity = identity_of(config, key, tokens_sha256=_sha256(stream))
         kept = Checkpoint(checkpoint, identity, checkpoint_every)
-    documents = document_starts(stream, config.model.vocabulary.bos_id)
+    documents = document_starts(stream, config.model.vocabulary)
     if config.counted_share and documents.size < 4:
         raise ValueError(
             f"the training text has {documents.size} documents, too few to count n-grams on other "

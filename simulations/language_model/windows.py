@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
+from simulations.language_model.text.tokenizers import Vocabulary
+
 
 @dataclass(frozen=True)
 class Windows:
@@ -73,13 +75,17 @@ def _fitted(lengths: np.ndarray, size: int) -> np.ndarray:
     return window
 
 
-def document_starts(stream: np.ndarray, bos_id: int) -> np.ndarray:
-    """Where documents begin; what is before the first BOS is one as well."""
-    starts, seen = [np.zeros(1, np.int64)], 0
+def document_starts(stream: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
+    """Where documents begin; what is before the first BOS is one as well.
+
+    Where BOS is EOS too, as in GPT-2, it begins and ends documents by turns.
+    """
+    marks, seen = [], 0
     for chunk in chunks(stream):
-        starts.append(np.flatnonzero(chunk == bos_id) + seen)
+        marks.append(np.flatnonzero(chunk == vocabulary.bos_id) + seen)
         seen += chunk.size
-    return np.unique(np.concatenate(starts))
+    starts = np.concatenate(marks)[:: 2 if vocabulary.bos_id == vocabulary.eos_id else 1]
+    return np.unique(np.append(0, starts))
 
 
 def chunks(stream: np.ndarray, *, size: int = 2**22, overlap: int = 0) -> Iterator[np.ndarray]:

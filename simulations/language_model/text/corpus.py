@@ -1,7 +1,7 @@
 """English that every Python carries: what its standard library says about itself in sentences.
 
 That is the language reference in ``pydoc_data``, and the documentation strings and comments of the
-library's source: 1.4 MB. The text differs between Python versions, so results name it by size and
+library's source: 1.3 MB. The text differs between Python versions, so results name it by size and
 hash. Neighbours say nearly the same, which would leak training text into what is held out: a
 document, that is a section of the reference or a file of the library, is held out as a whole, by a
 hash of its name, which keeps it on the same side in every Python version. Sentences are made unique
@@ -231,13 +231,15 @@ def prompt_texts(documents: Sequence[str], *, num_prompts: int, num_bytes: int) 
         num_bytes: the longest prompt.
 
     Raises:
-        ValueError: fewer than ``num_prompts`` documents are long enough.
+        ValueError: ``num_prompts`` below 1, or fewer documents are long enough.
 
     Example:
         >>> documents = ["Too short.", "Return the next item."]
         >>> prompt_texts(documents, num_prompts=1, num_bytes=10)
         ('Return the',)
     """
+    if num_prompts < 1:
+        raise ValueError(f"num_prompts is {num_prompts}: pass 1 or more")
     long_enough = [text for text in documents if len(text) >= 2 * num_bytes]
     if num_prompts > len(long_enough):
         raise ValueError(

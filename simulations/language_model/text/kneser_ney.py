@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulations.language_model.text.tokenizers import Vocabulary
+from simulations.language_model.windows import document_starts
 
 _Ids = NDArray[np.int64]
 _Floats = NDArray[np.float64]
@@ -220,7 +221,7 @@ class CountedElsewhere:
         self, stream: np.ndarray, vocabulary: Vocabulary, *, order: int, num_parts: int = 4
     ) -> None:
         """Count each part's complement."""
-        document = np.cumsum(np.asarray(stream) == vocabulary.bos_id) - 1
+        document = np.cumsum(_checked(stream, vocabulary)[1] == 0) - 1
         if not 2 <= num_parts <= document[-1] + 1:
             raise ValueError(
                 f"num_parts is {num_parts} and the stream has {document[-1] + 1} documents: pass "
@@ -268,11 +269,11 @@ def _discounts(counts: _Ids) -> _Floats:
 def _checked(stream: np.ndarray, vocabulary: Vocabulary) -> tuple[_Ids, _Ids]:
     """The stream, and how far each token is from the BOS of its document."""
     stream = np.asarray(stream, np.int64)
-    starts = stream == vocabulary.bos_id
-    if stream.ndim != 1 or not stream.size or not starts[0]:
+    if stream.ndim != 1 or not stream.size or stream[0] != vocabulary.bos_id:
         raise ValueError(
             f"stream has shape {stream.shape} and starts with {stream[:1].tolist()}: pass token "
             f"ids [T] of which the first is BOS, {vocabulary.bos_id}"
         )
-    positions = np.arange(stream.size)
-    return stream, positions - np.maximum.accumulate(np.where(starts, positions, 0))
+    starts = document_starts(stream, vocabulary)
+    sizes = np.diff(np.append(starts, stream.size))
+    return stream, np.arange(stream.size) - np.repeat(starts, sizes)

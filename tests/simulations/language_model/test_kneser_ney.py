@@ -42,6 +42,21 @@ def test_probabilities_are_those_of_the_definition(order, trained_on, told) -> N
     np.testing.assert_allclose(np.exp(log_probs[~np.isnan(log_probs)]), expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("order", [1, 3])
+@given(DOCUMENTS, DOCUMENTS)
+def test_a_bos_that_is_eos_as_well_changes_no_law(order, trained_on, told) -> None:
+    """As in GPT-2: the end of a document is predicted, and its beginning is not."""
+    shared = Vocabulary(6, eos_id=5, bos_id=5)
+    apart, together = (
+        (KneserNey.fit(of(trained_on), vocabulary, order=order).log_probs(of(told)))
+        for vocabulary, of in (
+            (VOCABULARY, stream_of),
+            (shared, lambda documents: np.minimum(stream_of(documents), 5)),
+        )
+    )
+    np.testing.assert_array_equal(together, apart)
+
+
 @pytest.mark.parametrize("order", [1, 2, 4])
 @given(DOCUMENTS, st.lists(st.integers(0, 4), max_size=4))
 def test_the_law_after_any_context_sums_to_one(order, trained_on, context) -> None:

@@ -224,6 +224,7 @@ def test_prompts_are_whole_first_words() -> None:
         (lambda: Corpus.of([]), "documents is empty"),
         (lambda: SubwordTokenizer.train(["a"], num_tokens=256), "num_tokens is 256"),
         (lambda: prompt_texts(["Short."], num_prompts=1, num_bytes=4), "num_prompts is 1"),
+        (lambda: prompt_texts(["Short."], num_prompts=0, num_bytes=3), "num_prompts is 0: pass 1"),
     ],
 )
 def test_bad_input_is_named(call, message: str) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -18,6 +19,7 @@ from flax import nnx
 
 from simulations.engine import checkpoint
 from simulations.language_model import train as training
+from simulations.language_model import windows
 from simulations.language_model.first_parameters import look_back, pair_counts, start_from_pairs
 from simulations.language_model.fit import fit
 from simulations.language_model.resume import Checkpoint
@@ -38,7 +40,7 @@ from simulations.language_model.transformer import (
     law_loss,
     next_token_loss,
 )
-from simulations.language_model.windows import Windows, _fitted, chunks
+from simulations.language_model.windows import Windows, _fitted, chunks, document_starts
 from simulations.tools.files import write_atomically
 
 TINY = TrainingConfig(
@@ -255,6 +257,18 @@ def test_counts_of_pairs_cross_the_parts_that_a_long_stream_is_read_in() -> None
     np.testing.assert_array_equal(counts, [[0, 2, 0], [1, 1, 1], [0, 0, 0], [1, 0, 0]])
     parts = chunks(stream, size=3, overlap=1)
     assert [part.tolist() for part in parts] == [[0, 1, 0, 1], [1, 1, 2, 3], [3, 0]]
+
+
+def test_documents_end_with_the_token_that_begins_them_where_bos_is_eos(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Read in parts of three tokens, so that turns go on from one part to the next."""
+    monkeypatch.setattr(windows, "chunks", partial(chunks, size=3))
+    shared, apart = Vocabulary(3, eos_id=2, bos_id=2), Vocabulary.plain(3)
+    documents = np.array([2, 0, 1, 2, 2, 2, 2, 1, 2])  # the second is empty
+    assert document_starts(documents, shared).tolist() == [0, 4, 6]
+    np.testing.assert_array_equal(pair_counts(documents, shared), [[0, 1, 0], [0, 0, 2], [1, 1, 0]])
+    assert document_starts(np.array([0, 2, 3, 1, 2, 3]), apart).tolist() == [0, 2, 5]
 
 
 def test_accumulated_gradients_are_those_of_the_whole_batch(

@@ -34,6 +34,7 @@ from bon_theory._ragged import law_program
 from bon_theory._reward_cdf import log_from_both_tails
 from bon_theory.policy import Policy
 from bon_theory.reachable.isotonic import increasing_log_slopes
+from bon_theory.selection import best_of_n
 from bon_theory.selection.parameters import Real, aligned_parameters
 
 __all__ = [
@@ -169,17 +170,28 @@ def draws_for_exact(
     return jnp.ceil(n * (1 - slack))
 
 
-def require_reachable(policy: Policy, reference: Policy, n: Numbers) -> None:
-    """Raise ``ValueError`` unless some rule of n draws has this law, to rounding."""
-    if not is_concrete(policy, reference, n):
-        return
-    lack = float(distance_to_reachable(policy, reference, n).total_variation)
-    if lack > 64 * float(jnp.finfo(policy.dtype).eps):
+def require_reachable(policy: Policy, reference: Policy, n: Numbers) -> jax.Array:
+    """Raise ``ValueError`` unless some rule of n draws has this law; where traced, NaN instead.
+
+    To rounding, which is relative to the logarithms of masses, and to the error of the nodes, which
+    is what they are wrong by of best-of-n.
+
+    Returns:
+        n, or NaN.
+    """
+    lack = distance_to_reachable(policy, reference, n).total_variation
+    finfo = jnp.finfo(policy.dtype)
+    slack = jnp.asarray(-2 * float(finfo.eps) * float(np.log(finfo.tiny)), policy.dtype)
+    if policy.continuous:
+        slack += distance_to_reachable(best_of_n(reference, n), reference, n).total_variation
+    reached = lack <= slack
+    if is_concrete(reached) and bool(lack > slack):
         raise ValueError(
             f"policy must be the law of a rule of {float(np.asarray(n)):g} draws, got one at a "
-            f"total variation of {lack:.3g} from all of these: pass nearest_reachable(policy, "
-            "reference, n)."
+            f"total variation of {float(lack):.3g} from all of these: pass "
+            "nearest_reachable(policy, reference, n)."
         )
+    return jnp.where(reached, n, jnp.nan)
 
 
 def _aligned(target: Policy, reference: Policy, n: Numbers) -> tuple[Policy, Policy, jax.Array]:

@@ -35,7 +35,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bon_theory._arguments import Numbers, require, scalar
+from bon_theory._arguments import Numbers, require, scalar, shown
 from bon_theory._laws import require_same_outcomes
 from bon_theory._numerics import cumulative_sum, one_program
 from bon_theory._ragged import completed
@@ -96,6 +96,9 @@ class SwappedRanks(NamedTuple):
         Args:
             log_rank: :math:`\log u \le 0`, any shape. As logarithms both tails are accurate.
 
+        Raises:
+            ValueError: ``log_rank`` is NaN or positive. (Where traced, both results are NaN.)
+
         The partner is found by bisection and has no derivative.
 
         Example:
@@ -111,6 +114,17 @@ class SwappedRanks(NamedTuple):
 
         Derived here.
         """
+        log_rank = jnp.asarray(log_rank, self.log_edges.dtype)
+        most = 8 * float(jnp.finfo(log_rank.dtype).eps)  # the rank 1 may be a rounded sum
+        require(
+            lambda: np.asarray(log_rank) <= most,
+            lambda: (
+                f"log_rank must be at most 0, got {shown(log_rank)}: pass the logarithms of ranks "
+                "in [0, 1]."
+            ),
+            log_rank,
+        )
+        is_rank, log_rank = log_rank <= most, jnp.minimum(log_rank, 0)
         log_rank = jnp.maximum(log_rank, _lowest(self.log_edges.dtype) + 1)  # above all edges at 0
         stretch = jnp.searchsorted(-self.log_edges, -log_rank, side="right") - 1
         stretch = jnp.clip(stretch, 0, self.slope.shape[0] - 1)
@@ -127,8 +141,8 @@ class SwappedRanks(NamedTuple):
         safe = jnp.where(moves, jnp.abs(rise), 1)
         share = jnp.expm1(-jnp.abs(jnp.where(moves, excess, 0))) / jnp.expm1(-safe)
         chance = jnp.where(moves, jnp.exp(jnp.where(moves, scale, 0)) * share, 0)
-        # What is no law, or no number of draws, has no rule.
-        unknown = jnp.isnan(self.above[0, -1])
+        # What is no law that so many draws can have, and no rank, has no partner.
+        unknown = jnp.isnan(self.above[0, -1]) | ~is_rank
         found = Swap(partner, jnp.clip(chance, 0, 1))
         return Swap(*(jnp.where(unknown, jnp.nan, x) for x in found))
 
@@ -193,8 +207,9 @@ def swapped_ranks(policy: Policy, reference: Policy, n: Numbers) -> SwappedRanks
         in their spacing.
 
     Raises:
-        ValueError: ``n < 1`` or not finite; no rule of n draws has this law, to rounding; it is
-            batched, or continuous with a ratio that falls.
+        ValueError: ``n < 1`` or not finite; no rule of n draws has this law, to rounding and, if it
+            is continuous, to the error of its nodes; it is batched, or continuous with a ratio that
+            falls. Where traced, all that the rule says is NaN.
 
     Example:
         >>> import jax
@@ -219,7 +234,7 @@ def swapped_ranks(policy: Policy, reference: Policy, n: Numbers) -> SwappedRanks
             f"policy, reference and n must be one of each, got shapes {policy.batch_shape}, "
             f"{reference.batch_shape} and {count.shape}: use jax.vmap."
         )
-    require_reachable(policy, reference, count)
+    count = require_reachable(policy, reference, count)
     if policy.continuous:
         ratio = policy.log_probs - reference.log_probs
         slack = float(jnp.finfo(policy.dtype).eps) ** 0.5

@@ -180,6 +180,23 @@ def test_best_of_n_among_distinct_rewards_swaps_within_outcomes_alone() -> None:
     assert np.array_equal(np.searchsorted(upper, partners), np.searchsorted(upper, RANKS))
 
 
+@pytest.mark.parametrize("n", [2.0, 7.3, 1e4])
+def test_best_of_n_of_a_continuous_law_is_reached_to_the_error_of_its_nodes(n: float) -> None:
+    uniform = bt.Policy.uniform_reward()
+    rule = bt.swapped_ranks(bt.best_of_n(uniform, n), uniform, n)
+    density = n * RANKS ** (n - 1)
+    assert np.mean(np.abs(density_of_score(rule, RANKS) - density)) < 1e-3
+    moved = np.abs(swaps(rule, RANKS)[0] - RANKS) * swaps(rule, RANKS)[1]
+    assert np.mean(moved) < 1e-3
+
+
+def test_the_nearest_law_is_reached_however_long_its_logarithms() -> None:
+    """Of a tilt with ratios of e^40, whose masses round to 78 eps."""
+    reference = bt.Policy.from_quantile(lambda u: -jnp.log1p(-u))
+    law = bt.nearest_reachable(bt.exponential_tilt(reference, 0.05), reference, 1.0)
+    assert np.all(swaps(bt.swapped_ranks(law, reference, 1.0), RANKS)[1] == 0)
+
+
 def test_ranks_zero_and_one_have_partners_too() -> None:
     reference = bt.Policy.from_probs([0.5, 0.5], [0.0, 1.0])
     rule = bt.swapped_ranks(reference, reference, 2.0)  # partners lie on a circle
@@ -197,6 +214,14 @@ def test_no_law_and_no_number_of_draws_have_no_rule() -> None:
     for law, n in ((reference, 0.5), (nothing, 2.0)):
         rule = swapped(law, reference, jnp.asarray(n))
         assert all(np.isnan(x) for x in rule.swap(jnp.log(jnp.array(0.3))))
+
+
+def test_a_law_out_of_reach_and_what_is_no_rank_have_no_partners_when_traced() -> None:
+    reference = bt.Policy.from_probs([0.5, 0.5], [0.0, 1.0])
+    best = bt.best_of_n(reference, 2.0)
+    for n, ranks in ((1.9, [0.3, 0.9]), (2.0, [math.nan, 1.1])):
+        found = swap(swapped(best, reference, jnp.asarray(n)), jnp.log(jnp.array(ranks)))
+        assert np.all(np.isnan(found))
 
 
 def test_under_jit_and_vmap_as_one_by_one() -> None:
@@ -238,6 +263,8 @@ def test_in_single_precision(n: float) -> None:
         (lambda p, q: bt.swapped_ranks(p, q, jnp.ones(2)), r"must be one of each, .*\(2,\)"),
         (lambda p, q: bt.swapped_ranks(p, q, 1.0), "policy must be the law of a rule of 1 draws"),
         (lambda p, q: bt.swapped_ranks(p, bt.Policy.uniform_reward(), 2.0), "same outcomes"),
+        (lambda p, q: bt.swapped_ranks(q, q, 2.0).swap(0.1), "log_rank must be .*got 0.1"),
+        (lambda p, q: bt.swapped_ranks(q, q, 2.0).swap(math.nan), "log_rank must be .*got nan"),
         (
             lambda p, q: bt.swapped_ranks(
                 bt.worst_of_n(bt.Policy.uniform_reward(), 2.0), bt.Policy.uniform_reward(), 3.0

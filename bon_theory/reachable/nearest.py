@@ -170,7 +170,7 @@ def draws_for_exact(
     return jnp.ceil(n * (1 - slack))
 
 
-def require_reachable(policy: Policy, reference: Policy, n: Numbers) -> jax.Array:
+def require_reachable(policy: Policy, reference: Policy, n: jax.Array | float) -> jax.Array:
     """Raise ``ValueError`` unless some rule of n draws has this law; where traced, NaN instead.
 
     To rounding, which is relative to the logarithms of masses, and to the error of the nodes, which

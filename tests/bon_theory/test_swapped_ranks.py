@@ -263,8 +263,14 @@ def test_in_single_precision(n: float) -> None:
         (lambda p, q: bt.swapped_ranks(p, q, jnp.ones(2)), r"must be one of each, .*\(2,\)"),
         (lambda p, q: bt.swapped_ranks(p, q, 1.0), "policy must be the law of a rule of 1 draws"),
         (lambda p, q: bt.swapped_ranks(p, bt.Policy.uniform_reward(), 2.0), "same outcomes"),
-        (lambda p, q: bt.swapped_ranks(q, q, 2.0).swap(0.1), "log_rank must be .*got 0.1"),
-        (lambda p, q: bt.swapped_ranks(q, q, 2.0).swap(math.nan), "log_rank must be .*got nan"),
+        (
+            lambda p, q: bt.swapped_ranks(q, q, 2.0).swap(jnp.asarray(0.1)),
+            "log_rank must be .*got 0.1",
+        ),
+        (
+            lambda p, q: bt.swapped_ranks(q, q, 2.0).swap(jnp.asarray(math.nan)),
+            "log_rank must be .*got nan",
+        ),
         (
             lambda p, q: bt.swapped_ranks(
                 bt.worst_of_n(bt.Policy.uniform_reward(), 2.0), bt.Policy.uniform_reward(), 3.0

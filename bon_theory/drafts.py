@@ -241,6 +241,7 @@ def _truncated(policy: Policy, mass: jax.Array) -> Policy:
     first = jnp.pad(falling[..., 1:] < falling[..., :-1], _front(falling), constant_values=True)
     before = jax.lax.cummax(jnp.where(first, before, 0), axis=falling.ndim - 1)
     keeps = (before < mass) | (mass >= 1)
+    order = jnp.broadcast_to(order, keeps.shape)
     kept = jnp.put_along_axis(jnp.zeros_like(keeps), order, keeps, axis=-1, inplace=False)
     log_kept = log_sum_exp(jnp.where(kept, policy.log_probs, -jnp.inf), axis=-1)[..., None]
     log_ratio = jnp.where(jnp.isnan(mass), jnp.nan, jnp.where(kept, -log_kept, -jnp.inf))

@@ -3,6 +3,7 @@
 CONTRIBUTING.md lists the places in order; what is missing is named by the failure.
 """
 
+import inspect
 import re
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -11,12 +12,14 @@ import jax.numpy as jnp
 import pytest
 
 import bon_theory as bt
-from bon_theory import bounds, selection
+from bon_theory import bounds, drafts, selection
 from docs import make_api
 from simulations import samplers
 from simulations.experiments import theory_checks
+from simulations.selection import drafts as drafts_as_run
 from tests import bound_examples, strategies
-from tests.bon_theory import test_float32, test_transforms
+from tests.bon_theory import test_drafts, test_float32, test_transforms
+from tests.oracles import drafts as oracle_of_drafts
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = bt.Policy.from_probs([0.5, 0.3, 0.2, 0.0, 0.0], [0.0, 0.5, 1.0, 0.0, 0.0])
@@ -45,6 +48,26 @@ SELECTION_PLACES: dict[str, Callable[[], Collection[str]]] = {
         case.selection for case in theory_checks.DEFAULT.cases if "sequence" in case.problem
     },
 }
+# A law to draft from is no selection: it has no process.
+LAW_OF_DRAFTS_PLACES: dict[str, Callable[[], Collection[str]]] = {
+    "bon_theory.__all__": lambda: bt.__all__,
+    "docs/soft-best-of-n.md, examples": lambda: set(
+        re.findall(r"bt\.(\w+)", (ROOT / "docs/soft-best-of-n.md").read_text(encoding="utf-8"))
+    ),
+    "tests/bon_theory/test_drafts.py, PARAMETERS": lambda: test_drafts.PARAMETERS,
+    "tests/bon_theory/test_drafts.py, INVALID": lambda: {n for n, _ in test_drafts.INVALID},
+}
+DRAFT_PLACES: dict[str, Callable[[], Collection[str]]] = {
+    **LAW_OF_DRAFTS_PLACES,
+    "README.md": lambda: set(
+        re.findall(r"bt\.(\w+)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    ),
+    "tests/oracles/drafts.py": lambda: vars(oracle_of_drafts),
+    "simulations/selection/drafts.py": lambda: vars(drafts_as_run),
+    "simulations/experiments/theory_checks.py": lambda: {
+        case.selection for case in theory_checks.DEFAULT.cases
+    },
+}
 BOUND_PLACES: dict[str, Callable[[], Collection[str]]] = {
     "bon_theory/bounds/__init__.py, __all__": lambda: bounds.__all__,
     "docs/api.md, by `make docs`": lambda: set(
@@ -63,6 +86,12 @@ def test_a_selection_is_known_everywhere(name: str) -> None:
     assert missing(name, SELECTION_PLACES) == []
 
 
+@pytest.mark.parametrize("name", sorted(set(drafts.__all__) - {"GuidedDraft"}))
+def test_a_selection_of_drafts_is_known_everywhere(name: str) -> None:
+    takes_a_proposal = "proposal" in inspect.signature(getattr(bt, name)).parameters
+    assert missing(name, DRAFT_PLACES if takes_a_proposal else LAW_OF_DRAFTS_PLACES) == []
+
+
 @pytest.mark.parametrize("name", bounds.REGISTRY)
 def test_a_bound_is_known_everywhere(name: str) -> None:
     assert missing(name, BOUND_PLACES) == []
@@ -72,6 +101,7 @@ def test_a_bound_is_known_everywhere(name: str) -> None:
 
 def test_a_selection_that_is_new_is_asked_for_everywhere() -> None:
     assert missing("median_of_n", SELECTION_PLACES) == list(SELECTION_PLACES)
+    assert missing("median_of_drafts", DRAFT_PLACES) == list(DRAFT_PLACES)
     assert missing("median_of_n_kl", BOUND_PLACES) == list(BOUND_PLACES)
 
 

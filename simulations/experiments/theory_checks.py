@@ -257,6 +257,8 @@ _MATRIX: tuple[
     ("nearest_reachable", (5, 0.25), ((5, 0.255),), ("uniform reward",)),  # too, by swapped ranks
     ("nearest_in_mean_draws", (3.0, 0.25), ((3.06, 0.25), (3.0, 0.255)), ("distinct rewards",)),
     ("nearest_in_mean_draws", (2.0, 0.2), ((2.04, 0.2), (2.0, 0.204)), ("tied rewards",)),
+    ("soft_best_of_drafts", (8, 0.3), ((9, 0.3), (8, 0.306)), ("drafts",)),
+    ("guided_draft", (8, 0.3, 0.8), ((9, 0.3, 0.8), (8, 0.315, 0.8)), ("drafts",)),
     ("best_of_n", (4,), ((5,),), _SEQUENCES),
     ("soft_best_of_n", (8, 1.5), ((9, 1.5), (8, 1.53)), _SEQUENCES),
     ("worst_of_n", (4,), ((5,),), _WHOLE),

@@ -29,7 +29,7 @@ from simulations.draws.references import (
     gaussian_reward,
     uniform_reward,
 )
-from simulations.selection import samplers
+from simulations.selection import drafts, samplers
 from simulations.selection.particles import particles
 from simulations.selection.races import Sampler
 
@@ -119,6 +119,44 @@ def _selection(name: str) -> Callable[..., bt.Policy]:
         return nearest(bt.exponential_tilt(reference, temperature), reference, draws)
 
     return to_tilt
+
+
+@dataclass(frozen=True)
+class Drafts:
+    """One candidate is an outcome of a proposal, or of the reference where no draft will do.
+
+    Attributes:
+        reference: probabilities of the target model.
+        proposal: probabilities of a draft.
+        rewards: of the outcomes.
+    """
+
+    reference: tuple[float, ...]
+    proposal: tuple[float, ...]
+    rewards: tuple[float, ...]
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Of the reward."""
+        return min(self.rewards), max(self.rewards)
+
+    def sampler(self, process: str, parameters: tuple[float, ...]) -> Sampler:
+        """See :class:`TheoryProblem`."""
+        n, *others = parameters
+        return getattr(drafts, process)(
+            self.reference, self.rewards, int(n), *others, proposal=self.proposal
+        )
+
+    def exact(self, selection: str, rows: Array) -> Exact:
+        """See :class:`TheoryProblem`."""
+        reference, proposal = (
+            bt.Policy.from_probs(jnp.asarray(p), jnp.asarray(self.rewards))
+            for p in (self.reference, self.proposal)
+        )
+        found = getattr(bt, selection)(reference, *rows.T, proposal=proposal)
+        law = found.policy if isinstance(found, bt.GuidedDraft) else found
+        masses, rewards, win_rates = _asked(law, reference)
+        return np.asarray(masses), rewards, win_rates
 
 
 @dataclass(frozen=True)
@@ -292,6 +330,9 @@ PROBLEMS: MappingProxyType[str, TheoryProblem] = MappingProxyType(
         "uniform reward": _continuous(uniform_reward(_BINS), lambda u: u, (0.0, 1.0)),
         "Gaussian reward": _continuous(gaussian_reward(_BINS), jax.scipy.special.ndtri),
         "exponential reward": _continuous(exponential_reward(_BINS), lambda u: -jnp.log1p(-u)),
+        "drafts": Drafts(
+            (0.3, 0.1, 0.25, 0.15, 0.2), (0.2, 0.3, 0.1, 0.15, 0.25), (0.0, 1.0, 0.5, 1.0, 0.0)
+        ),
     }
     | {
         f"{kind} sequence, {kept}": Sequences(_SYMBOLS, moves, _LEVELS, _LENGTH, size)

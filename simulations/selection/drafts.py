@@ -135,3 +135,18 @@ def guided_draft(
         soft_best_of_n(law, n, lam),
         jnp.float32(threshold),
     )
+
+
+def soft_best_of_drafts(
+    reference: ArrayLike, rewards: ArrayLike, n: int, temperature: float, *, proposal: ArrayLike
+) -> DraftSampler:
+    """Draft n outcomes and keep one by r + λ log π/q: :func:`guided_draft` that keeps every draft.
+
+    Example:
+        >>> import jax
+        >>> from simulations.engine.simulate import simulate
+        >>> sampler = soft_best_of_drafts([0.5, 0.5], [0.0, 1.0], 20, 0.1, proposal=[0.9, 0.1])
+        >>> int(simulate(jax.random.key(0), sampler, num_trials=1000).counts[1]) > 800
+        True
+    """
+    return guided_draft(reference, rewards, n, temperature, proposal=proposal)

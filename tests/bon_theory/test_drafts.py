@@ -229,12 +229,58 @@ def test_the_ends_of_the_samplers() -> None:
 # --- transforms and bad input -----------------------------------------------------------
 
 
-def test_batches_gradients_and_single_precision() -> None:
-    reference, proposal = laws("of one support")
-    ns = jnp.array([1.0, 3.0, 50.0])
-    together = bt.guided_draft(reference, ns, 0.3, 0.5, proposal=proposal).policy.probs
-    alone = [guided_draft(reference, n, 0.3, 0.5, proposal=proposal).policy.probs for n in ns]
+# One value of each rule's parameters, and inadmissible ones; tests/test_registry.py reads these.
+PARAMETERS: dict[str, tuple[float, ...]] = {
+    "soft_best_of_drafts": (3.0, 0.3),
+    "guided_draft": (3.0, 0.3, 0.5),
+    "tempered": (1.3,),
+    "truncated": (0.6,),
+}
+INVALID: list[tuple[str, tuple[float, ...]]] = [
+    ("soft_best_of_drafts", (0.5, 0.3)),
+    ("soft_best_of_drafts", (2.0, 0.0)),
+    ("guided_draft", (0.5, 0.3, 0.5)),
+    ("guided_draft", (2.0, -1.0, 0.5)),
+    ("guided_draft", (2.0, 0.3, math.nan)),
+    ("tempered", (-1.0,)),
+    ("truncated", (2.0,)),
+]
+EVERY_RULE = pytest.mark.parametrize("name", PARAMETERS)
+OF_PROPOSAL = ("soft_best_of_drafts", "guided_draft")
+
+
+def selected(name: str, pair: tuple[bt.Policy, bt.Policy], *parameters: Any) -> bt.Policy:
+    """The law of a rule, compiled where it is anyway."""
+    reference, proposal = pair
+    by = {"proposal": proposal} if name in OF_PROPOSAL else {}
+    found = globals()[name](reference, *parameters, **by)
+    return found.policy if isinstance(found, bt.GuidedDraft) else found
+
+
+@EVERY_RULE
+def test_batches_are_one_by_one(name: str) -> None:
+    pair = laws("of one support")
+    scale = jnp.array([1.0, 1.1, 1.5])
+    columns = [x * scale for x in PARAMETERS[name]]
+    together = selected(name, pair, *columns).probs
+    mapped = jax.vmap(lambda *row: selected(name, pair, *row).probs)(*columns)
+    alone = [selected(name, pair, *row).probs for row in zip(*columns, strict=True)]
     np.testing.assert_allclose(together, jnp.stack(alone), rtol=1e-12)
+    np.testing.assert_allclose(mapped, together, rtol=1e-12)
+
+
+@EVERY_RULE
+def test_in_single_precision(name: str) -> None:
+    pair = laws("of one support")
+    single = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), pair)
+    low = selected(name, single, *PARAMETERS[name])
+    assert low.dtype == jnp.float32
+    high = selected(name, pair, *PARAMETERS[name])
+    np.testing.assert_allclose(low.probs, high.probs, rtol=1e-5)
+
+
+def test_gradients_are_differences() -> None:
+    reference, proposal = laws("of one support")
 
     @jax.jit
     def reward(x: Any) -> Any:
@@ -245,25 +291,17 @@ def test_batches_gradients_and_single_precision() -> None:
     steps = [(reward(x + h * e) - reward(x - h * e)) / (2 * h) for e in jnp.eye(3)]
     np.testing.assert_allclose(jax.jit(jax.grad(reward))(x), jnp.stack(steps), rtol=1e-6)
 
-    single = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), (reference, proposal))
-    low = bt.guided_draft(single[0], 3.0, 0.3, 0.5, proposal=single[1])
-    high = bt.guided_draft(reference, 3.0, 0.3, 0.5, proposal=proposal)
-    np.testing.assert_allclose(low.policy.probs, high.policy.probs, rtol=1e-5)
+
+@pytest.mark.parametrize(("name", "parameters"), INVALID)
+def test_what_is_inadmissible_while_traced_is_no_number(name: str, parameters: Any) -> None:
+    assert np.all(np.isnan(probs(selected(name, laws("of one support"), *parameters))))
 
 
-def test_what_is_inadmissible_while_traced_is_no_number() -> None:
+def test_nothing_is_accepted_nor_drawn_of_what_is_no_rule() -> None:
     reference, proposal = laws("of one support")
-    for n, lam, bar in ((0.5, 0.3, 0.5), (2.0, -1.0, 0.5), (2.0, 0.3, math.nan)):
-        found = guided_draft(reference, n, lam, bar, proposal=proposal)
-        assert np.all(np.isnan(probs(found.policy)))
-        assert math.isnan(float(found.accepted))
-        assert math.isnan(float(found.target_draws))
-    for law in (
-        tempered(reference, -1.0),
-        truncated(reference, 2.0),
-        soft_best_of_drafts(reference, 2.0, 0.0, proposal=proposal),
-    ):
-        assert np.all(np.isnan(probs(law)))
+    found = guided_draft(reference, 0.5, 0.3, 0.5, proposal=proposal)
+    assert math.isnan(float(found.accepted))
+    assert math.isnan(float(found.target_draws))
 
 
 @pytest.mark.parametrize(

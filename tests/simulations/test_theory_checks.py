@@ -44,6 +44,7 @@ def test_the_matrix_covers_every_selection_on_ties_a_continuum_and_sequences():
         "nearest_in_mean_draws",
     }
     covered = {(case.selection, case.problem) for case in DEFAULT.cases}
+    assert {(name, "drafts") for name in ("soft_best_of_drafts", "guided_draft")} <= covered
     for problem in ("distinct rewards", "tied rewards", "Markov sequence, whole"):
         assert {(selection, problem) for selection in selections} <= covered
     # The exact race over a continuum is not in the package, and a density that is capped within a

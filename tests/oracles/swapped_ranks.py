@@ -8,9 +8,10 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import mpmath as mp
 import numpy as np
 from numpy.typing import NDArray
+
+from tests.oracles.multiprecision import mp
 
 Density = Callable[[Any], Any]
 
@@ -105,7 +106,7 @@ def score_cdf_error(
 def _root(f: Density, low: Any, high: Any) -> Any:
     """Between ends at which a function differs in sign."""
     is_low = f(low) > 0
-    for _ in range(mp.mp.prec):
+    for _ in range(mp.prec):
         middle = (low + high) / 2
         low, high = (middle, high) if (f(middle) > 0) == is_low else (low, middle)
     return low

@@ -173,7 +173,7 @@ def counted() -> dict[str, float]:
     told, vocabulary = token_stream(corpus.validation, tokenizer), tokenizer.vocabulary
     models = {order: KneserNey.fit(stream, vocabulary, order=order) for order in (3, 4, 5, 6)}
     return {
-        f"{order}-grams": bits_per_byte(-np.nansum(model.log_probs(told)), corpus.validation)
+        f"{order}-grams": bits_per_byte(-float(np.nansum(model.log_probs(told))), corpus.validation)
         for order, model in models.items()
     }
 

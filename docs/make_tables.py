@@ -137,7 +137,7 @@ def training_rows(results: Path) -> Iterator[tuple[str, str]]:
         tokens = {side: f"{row[side]['tokens_per_second']:,.0f}" for side in ("ours", "theirs")}
         memory = {side: f"{row[side]['peak_memory_gib']:.1f}" for side in ("ours", "theirs")}
         yield (
-            f"{what}: Llama of {row['ours']['parameters']:,} parameters, {size['batch']} × "
+            f"{what}: Llama of {row['ours']['parameters']:,.0f} parameters, {size['batch']} × "
             f"{size['window']} tokens",
             f"{tokens['ours']}; transformers {tokens['theirs']}; peak memory {memory['ours']} GiB "
             f"against {memory['theirs']}; compilation {row['ours']['compile_cpu_s']:.1f} processor "

@@ -27,6 +27,7 @@ def table(results: Path = RESULTS) -> str:
         tuning_rows,
         sequence_rows,
         training_rows,
+        sampling_rows,
         enumeration_rows,
         monte_carlo_rows,
     )
@@ -143,6 +144,20 @@ def training_rows(results: Path) -> Iterator[tuple[str, str]]:
             f"against {memory['theirs']}; compilation {row['ours']['compile_cpu_s']:.1f} processor "
             "seconds",
         )
+
+
+def sampling_rows(results: Path) -> Iterator[tuple[str, str]]:
+    """Whole calls that draw tokens, beside ``transformers``."""
+    if document := load(results, "sampling"):
+        for row in (document["results"][name] for name in ("small", "medium", "large")):
+            wall = {side: row["costs"][side]["wall_s"] for side in ("ours", "transformers")}
+            times = row["times_faster"]
+            yield (
+                f"sampling, {row['rows']} × {row['tokens']} tokens of {row['parameters']:,} "
+                "parameters, whole call",
+                f"{wall['ours']:.2f} s; transformers {wall['transformers']:.2f} s; {times['wall']} "
+                f"times by wall time, {times['processor']} by processor time",
+            )
 
 
 def enumeration_rows(results: Path) -> Iterator[tuple[str, str]]:

@@ -17,6 +17,7 @@ from simulations.engine.accumulate import Schedule
 from simulations.engine.simulate import simulate
 from simulations.selection.races import ScoredRace
 from simulations.selection.samplers import best_of_n, soft_best_of_n
+from simulations.tools.files import write_atomically
 
 THREE = discrete_reference([0.5, 0.3, 0.2], [0.0, 0.5, 1.0])
 
@@ -166,3 +167,31 @@ def test_a_file_that_may_not_grow_leaves_the_previous_one(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert file.read_bytes() == before
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file.npz"
+    checkpoints.save(path, {"run": 1}, {"x": np.arange(3)})
+
+    def fail(file) -> None:
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, fail)
+    identity, arrays = checkpoints.load(path, {"run": 1})
+    assert identity == {"run": 1}
+    np.testing.assert_array_equal(arrays["x"], np.arange(3))
+    assert os.listdir(tmp_path) == ["file.npz"]
+
+
+def test_the_identity_survives_json() -> None:
+    assert checkpoints.file_name("a", {"n": (1, 2), "m": 3}) == checkpoints.file_name(
+        "a", {"m": 3, "n": [1, 2]}
+    )
+    assert checkpoints.file_name("a", {"n": 1}) != checkpoints.file_name("a", {"n": 2})
+
+
+def test_the_reserved_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="reserved name 'identity'"):
+        checkpoints.save(tmp_path / "x.npz", {}, {"identity": np.arange(2)})

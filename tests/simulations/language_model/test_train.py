@@ -7,22 +7,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from flax import nnx
 
-from simulations.engine import checkpoint
 from simulations.language_model import train as training
-from simulations.language_model import windows
-from simulations.language_model.first_parameters import look_back, pair_counts, start_from_pairs
-from simulations.language_model.fit import fit
-from simulations.language_model.resume import Checkpoint
 from simulations.language_model.text.corpus import load_corpus, token_stream
 from simulations.language_model.text.files import write_tokens
 from simulations.language_model.text.kneser_ney import CountedElsewhere
@@ -36,12 +29,9 @@ from simulations.language_model.train import (
 from simulations.language_model.transformer import (
     Transformer,
     TransformerConfig,
-    _rotation,
     law_loss,
     next_token_loss,
 )
-from simulations.language_model.windows import Windows, _fitted, chunks, document_starts
-from simulations.tools.files import write_atomically
 
 TINY = TrainingConfig(
     TransformerConfig(width=8, num_layers=1),
@@ -139,41 +129,6 @@ def test_a_stream_on_disk_trains_the_same_model(
     assert_same(train(TINY, jax.random.key(0), on_disk), uninterrupted)
 
 
-@pytest.mark.parametrize("size", [2, 5, 18])
-def test_an_epoch_predicts_every_token_once_and_cuts_no_document_that_fits(size: int) -> None:
-    lengths = np.random.default_rng(0).integers(1, 30, 40)
-    starts, end = np.cumsum(lengths) - lengths, int(lengths.sum())
-    windows = Windows.pack(starts, end, size)
-    number = windows.first.size - 1
-    epochs = [windows.places(jax.random.key(0), number, epoch) for epoch in range(2)]
-    for places in epochs:
-        predicted = []
-        for row in places:
-            row = row[row >= 0]
-            breaks = np.flatnonzero(np.diff(row) != 1) + 1
-            for part in np.split(row, breaks):
-                document = np.searchsorted(starts, part[0], side="right") - 1
-                if lengths[document] <= size:
-                    assert part[0] == starts[document]
-                targets = part[~np.isin(part, starts)]
-                predicted += [place for place in targets if place > part[0]]
-        assert sorted(predicted) == sorted(set(range(end)) - set(starts.tolist()))
-    assert sorted(epochs[0].tolist()) == sorted(epochs[1].tolist())
-    assert (epochs[0] != epochs[1]).any()
-    # The same places a step at a time, over the end of the epoch.
-    steps = [windows.places(jax.random.key(0), 3, step) for step in range(2 * number // 3)]
-    both = np.concatenate(epochs)[: len(steps) * 3]
-    np.testing.assert_array_equal(np.concatenate(steps), both)
-
-
-def test_windows_are_nearly_full() -> None:
-    lengths = np.random.default_rng(0).integers(10, 60, 3000)
-    window = _fitted(lengths, 65)
-    filled = np.bincount(window, lengths)
-    assert filled.max() <= 65
-    assert filled.mean() > 0.95 * 65
-
-
 def test_targets_are_in_part_the_token_and_in_part_the_law_counted_elsewhere() -> None:
     tokens = np.random.default_rng(0).integers(0, 4, (8, 5))
     vocabulary = Vocabulary.plain(5)
@@ -197,78 +152,6 @@ def test_a_law_of_one_token_costs_what_the_token_costs() -> None:
     expected, expected_number = next_token_loss(model, tokens)
     assert float(loss) == pytest.approx(float(expected), rel=1e-6)
     assert float(number) == float(expected_number) == 6
-
-
-def test_training_starts_from_the_law_of_pairs() -> None:
-    """A chain in which each token has two successors: that is known, and layers add nothing."""
-    steps = np.random.default_rng(0).choice([1, 5], p=[0.75, 0.25], size=4000)
-    stream = np.cumsum(steps) % 17
-    model = Transformer(TransformerConfig(width=16, num_layers=1), rngs=nnx.Rngs(0))
-    start_from_pairs(model, stream, 60)
-    law = np.asarray(jax.nn.softmax(model(jnp.asarray(stream[None, :200], jnp.int32))))[0]
-    for token in range(17):
-        rows = law[stream[:200] == token]
-        np.testing.assert_allclose(rows[:, (token + 1) % 17], 0.75, atol=0.12)
-        np.testing.assert_allclose(rows[:, (token + 5) % 17], 0.25, atol=0.12)
-        assert np.ptp(rows, axis=0).max() < 1e-5  # whatever came before
-
-
-@pytest.mark.parametrize(
-    ("heads", "key_heads", "fraction"), [(2, 2, 1.0), (4, 2, 1.0), (2, 1, 0.5), (3, 3, 0.25)]
-)
-def test_heads_of_the_first_layer_start_by_looking_at_the_tokens_before(
-    heads: int, key_heads: int, fraction: float
-) -> None:
-    """Of tokens alike, key head k gives the one k + 1 before at least e⁴ times any other."""
-    config = TransformerConfig(
-        width=64 * heads,
-        num_layers=2,
-        num_heads=heads,
-        num_key_heads=key_heads,
-        attention_bias=True,
-        rotary_fraction=fraction,
-    )
-    model = Transformer(config, rngs=nnx.Rngs(0))
-    bias = model.layers.attention.project.bias
-    assert bias is not None
-    before = np.asarray(bias[...])
-    look_back(model)
-    after = np.asarray(bias[...])
-    np.testing.assert_array_equal(after[1], before[1])
-    np.testing.assert_array_equal(after[0, 64 * (heads + key_heads) :], 0)  # of the values
-
-    queries, keys, _ = np.split(after[0], [64 * heads, 64 * (heads + key_heads)])
-    turn = _rotation(jnp.arange(12, dtype=jnp.int32), 12, config.rotated, config.rotary_base)
-    query, key = (
-        np.asarray(turn(jnp.broadcast_to(own.reshape(1, -1, 64), (12, own.size // 64, 64))))
-        for own in (queries, keys)
-    )
-    for head in range(heads):
-        group = head // (heads // key_heads)
-        scores = query[11, head] @ key[:, group].T / 8
-        back = np.argsort(-scores)
-        assert 11 - back[0] == group + 1
-        assert scores[back[0]] - scores[back[1]] == pytest.approx(4, abs=1e-3)
-
-
-def test_counts_of_pairs_cross_the_parts_that_a_long_stream_is_read_in() -> None:
-    stream, vocabulary = np.array([0, 1, 0, 1, 1, 2, 3, 0]), Vocabulary.plain(3)
-    counts = pair_counts(stream, vocabulary)
-    np.testing.assert_array_equal(counts, [[0, 2, 0], [1, 1, 1], [0, 0, 0], [1, 0, 0]])
-    parts = chunks(stream, size=3, overlap=1)
-    assert [part.tolist() for part in parts] == [[0, 1, 0, 1], [1, 1, 2, 3], [3, 0]]
-
-
-def test_documents_end_with_the_token_that_begins_them_where_bos_is_eos(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Read in parts of three tokens, so that turns go on from one part to the next."""
-    monkeypatch.setattr(windows, "chunks", partial(chunks, size=3))
-    shared, apart = Vocabulary(3, eos_id=2, bos_id=2), Vocabulary.plain(3)
-    documents = np.array([2, 0, 1, 2, 2, 2, 2, 1, 2])  # the second is empty
-    assert document_starts(documents, shared).tolist() == [0, 4, 6]
-    np.testing.assert_array_equal(pair_counts(documents, shared), [[0, 1, 0], [0, 0, 2], [1, 1, 0]])
-    assert document_starts(np.array([0, 2, 3, 1, 2, 3]), apart).tolist() == [0, 2, 5]
 
 
 def test_accumulated_gradients_are_those_of_the_whole_batch(
@@ -306,72 +189,6 @@ def test_eight_devices_train_the_model_of_one(
     num_devices, losses = json.loads(process.stdout.splitlines()[-1])
     assert num_devices == 8
     np.testing.assert_allclose(losses, uninterrupted.losses, rtol=1e-4)
-
-
-class Line(nnx.Module):
-    """y = slope · x + intercept."""
-
-    def __init__(self) -> None:
-        self.slope = nnx.Param(jnp.zeros((), jnp.float32))
-        self.intercept = nnx.Variable(jnp.ones((), jnp.float32))
-
-
-def squares(model: Line, batch: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-    x, y = batch
-    errors = model.slope[...] * x + model.intercept[...] - y
-    return jnp.sum(errors**2), jnp.float32(x.size)
-
-
-def lines(step: int) -> tuple[np.ndarray, np.ndarray]:
-    x = np.random.default_rng(step).normal(size=8).astype(np.float32)
-    return x, 3 * x + 1
-
-
-def test_any_loss_fits_and_what_is_frozen_stays() -> None:
-    model = Line()
-    fitted = fit(model, squares, lines, optax.adam(0.1), num_steps=150)
-    assert float(model.slope[...]) == pytest.approx(3, abs=0.01)
-    assert float(model.intercept[...]) == 1
-    x, y = lines(0)
-    assert fitted.losses[0] == pytest.approx(np.mean((1 - y) ** 2), rel=1e-6)
-    assert fitted.gradient_norms[0] == pytest.approx(abs(np.mean(2 * x * (1 - y))), rel=1e-6)
-    with pytest.raises(ValueError, match="no variable of the model is: name others"):
-        fit(model, squares, lines, optax.adam(0.1), num_steps=1, trained=nnx.LoRAParam)
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_loss_that_is_not_finite_stops_and_the_last_good_state_is_kept(
-    bad: float, tmp_path: Path
-) -> None:
-    def broken(step: int) -> tuple[np.ndarray, np.ndarray]:
-        x, y = lines(step)
-        return x, y if step < 5 else y * np.float32(bad)
-
-    kept = Checkpoint(tmp_path, {"run": 1}, every=2)
-    call = {"num_steps": 8, "checkpoint": kept}
-    transform = optax.adam(0.1)
-    with pytest.raises(FloatingPointError, match=f"step 5 has loss .*{tmp_path} holds an earlier"):
-        fit(Line(), squares, broken, transform, **call)
-    assert sorted(map(int, os.listdir(tmp_path))) == [2, 4]
-
-    resumed, whole = Line(), Line()
-    fitted = fit(resumed, squares, lines, transform, **call)
-    np.testing.assert_array_equal(
-        fitted.losses, fit(whole, squares, lines, transform, num_steps=8).losses
-    )
-    np.testing.assert_array_equal(resumed.slope[...], whole.slope[...])
-
-
-def test_a_gradient_that_is_not_finite_stops_before_it_is_kept(tmp_path: Path) -> None:
-    """sqrt(0) is finite, its derivative is not."""
-    kept = Checkpoint(tmp_path, {}, every=1)
-    with pytest.raises(FloatingPointError, match=r"step 0 has loss 0\.0 and a gradient of norm"):
-        fit(Line(), roots, lines, optax.sgd(0.1), num_steps=1, checkpoint=kept)
-    assert kept.load((jnp.zeros(()),)) is None
-
-
-def roots(model: Line, batch: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-    return jnp.sqrt(model.slope[...]), jnp.float32(1)
 
 
 def test_layers_are_moved_along_orthogonal_matrices_and_embeddings_by_adam() -> None:
@@ -467,31 +284,3 @@ def test_evaluation_weighs_every_token_once(uninterrupted: Trained) -> None:
     assert found.nats_per_token == pytest.approx(nats / count, rel=1e-5)
     num_bytes = sum(len(text.encode()) for text in documents)
     assert found.bits_per_byte == pytest.approx(nats / np.log(2) / num_bytes, rel=1e-5)
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "file.npz"
-    checkpoint.save(path, {"run": 1}, {"x": np.arange(3)})
-
-    def fail(file) -> None:
-        file.write(b"half")
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write_atomically(path, fail)
-    identity, arrays = checkpoint.load(path, {"run": 1})
-    assert identity == {"run": 1}
-    np.testing.assert_array_equal(arrays["x"], np.arange(3))
-    assert os.listdir(tmp_path) == ["file.npz"]
-
-
-def test_the_identity_survives_json() -> None:
-    assert checkpoint.file_name("a", {"n": (1, 2), "m": 3}) == checkpoint.file_name(
-        "a", {"m": 3, "n": [1, 2]}
-    )
-    assert checkpoint.file_name("a", {"n": 1}) != checkpoint.file_name("a", {"n": 2})
-
-
-def test_the_reserved_name_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="reserved name 'identity'"):
-        checkpoint.save(tmp_path / "x.npz", {}, {"identity": np.arange(2)})

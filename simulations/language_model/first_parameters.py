@@ -10,9 +10,10 @@ import numpy as np
 import optax
 from flax import nnx
 
+from simulations.language_model.attending import rotation_frequencies
 from simulations.language_model.fit import fit
 from simulations.language_model.text.tokenizers import Vocabulary
-from simulations.language_model.transformer import Transformer, rotation_frequencies
+from simulations.language_model.transformer import Transformer
 from simulations.language_model.windows import chunks
 
 

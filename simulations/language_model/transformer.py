@@ -16,7 +16,6 @@ they attend to, and remembers what is to be remembered.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -26,16 +25,15 @@ import numpy as np
 from flax import nnx
 
 from simulations.language_model.architecture import TransformerConfig
+from simulations.language_model.attending import (
+    Attend,
+    Own,
+    Rotation,
+    attend_causally,
+    attend_to_prefix_and_own,
+    rotation_by,
+)
 from simulations.language_model.cache import Branches, Prefix, is_shallow
-
-Attend = Callable[[jax.Array, jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
-"""(queries ``[R, K, G, C]``, keys and values ``[R, K, C]``, memory) → ``[R, K, G, C]``, memory."""
-
-Own = tuple[jax.Array, jax.Array]
-"""Keys and values of branches."""
-
-Rotation = Callable[[jax.Array], jax.Array]
-"""Queries or keys ``[R, heads, C]``, turned by the positions of the R tokens."""
 
 
 class Attention(nnx.Module):
@@ -196,7 +194,7 @@ class Transformer(nnx.Module):
         def layer(x: jax.Array, own: Own, index: jax.Array | None, inputs: tuple) -> tuple:
             state, prefix_keys, prefix_values = inputs
             shared = Prefix(prefix_keys, prefix_values, prefix.occupied, prefix.length)
-            attend = partial(_attend_to_prefix_and_own, shared, occupied, branches.length, index)
+            attend = partial(attend_to_prefix_and_own, shared, occupied, branches.length, index)
             return nnx.merge(graph, state)(x, rotation, attend, own)
 
         inputs = (state, prefix.keys, prefix.values)
@@ -225,7 +223,7 @@ class Transformer(nnx.Module):
         graph, state = nnx.split(self.layers)
 
         def layer(x: jax.Array, state: nnx.State) -> tuple[jax.Array, Any]:
-            x, stored = nnx.merge(graph, state)(x, rotation, _attend_causally, occupied)
+            x, stored = nnx.merge(graph, state)(x, rotation, attend_causally, occupied)
             return x, stored if remember else None
 
         layer = jax.checkpoint(layer) if self.config.rematerialise else layer
@@ -246,7 +244,7 @@ class Transformer(nnx.Module):
         x = self.embedding(inputs)
         if not config.rotated:
             return x + self.positions(positions), lambda x: x
-        return x, _rotation(positions, num_positions, config.rotated, config.rotary_base)
+        return x, rotation_by(positions, num_positions, config.rotated, config.rotary_base)
 
     def _occupied(self, tokens: jax.Array) -> jax.Array:
         return tokens < self.config.vocabulary.num_inputs
@@ -308,110 +306,6 @@ def parameters_sha256(model: nnx.Module) -> str:
     for leaf in jax.tree.leaves(nnx.state(model)):
         digest.update(np.ascontiguousarray(leaf).tobytes())
     return digest.hexdigest()
-
-
-def _attend_causally(
-    query: jax.Array, key: jax.Array, value: jax.Array, occupied: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """Each token attends to itself and to the tokens before it in its row of ``occupied [B, T]``.
-
-    Remembers keys and values ``[B, K, T, C]``.
-    """
-    rows = occupied.shape
-    query = query.reshape(*rows, *query.shape[1:]).transpose(0, 2, 3, 1, 4)  # [B, K, G, T, C]
-    key = key.reshape(*rows, *key.shape[1:]).swapaxes(1, 2)  # [B, K, T, C]
-    value = value.reshape(*rows, *value.shape[1:]).swapaxes(1, 2)
-
-    causal = jnp.tril(jnp.ones((rows[1], rows[1]), bool))
-    mask = (occupied[:, None, :] & causal[None])[:, None, None]
-    scores = _scores(jnp.einsum("bkgtc,bksc->bkgts", query, key), mask, query.shape[-1])
-    weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
-    attended = jnp.einsum("bkgts,bksc->btkgc", weights, value)
-    return attended.reshape(-1, *attended.shape[2:]), (key, value)
-
-
-def _attend_to_prefix_and_own(
-    prefix: Prefix,
-    occupied: jax.Array,
-    length: jax.Array,
-    layer: jax.Array | None,
-    query: jax.Array,
-    key: jax.Array,
-    value: jax.Array,
-    own: Own,
-) -> tuple[jax.Array, Own]:
-    """The one new token of each branch attends to its prefix and to its branch so far.
-
-    ``prefix`` has the keys ``[B, K, S, C]`` of this layer alone, ``own`` those of the branches
-    ``[N, B K, T, C]``, or those of all layers where ``layer`` says which one this is. The new ones
-    are written there at ``length``, and all of it remembered.
-    """
-    num_rows, num_branches, _ = occupied.shape
-    group = query.shape[2]
-
-    def by_branch(new: jax.Array) -> jax.Array:
-        """``[B N, K, W, C]`` as ``[N, B K, W, C]``."""
-        new = new.reshape(num_rows, num_branches, *new.shape[1:]).swapaxes(0, 1)
-        return new.reshape(num_branches, -1, *new.shape[3:])
-
-    def write(memory: jax.Array, new: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """All of the memory, and this layer's."""
-        new, zero = by_branch(new[:, :, None]), jnp.int32(0)
-        start = (zero, zero, length, zero)
-        if layer is None:
-            memory = jax.lax.dynamic_update_slice(memory, new, start)
-            return memory, memory
-        memory = jax.lax.dynamic_update_slice(memory, new[None], (layer, *start))
-        return memory, jax.lax.dynamic_index_in_dim(memory, layer, keepdims=False)
-
-    all_keys, own_keys = write(own[0], key)
-    all_values, own_values = write(own[1], value)
-
-    def by_row(array: jax.Array) -> jax.Array:
-        """``[N, B K, G, W]`` as ``[B, N, K, G, W]``."""
-        apart = array.reshape(num_branches, num_rows, -1, group, array.shape[-1])
-        return apart.swapaxes(0, 1)
-
-    mine = by_row(jnp.einsum("nkgc,nktc->nkgt", by_branch(query), own_keys))
-    query = query.reshape(num_rows, num_branches, *query.shape[1:])  # [B, N, K, G, C]
-    shared = jnp.einsum("bnkgc,bksc->bnkgs", query, prefix.keys)
-    shared = _scores(shared, prefix.occupied[:, None, None, None], query.shape[-1])
-    mine = _scores(mine, occupied[:, :, None, None], query.shape[-1])
-    weights = jax.nn.softmax(jnp.concatenate([shared, mine], axis=-1), axis=-1)
-    shared, mine = jnp.split(weights.astype(value.dtype), [shared.shape[-1]], axis=-1)
-
-    mine = by_branch(mine.reshape(-1, *mine.shape[2:]))
-    attended = jnp.einsum("bnkgs,bksc->bnkgc", shared, prefix.values)
-    attended += by_row(jnp.einsum("nkgt,nktc->nkgc", mine, own_values))
-    return attended.reshape(-1, *attended.shape[2:]), (all_keys, all_values)
-
-
-def _scores(products: jax.Array, mask: jax.Array, size: int) -> jax.Array:
-    # Finite, not -inf: a padded query sees no token at all, and its softmax must not be NaN.
-    return jnp.where(mask, products.astype(jnp.float32) * size**-0.5, -1e30)
-
-
-def rotation_frequencies(rotated: int, base: float) -> np.ndarray:
-    """θ_i = base^{−2i/R}, ``[R/2]``, for R rotated coordinates."""
-    return base ** (-np.arange(0, rotated, 2, dtype=np.float32) / rotated)
-
-
-def _rotation(positions: jax.Array, num_positions: int, rotated: int, base: float) -> Rotation:
-    """Turns pairs (i, i + R/2) of the first R coordinates of ``[R, heads, C]`` by position · θ_i.
-
-    θ_i = base^{−2i/R}. Cosines and sines are looked up: if they were computed, each loop that
-    rotates would compute them again.
-    """
-    frequencies = rotation_frequencies(rotated, base)
-    angles = np.arange(num_positions, dtype=np.float32)[:, None, None] * frequencies
-    cosine, sine = (jnp.asarray(table)[positions] for table in (np.cos(angles), np.sin(angles)))
-
-    def rotate(x: jax.Array) -> jax.Array:
-        first, second, rest = jnp.split(x, [rotated // 2, rotated], axis=-1)
-        turned = [first * cosine - second * sine, second * cosine + first * sine]
-        return jnp.concatenate([*(part.astype(x.dtype) for part in turned), rest], axis=-1)
-
-    return rotate
 
 
 def _linear(

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from simulations.language_model.attending import rotation_by
 from simulations.language_model.first_parameters import look_back, pair_counts, start_from_pairs
 from simulations.language_model.text.tokenizers import Vocabulary
 from simulations.language_model.transformer import (
     Transformer,
     TransformerConfig,
-    _rotation,
 )
 from simulations.language_model.windows import chunks
 
@@ -55,7 +55,7 @@ def test_heads_of_the_first_layer_start_by_looking_at_the_tokens_before(
     np.testing.assert_array_equal(after[0, 64 * (heads + key_heads) :], 0)  # of the values
 
     queries, keys, _ = np.split(after[0], [64 * heads, 64 * (heads + key_heads)])
-    turn = _rotation(jnp.arange(12, dtype=jnp.int32), 12, config.rotated, config.rotary_base)
+    turn = rotation_by(jnp.arange(12, dtype=jnp.int32), 12, config.rotated, config.rotary_base)
     query, key = (
         np.asarray(turn(jnp.broadcast_to(own.reshape(1, -1, 64), (12, own.size // 64, 64))))
         for own in (queries, keys)

@@ -20,7 +20,9 @@ Nothing is assumed of the machine: ``python -m benchmarks.accelerator --output F
 from __future__ import annotations
 
 import importlib.util
+import sys
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -191,37 +193,57 @@ def language_model(num_rows: int, num_tokens: int, num_steps: int) -> dict[str, 
     }
 
 
+def parts(*, quick: bool) -> dict[str, Callable[[], Any]]:
+    """What is measured, by name; large enough to fill a card, or tiny."""
+    platform = jax.devices()[0].platform
+    measured: dict[str, Callable[[], Any]] = {
+        "million_draws_per_second": lambda: draw_rates(platform, 2**12 if quick else 2**20),
+        "integer": lambda: integer_throughput(2**12 if quick else 2**26),
+        "exact_pairs": lambda: exact_pairs(20, 10) if quick else exact_pairs(10_000, 1000),
+        "trials_counted_elsewhere": lambda: counts_of_processor(2**12 if quick else 2**22),
+    }
+    if importlib.util.find_spec("flax"):
+        from benchmarks import accelerator_models  # needs flax as well
+
+        sizes = (4, 4, 3) if quick else (4096, 128, 100)
+        measured["tokens"] = lambda: language_model(*sizes)
+        measured["models"] = lambda: accelerator_models.run(platform, quick=quick)
+    return measured
+
+
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
-    """Measure and publish."""
+    """Measure and publish; a part that fails is published as failed, and stops no other."""
     chosen = measure.options(SENTENCE, arguments)
     device = jax.devices()[0]
-    small = chosen.quick
-    rates = draw_rates(device.platform, 2**12 if small else 2**20)
-    throughput = integer_throughput(2**12 if small else 2**26)
-    # The generator alone, as uniform best-of-16 runs it.
-    reached = rates["best, uniform reward"]["ours"] * INSTRUCTIONS_PER_WORD / 1e3
     results: dict[str, Any] = {
         "device": {"platform": device.platform, "kind": device.device_kind},
         "missing": [
-            name for name in ("torch", "cupy", "flax") if importlib.util.find_spec(name) is None
+            name
+            for name in ("torch", "cupy", "flax", "transformers")
+            if importlib.util.find_spec(name) is None
         ],
-        "million_draws_per_second": rates,
-        "integer": throughput | {"share": reached / throughput["billion_per_second"]},
-        "exact_pairs": exact_pairs(20, 10) if small else exact_pairs(10_000, 1000),
-        "trials_counted_elsewhere": counts_of_processor(2**12 if small else 2**22),
+        "seconds": {},
+        "failed": {},
     }
-    if "flax" not in results["missing"]:
-        results["tokens"] = language_model(4, 4, 3) if small else language_model(4096, 128, 100)
-        from benchmarks import accelerator_models  # needs flax as well
-
-        results["models"] = accelerator_models.run(device.platform, quick=small)
-    holds = {
-        f"{name}: faster than its peers": all(
-            rate < row["ours"] for peer, rate in row.items() if peer != "ours"
-        )
-        for name, row in rates.items()
-    }
-    for name, moved in results["trials_counted_elsewhere"].items():
+    for name, part in parts(quick=chosen.quick).items():
+        start = time.perf_counter()
+        try:
+            results[name] = part()
+        except Exception as error:
+            traceback.print_exc()
+            results["failed"][name] = f"{type(error).__name__}: {error}"[:1000]
+        results["seconds"][name] = time.perf_counter() - start
+        print(f"{name}: {results['seconds'][name]:.1f} s", file=sys.stderr, flush=True)
+    holds = {f"{name}: measured": False for name in results["failed"]}
+    rates = results.get("million_draws_per_second", {})
+    if "integer" in results and rates:
+        # The generator alone, as uniform best-of-16 runs it.
+        reached = rates["best, uniform reward"]["ours"] * INSTRUCTIONS_PER_WORD / 1e3
+        results["integer"]["share"] = reached / results["integer"]["billion_per_second"]
+    for name, row in rates.items():
+        others = (rate for peer, rate in row.items() if peer != "ours")
+        holds[f"{name}: faster than its peers"] = all(rate < row["ours"] for rate in others)
+    for name, moved in results.get("trials_counted_elsewhere", {}).items():
         if name.startswith("best"):
             holds[f"{name}: counts of the processor"] = moved == 0
     return measure.publish("accelerator", SENTENCE, holds, results, chosen)

@@ -60,6 +60,11 @@ def main(arguments: list[str] | None = None) -> int:
             align_real_model,
         ),
     }
+    made["align-real"][0].add_argument(
+        "--all-parameters",
+        action="store_true",
+        help="not a change of low rank; in bfloat16, which is for an accelerator",
+    )
     check = commands.add_parser("check", help="every selection law against its process")
     check.add_argument("--quick", action="store_true", help="one-sided errors, no single atoms")
     check.add_argument("--only", default="", help="cases whose name contains this text")
@@ -67,9 +72,10 @@ def main(arguments: list[str] | None = None) -> int:
     check.add_argument("--output", type=Path, default=Path("out") / "simulations")
     chosen = parser.parse_args(arguments)
     if chosen.command in made:
-        command, make = made[chosen.command]
+        options = vars(chosen)
+        command, make = made[options.pop("command")]
         try:
-            return make(chosen.seed, chosen.output, chosen.checkpoint)
+            return make(**options)
         except ValueError as error:
             command.error(str(error))
     return run_checks(chosen, check)
@@ -142,7 +148,7 @@ def select_blocks(seed: int, output: Path, checkpoint: Path) -> int:
     return 0
 
 
-def align_real_model(seed: int, output: Path, checkpoint: Path) -> int:
+def align_real_model(seed: int, output: Path, checkpoint: Path, *, all_parameters: bool) -> int:
     """Train SmolLM2 by several losses on pairs of the pool's answers, hours on two cores.
 
     What has been found is written after each of them.
@@ -150,10 +156,12 @@ def align_real_model(seed: int, output: Path, checkpoint: Path) -> int:
     from simulations.experiments import real_alignment, real_pool
     from simulations.language_model.real_model import smollm2
 
-    model, tokenizer = smollm2()
+    config = real_alignment.ALL_PARAMETERS if all_parameters else real_alignment.LOW_RANK
+    model, tokenizer = smollm2(dtype="bfloat16" if all_parameters else "float32")
+    start = time.perf_counter()
     with Display() as display, display.running("aligning", unit="") as progress:
         for results in real_alignment.run(
-            real_alignment.RealAlignmentConfig(),
+            config,
             jax.random.key(seed),
             model,
             tokenizer,
@@ -163,7 +171,9 @@ def align_real_model(seed: int, output: Path, checkpoint: Path) -> int:
         ):
             results.save(output)
             last = results.policies[-1]
-            print(f"{output}: {last.method}, win rate {last.found.win_rate.mean:.3f}")
+            seconds = time.perf_counter() - start
+            found = f"win rate {last.found.win_rate.mean:.3f}, KL {last.found.kl.mean:.2f}"
+            print(f"{output}: {last.method}, {found}, {seconds:.0f} s", flush=True)
     return 0
 
 

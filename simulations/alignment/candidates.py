@@ -13,18 +13,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import jax
 import numpy as np
 import polars
+from flax import nnx
 from numpy.typing import ArrayLike, NDArray
 
 from simulations.alignment.losses import log_atom_excess, log_rank, matched_target
 from simulations.engine.checkpoint import describe
-from simulations.language_model.generate import generate
+from simulations.language_model.generate import generate, response_log_probs
 from simulations.language_model.rewards.text import Reward, score
 from simulations.language_model.text.tokenizers import Tokenizer
 from simulations.language_model.transformer import Transformer, parameters_sha256
@@ -83,6 +84,24 @@ class CandidateTable:
     def all_tied(self) -> NDArray[np.bool_]:
         """Which prompts have candidates of one reward only, ``[B]``: they teach nothing."""
         return self.rewards.min(axis=1) == self.rewards.max(axis=1)
+
+    def under(self, model: Transformer, *, batch_size: int = 128) -> CandidateTable:
+        """The same candidates with their log-probabilities under ``model``.
+
+        A reference that computes in another precision than the one that drew them has others.
+
+        Args:
+            model: of their vocabulary.
+            batch_size: candidates read at once.
+        """
+        rows = self.tokens.reshape(-1, self.tokens.shape[-1])
+        prompts = np.repeat(self.prompts, self.tokens.shape[1], axis=0)
+        log_probs = np.empty(len(rows))
+        for first in range(0, len(rows), batch_size):
+            # The last batch takes in rows of the one before: one shape, one program.
+            batch = slice(max(min(first, len(rows) - batch_size), 0), first + batch_size)
+            log_probs[batch] = _log_probs(model, prompts[batch], rows[batch])
+        return replace(self, log_probs=log_probs.reshape(self.rewards.shape), identity="")
 
     def pairs(
         self, key: jax.Array, *, n: int, ranks: Ranks | None = None, target_n: int | None = None
@@ -360,6 +379,9 @@ def _identity(
         reward_name,
     ]
     return hashlib.sha256(json.dumps(described).encode()).hexdigest()
+
+
+_log_probs = nnx.jit(response_log_probs)
 
 
 def _uniforms(key: jax.Array, shape: tuple[int, ...]) -> NDArray[np.float64]:

@@ -82,6 +82,10 @@ def fit(
 ) -> Fit:
     """Train a model in place; when anything stops it, the model has what the last update made.
 
+    What is trained is kept in float32, whatever the model computes in: an update of a thousandth
+    of a parameter is less than bfloat16 can tell, and would be lost. The model is given its own
+    precision's rounding of it.
+
     Args:
         model: whose trained parameters change.
         loss: a function from the top of a module, so that a second run does not compile it again.
@@ -107,6 +111,8 @@ def fit(
     graph, parameters, frozen = nnx.split(model, trained, ...)
     if not jax.tree.leaves(parameters):
         raise ValueError(f"trained is {trained}, which no variable of the model is: name others")
+    precisions = tuple(leaf.dtype for leaf in jax.tree.leaves(parameters))
+    parameters = _rounded(parameters, (jnp.dtype("float32"),) * len(precisions))
     state = parameters, transform.init(parameters)
     history, done = np.full((2, num_steps), np.nan, np.float32), 0
     if checkpoint is not None and (found := checkpoint.load((state, history))) is not None:
@@ -118,14 +124,16 @@ def fit(
 
     def look() -> None:
         if observe is not None and done in observe_at:
-            observe(done, nnx.merge(graph, state[0], frozen))
+            observe(done, nnx.merge(graph, _rounded(state[0], precisions), frozen))
             clock.stop()
 
     try:
         look()
         batch = _shared_out(devices, batches(done)) if done < num_steps else None
         while done < num_steps:
-            *state, told = _step(graph, loss, transform, num_parts, *state, frozen, batch)
+            *state, told = _step(
+                graph, loss, transform, precisions, num_parts, *state, frozen, batch
+            )
             if done + 1 < num_steps:
                 batch = _shared_out(devices, batches(done + 1))  # while the step runs
             value, norm, divisor = map(float, told)
@@ -144,19 +152,20 @@ def fit(
             if checkpoint is not None and checkpoint.is_due(done, num_steps):
                 checkpoint.save(done, (tuple(state), history))
     finally:
-        nnx.update(model, state[0])
+        nnx.update(model, _rounded(state[0], precisions))
     return Fit(history[0], history[1], clock.speed)
 
 
 @partial(
     jax.jit,
-    static_argnames=("graph", "loss", "transform", "num_parts"),
+    static_argnames=("graph", "loss", "transform", "precisions", "num_parts"),
     donate_argnames=("trained", "optimizer"),
 )
 def _step(
     graph: nnx.GraphDef,
     loss: Loss,
     transform: optax.GradientTransformation,
+    precisions: tuple[np.dtype, ...],
     num_parts: int,
     trained: nnx.State,
     optimizer: optax.OptState,
@@ -167,7 +176,7 @@ def _step(
 
     def differentiate(part: Batch) -> tuple[tuple[jax.Array, jax.Array], nnx.State]:
         def total(trained: nnx.State) -> tuple[jax.Array, jax.Array]:
-            return loss(nnx.merge(graph, trained, frozen), part)
+            return loss(nnx.merge(graph, _rounded(trained, precisions), frozen), part)
 
         return jax.value_and_grad(total, has_aux=True)(trained)
 
@@ -180,6 +189,13 @@ def _step(
         updates, optimizer = transform.update(gradient, optimizer, trained)
         moved: Any = optax.apply_updates(trained, updates)
     return moved, optimizer, jnp.stack([total / divisor, norm, divisor]).astype(jnp.float32)
+
+
+def _rounded(tree: Any, precisions: tuple[np.dtype, ...]) -> Any:
+    """The arrays of the tree, each in its precision."""
+    leaves, structure = jax.tree.flatten(tree)
+    rounded = (leaf.astype(dtype) for leaf, dtype in zip(leaves, precisions, strict=True))
+    return jax.tree.unflatten(structure, rounded)
 
 
 def _summed(function: Callable[[Batch], Any], batch: Batch, num_parts: int) -> Any:

@@ -102,7 +102,8 @@ def generate(
         batch_size: rows sampled at once, ≥ 1.
         chunk_size: tokens between looking for responses that have ended, ≥ 1. Each chunk, and each
             halving of the rows, compiles a program; by default it is 16 for work of at least 1e12
-            operations, two for each parameter, row and token, and less work is one chunk.
+            operations (1e15 on an accelerator), two for each parameter, row and token, and less
+            work is one chunk.
         mesh: devices that share the work, see :mod:`simulations.language_model.sharding`.
         checkpoint: a directory, in which each batch is kept as it is done; the same call again goes
             on from what is there, with the same result.

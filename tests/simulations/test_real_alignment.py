@@ -1,11 +1,14 @@
 """A pool's answers make pairs; policies are judged on instructions that no pair is of."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import polars as pl
 import pytest
+from flax import nnx
 
 from simulations.alignment.evaluation import HeldOutPrompts
 from simulations.alignment.training import AlignmentConfig, Objective
@@ -92,3 +95,33 @@ def test_what_was_done_is_not_done_again(
 ) -> None:
     monkeypatch.setattr(HeldOutPrompts, "draw", lambda *_: pytest.fail("evaluated again"))
     assert found(pool, model, tokenizer, folder)[-1] == results[-1]
+
+
+def test_all_parameters_are_trained_in_the_models_own_precision(
+    pool, model, tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reference that pairs are compared with is the model in that precision."""
+    coarse = Transformer(replace(model.config, dtype="bfloat16"), rngs=nnx.Rngs(0))
+    nnx.update(coarse, jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), nnx.state(model)))
+    config = replace(
+        CONFIG, methods=CONFIG.methods[:1], alignment=replace(CONFIG.alignment, rank=0)
+    )
+    tables = []
+    whole = TextTask.align
+    monkeypatch.setattr(
+        TextTask,
+        "align",
+        lambda self, key, methods, config, table, **rest: (
+            tables.append(table) or whole(self, key, methods, config, table, **rest)
+        ),
+    )
+    with jax.numpy_dtype_promotion("standard"):
+        [told] = real_alignment.run(
+            config, jax.random.key(1), coarse, tokenizer, pool, folder=tmp_path
+        )
+        rows = tables[0].tokens.reshape(16, -1)
+        found = response_log_probs(coarse, np.repeat(tables[0].prompts, 8, axis=0), rows)
+    assert {p.step for p in told.policies} == {1, 2}
+    np.testing.assert_allclose(tables[0].log_probs.reshape(-1), found, atol=0.05)
+    exact = real_alignment.candidates(pool, tokenizer).log_probs[:2]
+    assert np.abs(tables[0].log_probs - exact).max() > 1e-4

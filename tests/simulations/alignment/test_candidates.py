@@ -5,6 +5,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 from scipy import stats
 
 import bon_theory as bt
@@ -14,7 +15,8 @@ from simulations.alignment.candidates import CandidateTable, TextScore, draw_can
 from simulations.language_model import generate as generating
 from simulations.language_model.generate import response_log_probs
 from simulations.language_model.text.tokenizers import ByteTokenizer
-from tests.simulations.alignment.tiny import LENGTH, MODEL, PROMPTS, VOCABULARY, key, reward
+from simulations.language_model.transformer import Transformer
+from tests.simulations.alignment.tiny import CONFIG, LENGTH, MODEL, PROMPTS, VOCABULARY, key, reward
 
 
 def drawn(folder: Path | None = None, *, num_candidates: int = 4, score=reward) -> CandidateTable:
@@ -48,6 +50,20 @@ def test_reference_log_probabilities_are_those_of_a_pass_over_the_responses():
     rows = np.repeat(PROMPTS, 4, axis=0), table.tokens.reshape(8, LENGTH)
     found = response_log_probs(MODEL, *rows).reshape(2, 4)
     np.testing.assert_allclose(table.log_probs, found, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [3, 8, 99])
+def test_another_model_gives_the_same_candidates_its_own_log_probabilities(batch_size: int):
+    """Batches that divide the rows, that do not, and one that is larger than all of them."""
+    table = drawn()
+    other = Transformer(CONFIG, rngs=nnx.Rngs(1))
+    moved = table.under(other, batch_size=batch_size)
+    rows = np.repeat(PROMPTS, 4, axis=0), table.tokens.reshape(8, LENGTH)
+    found = response_log_probs(other, *rows).reshape(2, 4)
+    np.testing.assert_allclose(moved.log_probs, found, atol=1e-5)
+    assert np.abs(moved.log_probs - table.log_probs).max() > 0.01
+    np.testing.assert_array_equal(moved.tokens, table.tokens)
+    assert moved.identity != table.identity
 
 
 def test_what_is_written_is_what_is_read(tmp_path: Path):

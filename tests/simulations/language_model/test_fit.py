@@ -78,3 +78,45 @@ def test_a_gradient_that_is_not_finite_stops_before_it_is_kept(tmp_path: Path) -
 
 def roots(model: Line, batch: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
     return jnp.sqrt(model.slope[...]), jnp.float32(1)
+
+
+class Rounded(nnx.Module):
+    """y = slope · x, computed in bfloat16."""
+
+    def __init__(self) -> None:
+        self.slope = nnx.Param(jnp.ones((), jnp.bfloat16))
+
+
+def rounded_squares(model: Rounded, batch) -> tuple[jax.Array, jax.Array]:
+    x, y = map(jnp.bfloat16, batch)
+    return jnp.sum((model.slope[...] * x - y) ** 2, dtype=jnp.float32), jnp.float32(x.size)
+
+
+def test_updates_smaller_than_the_models_precision_add_up(tmp_path: Path) -> None:
+    """1 + .001 is 1 in bfloat16; a hundred such steps, interrupted and gone on, lead to 1.1."""
+    kept, seen, model = Checkpoint(tmp_path, {}, every=40), [], Rounded()
+
+    def stopping(step: int) -> tuple[np.ndarray, np.ndarray]:
+        if step == 60:
+            raise KeyboardInterrupt
+        return lines(step)
+
+    def train(batches) -> None:
+        fit(
+            model,
+            rounded_squares,
+            batches,
+            optax.rmsprop(0.001, decay=0.0),
+            num_steps=100,
+            checkpoint=kept,
+            observe=lambda done, model: seen.append((done, float(model.slope[...]))),
+            observe_at=(0, 50, 100),
+        )
+
+    with pytest.raises(KeyboardInterrupt):
+        train(stopping)
+    train(lines)
+    assert model.slope[...].dtype == jnp.bfloat16
+    assert float(model.slope[...]) == pytest.approx(1.1, abs=2**-8)
+    assert [done for done, _ in seen] == [0, 50, 50, 100]
+    assert seen[1][1] == seen[2][1] == pytest.approx(1.05, abs=2**-8)

@@ -212,7 +212,10 @@ def parts(*, quick: bool) -> dict[str, Callable[[], Any]]:
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
-    """Measure and publish; a part that fails is published as failed, and stops no other."""
+    """Measure and publish; a part that fails is published as failed, and stops no other.
+
+    Interrupted, it publishes what there is.
+    """
     chosen = measure.options(SENTENCE, arguments)
     device = jax.devices()[0]
     results: dict[str, Any] = {
@@ -229,9 +232,11 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         start = time.perf_counter()
         try:
             results[name] = part()
-        except Exception as error:
+        except (Exception, KeyboardInterrupt) as error:
             traceback.print_exc()
             results["failed"][name] = f"{type(error).__name__}: {error}"[:1000]
+            if isinstance(error, KeyboardInterrupt):
+                break
         results["seconds"][name] = time.perf_counter() - start
         print(f"{name}: {results['seconds'][name]:.1f} s", file=sys.stderr, flush=True)
     holds = {f"{name}: measured": False for name in results["failed"]}

@@ -216,6 +216,36 @@ def test_the_accelerator_benchmark_runs_without_one(capsys: pytest.CaptureFixtur
     assert "flax" in results["missing"] or results["models"]["tiny"]["ours"]["decoded_per_s"] > 0
 
 
+def test_a_part_that_fails_on_an_accelerator_stops_no_other(monkeypatch: pytest.MonkeyPatch):
+    """It is told as failed; an interruption ends the run, and what was measured is told."""
+    ran = []
+
+    def parts(*, quick: bool):
+        rates = {"best, K = 16": {"ours": 2.0, "torch": 1.0}}
+        return {
+            "million_draws_per_second": lambda: ran.append("draws") or rates,
+            "integer": lambda: 1 / 0,
+            "trials_counted_elsewhere": lambda: {"best, K = 16": 0},
+            "tokens": stop,
+            "models": lambda: ran.append("models"),
+        }
+
+    def stop():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(accelerator, "parts", parts)
+    document = accelerator.main(["--quick"])
+    assert ran == ["draws"]
+    assert list(document["results"]["failed"]) == ["integer", "tokens"]
+    assert "ZeroDivisionError" in document["results"]["failed"]["integer"]
+    assert document["holds"] == {
+        "integer: measured": False,
+        "tokens: measured": False,
+        "best, K = 16: faster than its peers": True,
+        "best, K = 16: counts of the processor": True,
+    }
+
+
 @pytest.mark.slow
 def test_models_on_an_accelerator_are_timed_at_tiny_sizes():
     """Rates and shares are of each other; the larger shape has the parameters of its name."""

@@ -12,8 +12,10 @@ import pytest
 import bon_theory as bt
 from bon_theory import bounds
 
-# As a user meets them: not sorted, with ties, and rarely of the same length.
-SIZES = [1, 2, 7, 16, 17, 90, 128, 129, 300, 512]
+# As a user meets them: not sorted, with ties, and rarely of the same length. Most of these lengths
+# occur in no other test, whose programs would be found again.
+SIZES = [1, 2, 7, 13, 16, 19, 38, 86, 109, 128]  # computed at 16 and 128
+LARGE = [129, 203, 301, 467, 512]  # computed at 512
 
 FUNCTIONS: dict[str, Callable[[bt.Policy], Any]] = {
     "best_of_n": lambda law: bt.best_of_n(law, 4),
@@ -46,7 +48,7 @@ FUNCTIONS: dict[str, Callable[[bt.Policy], Any]] = {
     "hedge_temperature": lambda law: bt.hedge_temperature(law, true_reward(law), n=4),
     "bounds.table": lambda law: bounds.table(law, n=4, strength=1.0),
 }
-MOST = {"f_divergence": 6}  # the generator is asked for its limits as well
+MOST = {"f_divergence": 5}  # the generator is asked for its limits as well
 
 
 def pearson(ratio: jax.Array) -> jax.Array:
@@ -96,13 +98,17 @@ def compiled() -> Iterator[Counter[str]]:
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_ragged_laws_need_three_compilations(name: str, compiled: Counter[str]) -> None:
-    laws = [pool(size) for size in SIZES]
-    jax.clear_caches()
-    compiled.clear()
-    for law in laws:
+def test_ragged_laws_of_two_sizes_need_two_compilations(name: str, compiled: Counter[str]) -> None:
+    for law in map(pool, SIZES):
         FUNCTIONS[name](law)
-    assert 1 <= max(compiled.values()) <= MOST.get(name, 3), compiled
+    assert max(compiled.values(), default=0) <= MOST.get(name, 2), compiled
+
+
+@pytest.mark.parametrize("name", ["best_of_n", "kl_divergence", "n_for_kl"])
+def test_large_ragged_laws_need_one_compilation_more(name: str, compiled: Counter[str]) -> None:
+    for law in map(pool, LARGE):
+        FUNCTIONS[name](law)
+    assert max(compiled.values(), default=0) <= 1, compiled
 
 
 def test_the_count_sees_a_compilation_for_every_size(compiled: Counter[str]) -> None:

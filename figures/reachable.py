@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy import stats
+from scipy import special
 
 import bon_theory as bt
 from figures.output import FigureData, FigureFiles, command_line, float64, write
@@ -82,7 +82,8 @@ def data(*, points: int = 81) -> FigureData:
 def _on_coins(length: int, exponents: np.ndarray, total: float) -> Columns:
     """Distances at n = exp(exponent·mD) whole sequences; lengths share a compiled program."""
     heads = np.arange(LENGTHS[-1] + 1)  # impossible beyond the length
-    reference = bt.Policy.from_logits(stats.binom.logpmf(heads, length, 0.5), heads)
+    logits = -special.gammaln(heads + 1.0) - special.gammaln(length - heads + 1.0)
+    reference = bt.Policy.from_logits(logits, heads)
     columns = _columns(reference, np.exp(exponents * total), TEMPERATURE, "variation", "kl_to_tilt")
     shares = {f"{rule}_kl": columns[f"{rule}_kl_to_tilt"] / total for rule in ("soft", "best")}
     return {"length": np.full(exponents.size, length), "exponent": exponents} | columns | shares

@@ -36,14 +36,16 @@ def sources(module: str, root: Path = ROOT) -> dict[str, str]:
     Imports are read from the source, inside functions too; nothing is executed.
     """
     digests: dict[str, str] = {}
-    waiting = [module]
+    seen, waiting = {module}, [module]
     while waiting:
         for file in _files(waiting.pop(), root):
             name = file.relative_to(root).as_posix()
             if name not in digests:
                 content = file.read_bytes()
                 digests[name] = hashlib.sha256(content).hexdigest()
-                waiting += _imports(content.decode())
+                new = _imports(content.decode()) - seen
+                seen |= new
+                waiting += new
     return dict(sorted(digests.items()))
 
 
@@ -113,12 +115,12 @@ def _files(module: str, root: Path) -> Iterator[Path]:
 
 
 @cache
-def _imports(text: str) -> tuple[str, ...]:
-    """What a source imports; most stages share most of theirs, and reading one takes long."""
-    found: list[str] = []
+def _imports(text: str) -> frozenset[str]:
+    """What a source imports of ours; stages share most of theirs, and reading one takes long."""
+    found: set[str] = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
-            found += (alias.name for alias in node.names)
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found += (f"{node.module}.{alias.name}" for alias in node.names)
-    return tuple(found)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return frozenset(name for name in found if name.split(".")[0] in PACKAGES)

@@ -9,24 +9,15 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import figures
-from figures.output import reporting
 from paper_repro.papers.catalogue import PAPERS, Paper, claims
 from paper_repro.papers.claim import evaluate
-from paper_repro.pipeline import (
-    bounds,
-    enumerable_alignment,
-    learned_reward,
-    model_blocks,
-    monte_carlo,
-    payloads,
-    real_answers,
-    real_sequences,
-    text_alignment,
-)
+from paper_repro.pipeline import payloads
 from paper_repro.pipeline.payloads import ComputedClaims, FigureResult, Payload
+
+if TYPE_CHECKING:
+    from figures import FigureFiles
 
 Profile = Literal["quick", "full"]
 Progress = Callable[[str, int, int], None]
@@ -44,11 +35,9 @@ _XLA = {"XLA_FLAGS": _FLAGS} if metadata.version("jaxlib").startswith("0.10.") e
 SIMULATES = _XLA | {"OPENBLAS_NUM_THREADS": "1"}
 # Compiled in four fifths of the time and slower where it counts little: good for what compiles
 # as much as it runs.
-DOES_BOTH = SIMULATES | {
+COMPILES = SIMULATES | {
     name: f"{flags} --xla_backend_optimization_level=1" for name, flags in _XLA.items()
 }
-# Without optimizations in less than half: good for what compiles more than it runs.
-COMPILES = SIMULATES | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 # Seconds on one core, about; what is not here takes a few.
 _WEIGHTS = {
     "claims/soft_best_of_n": 30.0,
@@ -64,7 +53,7 @@ _WEIGHTS = {
     "figures/reward_frontier": 6.0,
 }
 # Claims and figures compile more than they run, but for these.
-_DO_BOTH = ("figures/choosing", "figures/bonbon")
+_RUN_AS_MUCH = ("figures/choosing", "figures/bonbon")
 
 
 @dataclass(frozen=True)
@@ -89,6 +78,8 @@ class Stage:
         needs: names of earlier stages whose results it reads.
         weight: seconds it takes, about: the heaviest are started first.
         settings: environment variables of the process that runs it.
+        hasty: whether its programs are compiled without optimizations, in less than half of the
+            time: good for what compiles more than it runs.
     """
 
     name: str
@@ -100,10 +91,24 @@ class Stage:
     needs: tuple[str, ...] = ()
     weight: float = 4.0
     settings: Mapping[str, str] = field(default_factory=dict)
+    hasty: bool = False
 
 
 def stages(profile: Profile) -> tuple[Stage, ...]:
     """All stages, each after those it needs."""
+    # Imported where stages are planned: a process that runs one imports what that one needs.
+    import figures
+    from paper_repro.pipeline import (
+        bounds,
+        enumerable_alignment,
+        learned_reward,
+        model_blocks,
+        monte_carlo,
+        real_answers,
+        real_sequences,
+        text_alignment,
+    )
+
     laws = monte_carlo.QUICK if profile == "quick" else monte_carlo.FULL
     sequences = real_sequences.QUICK if profile == "quick" else real_sequences.FULL
     aligned = text_alignment.QUICK if profile == "quick" else text_alignment.FULL
@@ -115,11 +120,11 @@ def stages(profile: Profile) -> tuple[Stage, ...]:
             "checks",
             "Monte Carlo checks",
             "paper_repro.pipeline.monte_carlo",
-            partial(_run_checks, laws),
+            partial(_run_checks, partial(monte_carlo.run, laws)),
             payloads.MonteCarloResults,
             asdict(laws),
             weight=85.0,
-            settings=DOES_BOTH,
+            settings=COMPILES,
         ),
         Stage(
             "language-model",
@@ -196,7 +201,7 @@ def stages(profile: Profile) -> tuple[Stage, ...]:
             "bounds",
             "Bounds beside the truth",
             "paper_repro.pipeline.bounds",
-            _run_bounds,
+            partial(_run_bounds, bounds.run),
             payloads.BoundsResults,
             needs=("figures/bounds",),
             weight=0.1,
@@ -238,6 +243,7 @@ def _claims_stage(paper: Paper) -> Stage:
         ComputedClaims,
         weight=_WEIGHTS.get(f"claims/{paper.key}", 4.0),
         settings=COMPILES,
+        hasty=True,
     )
 
 
@@ -250,12 +256,12 @@ def _run_claims(paper: Paper, output: Path, progress: Progress) -> Product:
     return Product(ComputedClaims(tuple(computed)))
 
 
-def _run_checks(config: monte_carlo.MonteCarloConfig, output: Path, progress: Progress) -> Product:
-    return Product(monte_carlo.run(config, progress))
+def _run_checks(run: Callable[[Progress], Payload], output: Path, progress: Progress) -> Product:
+    return Product(run(progress))
 
 
-def _run_bounds(output: Path, progress: Progress) -> Product:
-    return Product(bounds.run(output))
+def _run_bounds(run: Callable[[Path], Payload], output: Path, progress: Progress) -> Product:
+    return Product(run(output))
 
 
 def _figure_stage(name: str) -> Stage:
@@ -267,11 +273,15 @@ def _figure_stage(name: str) -> Stage:
         partial(_run_figure, name),
         FigureResult,
         weight=_WEIGHTS.get(f"figures/{name}", 4.0),
-        settings=DOES_BOTH if f"figures/{name}" in _DO_BOTH else COMPILES,
+        settings=COMPILES,
+        hasty=f"figures/{name}" not in _RUN_AS_MUCH,
     )
 
 
 def _run_figure(name: str, output: Path, progress: Progress) -> Product:
+    import figures
+    from figures.output import reporting
+
     with reporting(progress):
         return _figure_product(figures.make(name, output / "figures"))
 
@@ -314,6 +324,6 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _figure_product(written: figures.FigureFiles) -> Product:
+def _figure_product(written: FigureFiles) -> Product:
     payload = FigureResult(written.name, written.caption, written.png.name, written.texts)
     return Product(payload, (written.pdf, written.png, written.npz, written.json))

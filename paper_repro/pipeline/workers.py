@@ -179,11 +179,24 @@ def _outcome(stage: Stage, output: Path, connection: Connection) -> Product | Fa
         connection.send(Step(what, done, total))
 
     try:
-        return stage.run(output, progress)
+        with _compiling(stage.hasty):
+            return stage.run(output, progress)
     except BrokenPipeError:
         raise
     except Exception:  # one stage that fails must not lose the others
         return Failure(traceback.format_exc())
+
+
+@contextmanager
+def _compiling(hasty: bool) -> Iterator[None]:
+    """Programs met here for the first time are compiled without optimizations, if ``hasty``."""
+    name = "jax_disable_most_optimizations"
+    asked = jax.config.read(name)  # by whoever runs the job
+    jax.config.update(name, hasty or asked)
+    try:
+        yield
+    finally:
+        jax.config.update(name, asked)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 import bon_theory as bt
 from paper_repro.papers.claim import DERIVED, Claim, Tolerance
@@ -57,7 +57,7 @@ def _coins(reference: bt.Policy, n: Array) -> Array:
 
 def _eight_coins() -> NDArray[np.float64]:
     heads = np.arange(9)
-    reference = bt.Policy.from_logits(stats.binom.logpmf(heads, 8, 0.5), heads)
+    reference = bt.Policy.from_logits(np.log(special.comb(8, heads)), heads)
     return np.asarray(_coins(reference, jnp.array([64.0, 256.0])))
 
 

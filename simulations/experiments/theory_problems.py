@@ -7,11 +7,12 @@ symbol by symbol, in blocks, or whole.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +36,8 @@ from simulations.selection.races import Sampler
 
 _BINS = 16
 _NODES = 321  # per bin: laws over bins to 1e-12
+# What discrete laws are filled up to, or a multiple: all rows from all starts; their outcomes.
+_LAWS, _OUTCOMES = 12, 16
 # Each exact law is computed once, in milliseconds, so compiling must be cheap, not its product. The
 # selection is a program of its own: what is then asked of its law is one for all selections.
 _compiled_in_haste = partial(
@@ -93,10 +96,38 @@ class Rewards:
         return self.groups(np.asarray(masses)), rewards, win_rates
 
 
-@partial(_compiled_in_haste, static_argnames="selection")
 def _selected(reference: bt.Policy, rows: Array, selection: str) -> bt.Policy:
-    """The selection's law, per row of parameters ``[R, P]``."""
+    """The selection's law ``[R, ...]``, per row of parameters ``[R, P]``.
+
+    Discrete laws of all problems, with outcomes of probability 0 at their ends, share a program.
+    """
+    if reference.continuous:
+        return _select(reference, rows, selection)
+    batch, size = reference.batch_shape, reference.num_outcomes
+    num_laws = math.prod(batch) * len(rows)
+    spare = [(0, -num_laws % _LAWS), (0, -size % _OUTCOMES)]
+
+    def every(values: Array, **mode: Any) -> NDArray[np.float64]:
+        copies = np.broadcast_to(values, (len(rows), *batch, size)).reshape(num_laws, size)
+        return np.pad(np.pad(copies, [spare[0], (0, 0)], mode="edge"), [(0, 0), spare[1]], **mode)
+
+    laws = bt.Policy.from_logits(
+        every(reference.log_probs, constant_values=-np.inf), every(reference.rewards, mode="edge")
+    )
+    parameters = np.repeat(rows, math.prod(batch), axis=0)
+    found = _select_each(laws, np.pad(parameters, [spare[0], (0, 0)], mode="edge"), selection)
+    log_probs = np.asarray(found.log_probs)[:num_laws, :size].reshape(len(rows), *batch, size)
+    return bt.Policy.from_logits(log_probs, np.asarray(reference.rewards))
+
+
+@partial(_compiled_in_haste, static_argnames="selection")
+def _select(reference: bt.Policy, rows: Array, selection: str) -> bt.Policy:
     return jax.vmap(lambda row: _selection(selection)(reference, *row))(rows)
+
+
+@partial(_compiled_in_haste, static_argnames="selection")
+def _select_each(laws: bt.Policy, rows: Array, selection: str) -> bt.Policy:
+    return jax.vmap(lambda law, row: _selection(selection)(law, *row))(laws, rows)
 
 
 @_compiled_in_haste
@@ -212,8 +243,8 @@ class Sequences:
         drawn = bt.Policy.from_probs(chances, levels[words].sum(axis=1, dtype=float))
         gains = levels - levels.min()
         reference = self._law()
-        laws = _selected_words(reference, rows, selection)
-        masses, rewards, win_rates = _asked_of_words(laws, reference, drawn, words, gains)
+        blocks = tuple(_selected(law, rows, selection) for law in _levels(reference))
+        masses, rewards, win_rates = _asked_of_words(blocks, reference, drawn, words, gains)
         return np.asarray(masses), rewards, win_rates
 
     def _of_particles(self, twisted: bool, rows: Array) -> Exact:
@@ -237,29 +268,32 @@ class Sequences:
         return sequence.SequenceLaw.markov(chain, self.length, block_length=self.block_length)
 
 
-@partial(_compiled_in_haste, static_argnames="selection")
-def _selected_words(
-    reference: sequence.SequenceLaw, rows: Array, selection: str
-) -> sequence.SequenceLaw:
-    """The selection's law, per row of parameters ``[R, P]``."""
-    return jax.vmap(lambda row: reference.select(_selection(selection), *row))(rows)
+@_compiled_in_haste
+def _levels(reference: sequence.SequenceLaw) -> tuple[bt.Policy, ...]:
+    """The law of a block's reward, which is what is selected by, of each stretch."""
+    return tuple(stretch.levels for stretch in reference.stretches)
 
 
 @_compiled_in_haste
 def _asked_of_words(
-    laws: sequence.SequenceLaw,
+    blocks: tuple[bt.Policy, ...],
     reference: sequence.SequenceLaw,
     drawn: bt.Policy,
     words: Array,
     gains: Array,
 ) -> tuple[Array, Array, Array]:
-    """Probabilities of the words ``[R, W]``, mean rewards and win rates ``[R]`` of each law."""
+    """Probabilities of the words ``[R, W]``, mean rewards and win rates ``[R]`` of each law.
 
-    def of(law: sequence.SequenceLaw) -> tuple[Array, Array, Array]:
+    ``blocks`` are what is selected from :func:`_levels`, per row of parameters.
+    """
+
+    def of(blocks: tuple[bt.Policy, ...]) -> tuple[Array, Array, Array]:
+        selected = iter(blocks)
+        law = reference.select(lambda levels: next(selected))
         policy = drawn.with_log_ratio(_log_ratio(law, reference, words, gains))
         return policy.probs, sequence.expected_reward(law), bt.win_rate(policy, drawn)
 
-    return jax.vmap(of)(laws)
+    return jax.vmap(of)(blocks)
 
 
 def _log_ratio(

@@ -24,7 +24,7 @@ def test_the_report_is_printed_and_saved(tmp_path, capsys):
 
 
 def test_a_wrong_theory_is_exit_status_1(tmp_path, capsys, monkeypatch):
-    exact: Any = theory_problems._selected  # pyright does not see the methods of a jitted function
+    exact: Any = theory_problems._select_each  # pyright sees no methods of a jitted function
     right = bt.chi_squared_tilt
     monkeypatch.setattr(bt, "chi_squared_tilt", lambda policy, b: right(policy, 1.05 * b))
     exact.clear_cache()

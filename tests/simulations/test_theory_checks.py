@@ -77,7 +77,7 @@ def test_right_laws_pass_and_planted_ones_are_rejected():
 
 def test_a_wrong_theory_fails(monkeypatch):
     """The theory of n + 1 in place of n, through the whole pipeline."""
-    exact: Any = theory_problems._selected  # pyright does not see the methods of a jitted function
+    exact: Any = theory_problems._select_each  # pyright sees no methods of a jitted function
     right = bt.best_of_n
     case = Case("tied rewards", "best_of_n", (8,), ((9,),))
     monkeypatch.setattr(bt, "best_of_n", lambda reference, n: right(reference, n + 1))

@@ -1,5 +1,6 @@
 """What is measured block by block is what the exact laws say, and the theory is that of tokens."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -74,10 +75,9 @@ def test_the_prediction_is_that_of_independent_tokens(results: BlockSelectionRes
 
 
 def test_what_was_interrupted_goes_on_the_same(model: Transformer, tmp_path: Path) -> None:
+    """At sizes of ``CONFIG``, for which the programs are compiled."""
     prompts = np.array([[VOCABULARY.bos_id]])
-    config = BlockSelectionConfig(
-        numbers=(2,), block_lengths=(1, 3), max_new_tokens=3, num_sequences=4, num_reference=8
-    )
+    config = replace(CONFIG, numbers=(2,))
     whole = run(config, jax.random.key(1), model, prompts, TOKEN_REWARDS)
 
     def stop(done: int, total: int) -> None:

@@ -30,6 +30,7 @@ def table(results: Path = RESULTS) -> str:
         sampling_rows,
         enumeration_rows,
         monte_carlo_rows,
+        accelerator_rows,
     )
     rows = [row for make in makers for row in make(results)]
     lines = ["| What | Measured |", "|---|---|", *(f"| {what} | {value} |" for what, value in rows)]
@@ -53,7 +54,8 @@ def machines(results: Path) -> set[str]:
     return {
         origin(json.loads(path.read_text(encoding="utf-8")))
         for path in results.glob("*.json")
-        if path.stem != "checkpoints"  # which has a table of its own
+        # Which has a table of its own; whose rows name the card.
+        if path.stem not in ("checkpoints", "accelerator")
     }
 
 
@@ -261,6 +263,36 @@ def monte_carlo_rows(results: Path) -> Iterator[tuple[str, str]]:
         for clock, row in document["results"]["processes"].items()
     )
     yield "two processes over one, each on one core", "; ".join(clocks)
+
+
+def accelerator_rows(results: Path) -> Iterator[tuple[str, str]]:
+    """The engine, exact laws and language models on one card."""
+    if document := load(results, "accelerator"):
+        found = document["results"]
+        card = found["device"]["kind"]
+        rates = found["million_draws_per_second"].items()
+        yield (
+            f"{card}: simulation, billion draws per second, ours (PyTorch, CuPy)",
+            "; ".join(
+                f"{name} {row['ours'] / 1e3:.0f} ({row['torch'] / 1e3:.0f}, "
+                f"{row['cupy'] / 1e3:.0f})"
+                for name, row in rates
+            ),
+        )
+        pairs = found["exact_pairs"]
+        yield (
+            f"{card}: {pairs['num_pairs']:,} exact laws of soft best-of-n, K = 256, float64",
+            f"{1e3 * pairs['seconds']:.0f} ms, off the processor's by at most "
+            f"{pairs['largest_difference_from_processor']:.0e} nats",
+        )
+        for name in ("SmolLM2-135M", "Pythia-1.4b"):
+            row, peer = found["models"][name]["ours"], found["models"][name]["transformers"]
+            yield (
+                f"{card}: {name}, bfloat16, tokens per second, ours (transformers)",
+                f"sampled {row['sampled_per_s']:,.0f} ({peer['sampled_per_s']:,.0f}), "
+                f"trained on {row['trained_on_per_s']:,.0f} ({peer['trained_on_per_s']:,.0f}), "
+                f"{row['share_of_products_training']:.0%} of the matrix throughput",
+            )
 
 
 def logits_table(results: Path = RESULTS) -> str:

@@ -1,7 +1,7 @@
 """Alignment of two language models as it was run once, and is kept: the one trained here, SmolLM2.
 
-``make repro PROFILE=full`` and ``make real PROFILE=full`` make the numbers, in hours; they are in
-the repository. SmolLM2's are drawn once they are there.
+``make repro PROFILE=full`` and ``python -m simulations align-real`` make the numbers, in an hour
+and, on an accelerator, in minutes; they are in the repository.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from simulations.experiments.text_policies import TextAlignmentResults
 
 __all__ = ["FOUND", "data", "draw", "main"]
 
+_DATA = Path(text_policies.__file__).with_name("data")
 FOUND = {
     "trained here": Path(__file__).with_name("data") / "text_alignment.json",
-    "SmolLM2": Path(text_policies.__file__).with_name("data") / "smollm2_alignment.json",
+    "SmolLM2": _DATA / "smollm2_all_parameters.json",
+    "SmolLM2, rank 8": _DATA / "smollm2_low_rank.json",
 }
 """What was found, by model."""
 
@@ -32,15 +34,16 @@ CAPTION = (
 MODELS = {
     "trained here": "the model trained here ({seeds} seeds, to {steps} updates of 32 pairs)",
     "SmolLM2": (
-        "SmolLM2-135M-Instruct, a change of rank 8 ({steps} updates of 8 pairs of its own answers, "
-        "judged on instructions that no pair is of)"
+        "SmolLM2-135M-Instruct, all parameters ({seeds} seeds, {steps} updates of 8 pairs of its "
+        "own answers, judged on instructions that no pair is of)"
     ),
+    "SmolLM2, rank 8": "the same by a change of rank 8 (one seed, {steps} updates)",
 }
 
 
 def results() -> dict[str, TextAlignmentResults]:
-    """Those that the repository holds."""
-    return {name: TextAlignmentResults.load(path) for name, path in FOUND.items() if path.exists()}
+    """What the repository holds."""
+    return {name: TextAlignmentResults.load(path) for name, path in FOUND.items()}
 
 
 def data() -> FigureData:

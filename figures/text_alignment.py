@@ -202,7 +202,14 @@ def draw(data: FigureData) -> Figure:
         for ax in grid[row : row + height, 0]:
             ax.set_ylabel("win rate")
         row += height
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    drawn = [ax.get_legend_handles_labels() for ax in grid[:, 0]]
+    methods = {
+        name: handle
+        for handles, names in drawn
+        for handle, name in zip(handles, names, strict=True)
+    }
+    order = [name for name in SHOWN if name in methods]
+    figure.legend([methods[n] for n in order], order, loc="outside lower center", ncols=4)
     panel_titles(titles)
     return figure
 
@@ -221,7 +228,7 @@ def _steps(data: FigureData, task: str) -> list[int]:
     steps = sorted(
         {int(s) for n, t in data.tables.items() if n.startswith(f"{task}, ") for s in t["step"]}
     )
-    return steps if len(steps) < 6 else steps[::2]
+    return steps if len(steps) < 5 else steps[::2]
 
 
 def _plane(ax: Axes, data: FigureData, row: int) -> None:

@@ -60,11 +60,13 @@ def main(arguments: list[str] | None = None) -> int:
             align_real_model,
         ),
     }
-    made["align-real"][0].add_argument(
+    align_real = made["align-real"][0]
+    align_real.add_argument(
         "--all-parameters",
         action="store_true",
         help="not a change of low rank; in bfloat16, which is for an accelerator",
     )
+    align_real.add_argument("--all-methods", action="store_true", help="seven losses, not three")
     check = commands.add_parser("check", help="every selection law against its process")
     check.add_argument("--quick", action="store_true", help="one-sided errors, no single atoms")
     check.add_argument("--only", default="", help="cases whose name contains this text")
@@ -81,10 +83,10 @@ def main(arguments: list[str] | None = None) -> int:
     return run_checks(chosen, check)
 
 
-_MADE = {  # where, and with which seed
+_MADE: dict[str, tuple[str, int | list[int]]] = {  # where, and with which seed or seeds
     "pool": ("pool.parquet", 20261126),
     "blocks": ("blocks.json", 20261126),
-    "align-real": ("alignment.json", 20261127),
+    "align-real": ("alignment.json", [20261127]),
 }
 
 
@@ -93,7 +95,8 @@ def _making(commands: Any, name: str, what: str) -> argparse.ArgumentParser:
     file, seed = _MADE[name]
     output = Path("out") / file
     command: argparse.ArgumentParser = commands.add_parser(name, help=what)
-    command.add_argument("--seed", type=int, default=seed)
+    several = "+" if isinstance(seed, list) else None
+    command.add_argument("--seed", type=int, default=seed, nargs=several)
     command.add_argument("--output", type=Path, default=output)
     command.add_argument(
         "--checkpoint", type=Path, default=output.with_suffix(""), help="folder of what was done"
@@ -148,32 +151,40 @@ def select_blocks(seed: int, output: Path, checkpoint: Path) -> int:
     return 0
 
 
-def align_real_model(seed: int, output: Path, checkpoint: Path, *, all_parameters: bool) -> int:
+def align_real_model(
+    seed: list[int], output: Path, checkpoint: Path, *, all_parameters: bool, all_methods: bool
+) -> int:
     """Train SmolLM2 by several losses on pairs of the pool's answers, hours on two cores.
 
-    What has been found is written after each of them.
+    What has been found is written after each of them, and each seed.
     """
     from simulations.experiments import real_alignment, real_pool
     from simulations.language_model.real_model import smollm2
 
     config = real_alignment.ALL_PARAMETERS if all_parameters else real_alignment.LOW_RANK
+    if all_methods:
+        methods = real_alignment.METHODS + real_alignment.FURTHER_METHODS
+        config = dataclasses.replace(config, methods=methods)
     model, tokenizer = smollm2(dtype="bfloat16" if all_parameters else "float32")
-    start = time.perf_counter()
+    pool, start, policies = real_pool.load_pool(), time.perf_counter(), ()
     with Display() as display, display.running("aligning", unit="") as progress:
-        for results in real_alignment.run(
-            config,
-            jax.random.key(seed),
-            model,
-            tokenizer,
-            real_pool.load_pool(),
-            folder=checkpoint,
-            progress=progress,
-        ):
-            results.save(output)
-            last = results.policies[-1]
-            seconds = time.perf_counter() - start
-            found = f"win rate {last.found.win_rate.mean:.3f}, KL {last.found.kl.mean:.2f}"
-            print(f"{output}: {last.method}, {found}, {seconds:.0f} s", flush=True)
+        for index, number in enumerate(seed):
+            before = policies
+            for results in real_alignment.run(
+                config,
+                jax.random.key(number),
+                model,
+                tokenizer,
+                pool,
+                seed=index,
+                folder=checkpoint,
+                progress=progress,
+            ):
+                policies = before + results.policies
+                dataclasses.replace(results, policies=policies).save(output)
+                last, seconds = policies[-1], time.perf_counter() - start
+                found = f"win rate {last.found.win_rate.mean:.3f}, KL {last.found.kl.mean:.2f}"
+                print(f"{output}: {last.method}, {found}, {seconds:.0f} s", flush=True)
     return 0
 
 

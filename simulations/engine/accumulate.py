@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,10 @@ from simulations.tools.arguments import integer_within
 _MAX_TRIALS = 2**32 - 1  # a trial is one 32-bit counter word
 _CHUNK = 2**14  # scores of a block, 16 draws of each, then stay in a core's cache
 _DRAWS_IN_CHUNK = 2**24
+# On an accelerator a chunk takes most of a millisecond of waiting for the host (measured on an
+# H200), and half a gigabyte of a block's scores is little.
+_ACCELERATORS_CHUNK = 2**23
+_ACCELERATORS_DRAWS_IN_CHUNK = 2**27
 _DRAWS_IN_STEP = 2**30  # per device: a second or two, which nothing can interrupt
 _TRIALS_IN_STEP = 2**31 - 1  # of all devices: counts are int32 until they leave them
 _TILE = 256  # trials whose moments are summed in float32; the rest is float64
@@ -106,7 +110,7 @@ class Schedule:
 
     Attributes:
         chunk_size: trials in flight at a time on a device, rounded up to a multiple of 256; by
-            default 2¹⁴ (2²⁰ on an accelerator), fewer where trials have thousands of candidates.
+            default 2¹⁴ (2²³ on an accelerator), fewer where trials have thousands of candidates.
         mesh: devices to use, in any arrangement; all by default.
         checkpoint: file to go on from if it is there, and to keep up to date. A finished run's
             file answers at once, and is where a longer run starts. Written by the first process.
@@ -143,13 +147,18 @@ def accumulate(
     flat = Mesh(np.ravel(jax.devices() if plan.mesh is None else plan.mesh.devices), (_AXIS,))
     chunk_size, draws = plan.chunk_size, tally.typical_draws
     if chunk_size is None:
-        largest = _CHUNK if flat.devices[0].platform == "cpu" else 64 * _CHUNK
-        chunk_size = max(largest // 32, min(largest, _DRAWS_IN_CHUNK // draws))
+        largest, most_draws = _CHUNK, _DRAWS_IN_CHUNK
+        if flat.devices[0].platform != "cpu":
+            largest, most_draws = _ACCELERATORS_CHUNK, _ACCELERATORS_DRAWS_IN_CHUNK
+        chunk_size = max(largest // 32, min(largest, most_draws // draws))
     num_trials = integer_within(
         "num_trials", num_trials, at_most=_MAX_TRIALS, remedy="merge runs of several keys for more"
     )
     chunk_size = integer_within(
-        "chunk_size", chunk_size, at_most=2**20, remedy="None chooses one that is fast"
+        "chunk_size",
+        chunk_size,
+        at_most=_ACCELERATORS_CHUNK,
+        remedy="None chooses one that is fast",
     )
     # Plain arrays: every process has the same, and the mesh may be of any devices.
     words, tally = jax.tree.map(np.asarray, (key_words(key), tally))
@@ -169,19 +178,31 @@ def accumulate(
             f"{num_trials}: raise it, or give this run a file of its own"
         )
     written = time.monotonic()
-    while (done := totals.num_trials) < num_trials:
-        step = min(rounds * size * flat.size, num_trials - done)
-        counts, parts = _step(
-            words,
-            tally,
-            np.uint32(done),
-            np.uint32(step),
-            mesh=flat,
-            chunk_size=size,
-            moments_shape=(room, *part),
-        )
+
+    def steps() -> Iterator[tuple[Array, Array, int]]:
+        """Counts, moments and trials of each step, the next one already under way."""
+        first, under_way = totals.num_trials, None
+        while first < num_trials:
+            step = min(rounds * size * flat.size, num_trials - first)
+            launched = _step(
+                words,
+                tally,
+                np.uint32(first),
+                np.uint32(step),
+                mesh=flat,
+                chunk_size=size,
+                moments_shape=(room, *part),
+            )
+            if under_way is not None:
+                yield under_way
+            first, under_way = first + step, (*launched, step)
+        if under_way is not None:
+            yield under_way
+
+    for counts, parts, step in steps():
         totals = _add(totals, counts, parts, step)
-        due = done + step == num_trials or time.monotonic() - written >= plan.checkpoint_every
+        ended = totals.num_trials == num_trials
+        due = ended or time.monotonic() - written >= plan.checkpoint_every
         if file is not None and due and jax.process_index() == 0:
             arrays = {
                 field.name: getattr(totals, field.name) for field in dataclasses.fields(totals)
@@ -189,7 +210,7 @@ def accumulate(
             checkpoints.save(file, identity, jax.tree.map(np.asarray, arrays))
             written = time.monotonic()
         if plan.progress is not None:
-            plan.progress(done + step, num_trials)
+            plan.progress(totals.num_trials, num_trials)
     return totals
 
 

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 import polars as pl
 
+from simulations.alignment import losses
 from simulations.alignment.candidates import CandidateTable, TextScore
 from simulations.alignment.evaluation import HeldOutPrompts
 from simulations.alignment.training import AlignmentConfig, Objective
@@ -36,6 +37,12 @@ METHODS = (
     TextMethod("BoNBoN", Objective.bonbon(n=8)),
     TextMethod("SFT-BoN", Objective.sft_best_of_n()),
     TextMethod("DPO-BoN, β = 0.1", Objective.dpo(beta=0.1)),
+)
+FURTHER_METHODS = (
+    TextMethod("IPO-BoN", Objective.ipo(beta=losses.papers_beta(8))),
+    TextMethod("matched targets", Objective.ipo_matched()),
+    TextMethod("DPO, ordinary, β = 0.1", Objective.dpo(beta=0.1), ordinary=True),
+    TextMethod("IPO, ordinary, β = 0.1", Objective.ipo(beta=0.1), ordinary=True),
 )
 
 
@@ -86,6 +93,7 @@ def run(
     tokenizer: CheckpointTokenizer,
     pool: pl.DataFrame,
     *,
+    seed: int = 0,
     folder: Path,
     progress: Progress | None = None,
 ) -> Iterator[TextAlignmentResults]:
@@ -98,6 +106,7 @@ def run(
         tokenizer: with its chat template.
         pool: as :func:`~simulations.experiments.real_pool.load_pool` reads it; the sentiment of
             its texts is the reward.
+        seed: a name for ``key``.
         folder: keeps all of it: interrupted, the same call goes on with the same result.
         progress: called as ``progress(stage, done, total)``.
     """
@@ -124,6 +133,7 @@ def run(
         config.methods,
         config.alignment,
         learning,
+        seed=seed,
         folder=folder / checkpoint.folder_name("alignment", identity),
         checkpoint_every=config.checkpoint_every,
         progress=progress,

@@ -1,7 +1,9 @@
 """A pool's answers make pairs; policies are judged on instructions that no pair is of."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +11,16 @@ import numpy as np
 import polars as pl
 import pytest
 from flax import nnx
+from scipy.optimize import brentq
 
+from paper_repro.papers.bonbon_alignment import real_model
+from simulations.__main__ import main
 from simulations.alignment.evaluation import HeldOutPrompts
 from simulations.alignment.training import AlignmentConfig, Objective
-from simulations.experiments import real_alignment, response_pool
+from simulations.experiments import real_alignment, real_pool, response_pool
 from simulations.experiments.real_alignment import RealAlignmentConfig
 from simulations.experiments.text_policies import TextAlignmentResults, TextTask
+from simulations.language_model import real_model as real_model_files
 from simulations.language_model.generate import response_log_probs
 from simulations.language_model.rewards.text import Sentiment
 from simulations.language_model.text.chat import CheckpointTokenizer
@@ -125,3 +131,69 @@ def test_all_parameters_are_trained_in_the_models_own_precision(
     np.testing.assert_allclose(tables[0].log_probs.reshape(-1), found, atol=0.05)
     exact = real_alignment.candidates(pool, tokenizer).log_probs[:2]
     assert np.abs(tables[0].log_probs - exact).max() > 1e-4
+
+
+def test_claims_on_the_real_model_are_read_off_the_runs() -> None:
+    """By means over seeds in plain Python; every method of the command, at every evaluation."""
+    found = json.loads(real_model.ALL_PARAMETERS.file.read_text())["policies"]
+    alone = json.loads(real_model.LOW_RANK.file.read_text())["policies"]
+    config = real_alignment.ALL_PARAMETERS
+    methods = [m.name for m in real_alignment.METHODS + real_alignment.FURTHER_METHODS]
+    assert {p["method"] for p in found} == set(methods)
+    assert {p["seed"] for p in found} == {0, 1, 2}
+    assert {p["step"] for p in found + alone} == set(config.alignment.evaluate_at)
+
+    def mean(method: str, step: int, name: str, policies=found) -> float:
+        rows = [p["found"] for p in policies if (p["method"], p["step"]) == (method, step)]
+        return sum(row[name]["mean"] for row in rows) / len(rows)
+
+    def value(name: str) -> np.ndarray:
+        [claim] = [c for c in real_model.CLAIMS if c.id == f"bonbon/real-model-{name}"]
+        assert claim.compute is not None
+        return np.atleast_1d(np.asarray(claim.compute(), np.float64))
+
+    rates = {m: mean(m, 300, "win_rate") for m in methods}
+    for index, policies in ((0, found), (2, alone)):
+        past = value("past-best-of-n")[index : index + 2]
+        kl, rate = (mean("BoNBoN", 300, name, policies) for name in ("kl", "win_rate"))
+        assert past == pytest.approx((kl - np.log(8) + 7 / 8, rate - 8 / 9))
+    assert value("combined-loss") == pytest.approx(rates["BoNBoN"] - rates["SFT-BoN"])
+    early = mean("BoNBoN", 30, "win_rate")
+    assert value("sft-inefficient") == pytest.approx(early - rates["SFT-BoN"])
+    assert value("passes-best-of-n-below-it") == pytest.approx(8 / 9 - early)
+    assert mean("BoNBoN", 30, "kl") > np.log(8) - 7 / 8
+    best, reference = 40.99166726600614, 35.60205078125  # of the pool's answers
+    longer = [mean(m, 300, "mean_length") - best for m in ("BoNBoN", "IPO-BoN", real_model.DPO)]
+    assert value("length") == pytest.approx(longer, abs=0.02)
+    assert mean("BoNBoN", 300, "reference_length") == pytest.approx(reference)
+    # The frontier is more than best-of-n's win rate at the divergence of best-of-n.
+    kl, rate = (mean("SFT-BoN", 300, name) for name in ("kl", "win_rate"))
+    extra: Any = brentq(lambda m: np.log1p(m) - m / (1 + m) - kl, 0, 100)
+    n = 1 + extra
+    assert value("below-the-frontier")[2] == pytest.approx(n / (n + 1) - rate, abs=0.01)
+    low, high = (mean(real_model.DPO, step, "kl") for step in (30, 100))
+    between = np.interp(
+        np.log(mean("BoNBoN", 300, "kl")),
+        np.log([low, high]),
+        [mean(real_model.DPO, step, "win_rate") for step in (30, 100)],
+    )
+    at_equal = value("beats-dpo-at-equal-kl")
+    assert at_equal == pytest.approx(rates["BoNBoN"] - between)
+
+
+def test_the_command_keeps_what_it_found_of_every_seed(
+    model, tokenizer, pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    """After each method of each; the runs of other seeds are other runs."""
+    few = replace(CONFIG, methods=CONFIG.methods[:1])
+    monkeypatch.setattr(real_alignment, "LOW_RANK", few)
+    monkeypatch.setattr(real_pool, "load_pool", lambda: pool)
+    monkeypatch.setattr(real_model_files, "smollm2", lambda dtype: (model, tokenizer))
+    command = ["align-real", "--seed", "1", "5", "--output", str(tmp_path / "found.json")]
+    assert main([*command, "--checkpoint", str(tmp_path / "kept")]) == 0
+    found = TextAlignmentResults.load(tmp_path / "found.json")
+    assert [(p.seed, p.method, p.step) for p in found.policies] == [
+        (seed, "BoNBoN", step) for seed in (0, 1) for step in (1, 2)
+    ]
+    assert found.policies[1].found != found.policies[3].found
+    assert capsys.readouterr().out.count("found.json: BoNBoN, win rate") == 2

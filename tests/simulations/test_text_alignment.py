@@ -117,7 +117,7 @@ def test_best_of_8_is_better_than_a_sample(results: TextAlignmentResults):
 
 def test_the_committed_runs_are_of_every_loss_and_seed():
     """And what the claims take from them, by their means over seeds in plain Python."""
-    found = TextAlignmentResults.load(small_model.DATA)
+    found = TextAlignmentResults.load(small_model.RUNS.file)
     task = "trigram likelihood"
     own = [p for p in found.policies if p.task == task]
     assert {p.method for p in own} == {m.name for m in BASELINES}
@@ -137,13 +137,13 @@ def test_the_committed_runs_are_of_every_loss_and_seed():
     )
     dpo = "DPO-BoN, β = 0.1"
     longer = mean(dpo, 60, "mean_length") - mean(dpo, 60, "reference_length")
-    assert small_model._lengthened(dpo) == pytest.approx(longer)
+    assert small_model.RUNS.lengthened(dpo) == pytest.approx(longer)
 
 
 def test_equal_divergence_is_read_off_straight_lines_in_its_logarithm():
     """Half way between two evaluations' logarithms is the mean of their win rates."""
-    low, high = (small_model._path("BoNBoN")[step] for step in (5, 10))
+    low, high = (small_model.RUNS.path("BoNBoN")[step] for step in (5, 10))
     between = np.sqrt(low.kl.mean * high.kl.mean)
     expected = (low.win_rate.mean + high.win_rate.mean) / 2
-    assert small_model._win_rate_at(between, "BoNBoN") == pytest.approx(expected)
-    assert small_model._win_rate_at(high.kl.mean, "BoNBoN") == pytest.approx(high.win_rate.mean)
+    assert small_model.RUNS.win_rate_at(between, "BoNBoN") == pytest.approx(expected)
+    assert small_model.RUNS.win_rate_at(high.kl.mean, "BoNBoN") == pytest.approx(high.win_rate.mean)

@@ -11,6 +11,7 @@ from paper_repro.papers.bonbon_alignment import (
     equal_kl,
     published_results,
     rank_policies,
+    real_model,
     small_model,
     trained,
 )
@@ -67,5 +68,6 @@ CLAIMS: tuple[Claim, ...] = (
     *published_results.CLAIMS,
     *trained.CLAIMS,
     *small_model.CLAIMS,
+    *real_model.CLAIMS,
     *_TRAINING,
 )

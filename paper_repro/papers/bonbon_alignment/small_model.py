@@ -6,18 +6,19 @@
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 
 import bon_theory as bt
+from paper_repro.papers.bonbon_alignment.committed_paths import CommittedPaths
 from paper_repro.papers.claim import DERIVED, Claim, Tolerance
-from simulations.alignment.evaluation import PolicyEvaluation
-from simulations.experiments.text_policies import TextAlignmentResults
 
-DATA = Path(__file__).parents[3] / "figures" / "data" / "text_alignment.json"
+RUNS = CommittedPaths(
+    Path(__file__).parents[3] / "figures" / "data" / "text_alignment.json", "trigram likelihood"
+)
 _TEST = "simulations/test_text_alignment.py::test_the_committed_runs_are_of_every_loss_and_seed"
 _AT_LEAST = Tolerance("what is stated is that much at least")
 _claim = partial(
@@ -30,72 +31,46 @@ _claim = partial(
     figure="text_alignment",
     test=_TEST,
 )
-_TASK = "trigram likelihood"
 _SETTING = (
     "a transformer of 670,000 parameters trained on English, reward without ties, n = 8, RMSprop, "
     "60 updates of 32 pairs, held-out prompts, mean over seeds"
 )
 
 
-@cache
-def _path(method: str) -> dict[int, PolicyEvaluation]:
-    return dict(TextAlignmentResults.load(DATA).mean_path(_TASK, method))
-
-
-def _end(method: str) -> PolicyEvaluation:
-    path = _path(method)
-    return path[max(path)]
-
-
 def _below_the_frontier() -> list[float]:
     """The largest win rate at each policy's KL divergence, less its own, without ties."""
-    found = [_end(name) for name in ("SFT-BoN", "BoNBoN", "DPO-BoN, β = 0.1")]
+    found = [RUNS.end(name) for name in ("SFT-BoN", "BoNBoN", "DPO-BoN, β = 0.1")]
     budgets = jnp.asarray([min(end.kl.mean, 25.0) for end in found])
     highest = bt.frontier(bt.Policy.uniform_reward(), budgets, objective="win_rate").value
     return (np.asarray(highest) - [end.win_rate.mean for end in found]).tolist()
 
 
 def _further_and_below() -> tuple[float, float]:
-    end = _end("BoNBoN")
+    end = RUNS.end("BoNBoN")
     return end.kl.mean - (np.log(8) - 7 / 8), 8 / 9 - end.win_rate.mean
-
-
-def _lengthened(method: str) -> float:
-    """Tokens that a method's answers are longer than the reference's."""
-    end = _end(method)
-    return end.mean_length.mean - end.reference_length.mean
-
-
-def _win_rate_at(kl: float, method: str) -> float:
-    """On a method's path, straight in log KL between evaluations."""
-    path = sorted(_path(method).items())
-    kls = np.array([found.kl.mean for _, found in path])
-    rates = [found.win_rate.mean for _, found in path]
-    rising = np.flatnonzero(kls == np.maximum.accumulate(kls))  # a path may turn back
-    return float(np.interp(np.log(kl), np.log(kls[rising]), np.array(rates)[rising]))
 
 
 def _better_than_dpo() -> float:
     """BoNBoN's win rate at its end less DPO-BoN's at the same KL divergence."""
-    end = _end("BoNBoN")
-    return end.win_rate.mean - _win_rate_at(end.kl.mean, "DPO-BoN, β = 0.1")
+    end = RUNS.end("BoNBoN")
+    return end.win_rate.mean - RUNS.win_rate_at(end.kl.mean, "DPO-BoN, β = 0.1")
 
 
 def _better_than_ipo() -> float:
     """BoNBoN's win rate at the KL divergence at which ordinary IPO ends, less IPO's."""
-    end = _end("IPO, ordinary, β = 0.1")
-    return _win_rate_at(end.kl.mean, "BoNBoN") - end.win_rate.mean
+    end = RUNS.end("IPO, ordinary, β = 0.1")
+    return RUNS.win_rate_at(end.kl.mean, "BoNBoN") - end.win_rate.mean
 
 
 def _combined() -> list[float]:
     """What the combined loss wins more often than its parts, at the end."""
-    parts = (_end(name).win_rate.mean for name in ("SFT-BoN", "IPO-BoN"))
-    return [_end("BoNBoN").win_rate.mean - part for part in parts]
+    parts = (RUNS.end(name).win_rate.mean for name in ("SFT-BoN", "IPO-BoN"))
+    return [RUNS.end("BoNBoN").win_rate.mean - part for part in parts]
 
 
 def _inefficient() -> float:
     """Win rate of BoNBoN after a third of the updates, less SFT-BoN's after all of them."""
-    return _path("BoNBoN")[20].win_rate.mean - _end("SFT-BoN").win_rate.mean
+    return RUNS.path("BoNBoN")[20].win_rate.mean - RUNS.end("SFT-BoN").win_rate.mean
 
 
 CLAIMS: tuple[Claim, ...] = (
@@ -129,7 +104,7 @@ CLAIMS: tuple[Claim, ...] = (
             "tokens more than the reference's 19.5, of which .8 is a standard error over seeds; "
             f"{_SETTING}."
         ),
-        compute=lambda: _lengthened("DPO-BoN, β = 0.1"),
+        compute=lambda: RUNS.lengthened("DPO-BoN, β = 0.1"),
         expected=0.0,
     ),
     _claim(
@@ -139,7 +114,7 @@ CLAIMS: tuple[Claim, ...] = (
             "A high win rate with little off-target change: BoNBoN, which wins .83 of the time, "
             f"changes the mean length by at most this many tokens of 19.5; {_SETTING}."
         ),
-        compute=lambda: abs(_lengthened("BoNBoN")),
+        compute=lambda: abs(RUNS.lengthened("BoNBoN")),
         expected=3.0,
         relation="<=",
         tolerance=Tolerance("stated with room: .8 were found, of which .5 is a standard error"),

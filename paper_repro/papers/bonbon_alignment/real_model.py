@@ -1,0 +1,194 @@
+"""Claims on alignment of SmolLM2-135M-Instruct, by the committed runs on an accelerator.
+
+All parameters in bfloat16, three seeds, and a change of rank 8 in float32, one seed;
+``docs/alignment-training.md`` says how they were made.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+
+import bon_theory as bt
+from paper_repro.papers.bonbon_alignment.committed_paths import CommittedPaths
+from paper_repro.papers.claim import DERIVED, Claim, Tolerance
+from simulations.experiments import text_policies
+
+_DATA = Path(text_policies.__file__).with_name("data")
+ALL_PARAMETERS = CommittedPaths(_DATA / "smollm2_all_parameters.json", "sentiment")
+LOW_RANK = CommittedPaths(_DATA / "smollm2_low_rank.json", "sentiment")
+
+_AT_LEAST = Tolerance("what is stated is that much at least")
+_claim = partial(
+    Claim,
+    paper="bonbon_alignment",
+    provenance=DERIVED,
+    kind="empirical",
+    relation=">=",
+    tolerance=_AT_LEAST,
+    figure="aligned_models",
+    test="simulations/test_real_alignment.py::test_claims_on_the_real_model_are_read_off_the_runs",
+)
+_SETTING = (
+    "SmolLM2-135M-Instruct, sentiment of one-sentence answers, best and worst of 8, RMSprop, 300 "
+    "updates of 8 pairs, judged on instructions that no pair is of"
+)
+_BOTH = ("all parameters", "rank 8")
+DPO = "DPO-BoN, β = 0.1"
+
+
+def _past_best_of_n() -> tuple[float, ...]:
+    """Nats and win rate that BoNBoN ends beyond best-of-8, of both trainings."""
+    nats, rate = np.log(8) - 7 / 8, 8 / 9
+    ends = [paths.end("BoNBoN") for paths in (ALL_PARAMETERS, LOW_RANK)]
+    return tuple(
+        difference for end in ends for difference in (end.kl.mean - nats, end.win_rate.mean - rate)
+    )
+
+
+def _below_the_frontier() -> tuple[float, ...]:
+    """The largest win rate at the KL divergence of a policy less its own, without ties."""
+    paths = ALL_PARAMETERS.path("BoNBoN")
+    found = [paths[30], ALL_PARAMETERS.end("BoNBoN"), ALL_PARAMETERS.end("SFT-BoN")]
+    budgets = jnp.asarray([at.kl.mean for at in found])
+    highest = bt.frontier(bt.Policy.uniform_reward(), budgets, objective="win_rate").value
+    return tuple((np.asarray(highest) - [at.win_rate.mean for at in found]).tolist())
+
+
+def _passes_while_losing() -> float:
+    """Win rate of best-of-8 less BoNBoN's after 30 updates, whose KL divergence is higher."""
+    return 8 / 9 - ALL_PARAMETERS.path("BoNBoN")[30].win_rate.mean
+
+
+def _inefficient() -> float:
+    """Win rate of BoNBoN after 30 updates, less SFT-BoN's after 300."""
+    return (
+        ALL_PARAMETERS.path("BoNBoN")[30].win_rate.mean
+        - ALL_PARAMETERS.end("SFT-BoN").win_rate.mean
+    )
+
+
+CLAIMS: tuple[Claim, ...] = (
+    _claim(
+        id="bonbon/real-model-past-best-of-n",
+        where="beside Figure 3",
+        statement=(
+            "On a real model training runs past best-of-8 in both: BoNBoN ends this much further "
+            f"from the reference, as the paper's points do, and wins more often; {_SETTING}."
+        ),
+        compute=_past_best_of_n,
+        expected=(6.0, 0.03, 6.0, 0.03),
+        labels=tuple(f"{what}, {how}" for how in _BOTH for what in ("KL", "win rate")),
+    ),
+    _claim(
+        id="bonbon/real-model-below-the-frontier",
+        where="beside Figure 3",
+        statement=(
+            "It lies below the frontier all the way: the largest win rate at a policy's KL "
+            "divergence is higher than its own, BoNBoN's after 30 updates and in the end, "
+            f"SFT-BoN's in the end; {_SETTING}."
+        ),
+        compute=_below_the_frontier,
+        expected=(0.1, 0.01, 0.1),
+        labels=("BoNBoN, 30", "BoNBoN, 300", "SFT-BoN, 300"),
+    ),
+    _claim(
+        id="bonbon/real-model-passes-best-of-n-below-it",
+        where="beside Figure 3",
+        statement=(
+            "It does not pass through best-of-8: where BoNBoN has passed its divergence, after 30 "
+            f"updates, it wins less often than best-of-8. Entry: by how much; {_SETTING}."
+        ),
+        compute=_passes_while_losing,
+        expected=0.03,
+    ),
+    _claim(
+        id="bonbon/real-model-length",
+        where="beside Figure 1",
+        statement=(
+            "All contrastive losses lengthen answers, far more than best-of-8 itself, whose "
+            "are 5.4 tokens longer than the reference's 35.6; SFT-BoN follows it. Entries: tokens "
+            f"more than best-of-8; {_SETTING}."
+        ),
+        compute=lambda: tuple(
+            ALL_PARAMETERS.lengthened(m) - 5.4 for m in ("BoNBoN", "IPO-BoN", DPO)
+        ),
+        expected=(8.0, 8.0, 8.0),
+        labels=("BoNBoN", "IPO-BoN", "DPO-BoN"),
+    ),
+    _claim(
+        id="bonbon/real-model-sft-length",
+        where="beside Figure 1",
+        statement=(
+            f"SFT-BoN's answers are as long as best-of-8's, to this many tokens; {_SETTING}."
+        ),
+        compute=lambda: abs(ALL_PARAMETERS.lengthened("SFT-BoN") - 5.4),
+        expected=3.0,
+        relation="<=",
+        tolerance=Tolerance("stated with room: .8 was found, of which .8 is a standard error"),
+    ),
+    _claim(
+        id="bonbon/real-model-beats-dpo-at-equal-kl",
+        where="beside Figure 3",
+        statement=(
+            "No worse than DPO at equal divergence: where BoNBoN ends, DPO on the same pairs wins "
+            f"no more often as it passes there (interpolated in log KL). Entry: by how much; "
+            f"{_SETTING}."
+        ),
+        compute=lambda: (
+            ALL_PARAMETERS.end("BoNBoN").win_rate.mean
+            - ALL_PARAMETERS.win_rate_at(ALL_PARAMETERS.end("BoNBoN").kl.mean, DPO)
+        ),
+        expected=0.0,
+    ),
+    _claim(
+        id="bonbon/real-model-combined-loss",
+        where="beside eq. 4.4",
+        statement=(
+            "Does the combined loss beat both of its parts? It beats SFT-BoN. Entry: by how much; "
+            f"{_SETTING}."
+        ),
+        compute=lambda: (
+            ALL_PARAMETERS.end("BoNBoN").win_rate.mean - ALL_PARAMETERS.end("SFT-BoN").win_rate.mean
+        ),
+        expected=0.2,
+    ),
+    _claim(
+        id="bonbon/real-model-combined-loss-is-ipo",
+        where="beside eq. 4.4",
+        statement=(
+            "At α = .005 the combined loss cannot be told from IPO-BoN. Entry: the difference of "
+            f"their win rates, of which .011 is a standard error over seeds; {_SETTING}."
+        ),
+        compute=lambda: abs(
+            ALL_PARAMETERS.end("BoNBoN").win_rate.mean - ALL_PARAMETERS.end("IPO-BoN").win_rate.mean
+        ),
+        expected=0.03,
+        relation="<=",
+        tolerance=Tolerance("nearly three standard errors"),
+    ),
+    _claim(
+        id="bonbon/real-model-own-targets",
+        where="derived here",
+        statement=(
+            "Does a target for each pair end nearer to best-of-8? Not after so few updates: it "
+            "runs as far past it as one target for all. Entry: nats further than best-of-8; "
+            f"{_SETTING}."
+        ),
+        compute=lambda: ALL_PARAMETERS.end("matched targets").kl.mean - (np.log(8) - 7 / 8),
+        expected=6.0,
+    ),
+    _claim(
+        id="bonbon/real-model-sft-inefficient",
+        where="beside eq. 4.1",
+        statement=(
+            "SFT-BoN needs more data: after 2,400 pairs it wins less often than BoNBoN after 240. "
+            f"Entry: by how much; {_SETTING}."
+        ),
+        compute=_inefficient,
+        expected=0.05,
+    ),
+)

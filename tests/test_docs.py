@@ -61,7 +61,10 @@ def python_blocks(page: Path) -> list[str]:
 
 
 # Those that compile for more than ten seconds.
-LONG = {"alignment.md", "choosing.md", "continuous-rewards.md", "sequences.md", "simulation.md"}
+LONG = {
+    *("alignment.md", "choosing.md", "continuous-rewards.md", "reachable.md", "sequences.md"),
+    "simulation.md",
+}
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,13 @@
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -51,15 +52,21 @@ def texts(figure: Figure) -> list[Text]:
     return [text for text in found if text.get_text() and text not in ticks]
 
 
+@cache
+def laid_out(name: str) -> tuple[Figure, RendererAgg]:
+    """The figure with every text in its place, and what knows how large they are."""
+    canvas = FigureCanvasAgg(drawn(name))
+    canvas.draw()
+    return drawn(name), canvas.get_renderer()
+
+
 @EVERY
 def test_every_text_is_inside_the_page_and_large_enough(name: str) -> None:
-    figure = drawn(name)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    figure, renderer = laid_out(name)
     page = figure.bbox
     assert len(texts(figure)) >= 6
     for text in texts(figure):
-        box = text.get_window_extent(canvas.get_renderer())
+        box = text.get_window_extent(renderer)
         assert page.x0 - 1 <= box.x0 <= box.x1 <= page.x1 + 1, text.get_text()
         assert page.y0 - 1 <= box.y0 <= box.y1 <= page.y1 + 1, text.get_text()
         assert float(text.get_fontsize()) >= 7.0, text.get_text()
@@ -84,11 +91,9 @@ def test_every_text_is_legible_on_white(name: str) -> None:
 
 @EVERY
 def test_labels_fit_their_axes_and_name_nothing_of_the_code(name: str) -> None:
-    figure = drawn(name)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    figure, renderer = laid_out(name)
     for ax in figure.axes:
-        height = ax.yaxis.label.get_window_extent(canvas.get_renderer()).height
+        height = ax.yaxis.label.get_window_extent(renderer).height
         assert height <= ax.bbox.height, ax.get_ylabel()
         words = [*texts(figure), *ax.get_xticklabels(), *ax.get_yticklabels()]
         code = re.compile(r"[a-z]_[a-z]")

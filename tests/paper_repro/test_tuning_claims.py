@@ -11,9 +11,14 @@ CHECKABLE = [
     for claim in (*HACKING, *OVEROPTIMIZATION)
     if claim.compute is not None and not claim.stage
 ]
+# Both compile every tuning of the toy; tests/bon_theory/test_hedging.py has smaller ones.
+LONG = {"hacking/toy-parameters", "hacking/toy-values"}
 
 
-@pytest.mark.parametrize("claim", CHECKABLE, ids=lambda claim: claim.id)
+@pytest.mark.parametrize(
+    "claim",
+    [pytest.param(c, id=c.id, marks=[pytest.mark.slow] * (c.id in LONG)) for c in CHECKABLE],
+)
 def test_a_claim_comes_out_as_documented(claim: Claim):
     computed = evaluate(claim)
     assert not computed.unexpected, computed

@@ -142,8 +142,8 @@ class Claim:
         kind: *identity* or *inequality* between exact values, *asymptotic* (a limit or a rate, so
             that the tolerance covers what is left), *empirical* (of data or of a fit to them).
         compute: gives the value by this package, a number or a vector of them.
-        stage: of the main job, whose results ``compute`` then takes; none for what follows from
-            theory alone.
+        stage: of the main job, whose results, if it has any, ``compute`` takes; none for what
+            follows from theory alone.
         expected: what is stated, same shape.
         relation: how the computed value is stated to relate to the expected one.
         tolerance: with its reason.

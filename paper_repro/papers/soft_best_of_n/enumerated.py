@@ -33,6 +33,7 @@ CLAIMS: tuple[Claim, ...] = (
             "rewards or by a look-ahead, with best-of-n, soft best-of-n, the exponential race and "
             "a threshold, gives sequences with the product of the exact conditional laws."
         ),
+        stage="enumerated-model",
         compute=_rejected,
         expected=(0, _LAWS),
         tolerance=Tolerance(

@@ -80,7 +80,7 @@ def pairwise_law(
     reference: ContinuousReference, beats: Callable[[np.ndarray], np.ndarray]
 ) -> np.ndarray:
     """Bins of the law with n = 2: density 2∫ Pr(u beats v) dv, by midpoints in both ranks."""
-    size = 32 * 128
+    size = 32 * 64
     scores = QUANTILES[reference]((np.arange(size) + 0.5) / size) / TEMPERATURE
     density = np.array([2 * np.mean(beats(score - scores)) for score in scores])
     return density.reshape(32, -1).mean(axis=1) / 32

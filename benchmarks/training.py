@@ -1,7 +1,7 @@
 """Training: here and in PyTorch, and what the default model has learnt beside n-grams.
 
 One Llama, one optimiser, the same batches, float32, two sizes. Ours computes a gradient in parts of
-256 tokens, which fit into a processor's cache and change rounding alone. Each side runs in a
+256 or 512 tokens, which fit into a processor's cache and change rounding alone. Each side runs in a
 process of its own, so that memory is its own, and by turns, so that a busy machine is busy for
 both. The default model of ``make repro`` and Kneser–Ney n-grams see the same tokens, and tell the
 same held-out text.
@@ -50,7 +50,7 @@ SIZES: dict[str, dict[str, int]] = {
         "hidden": 688,
         "batch": 8,
         "window": 256,
-        "parts": 8,
+        "parts": 4,
     },
 }
 QUICK = {"quick": SIZES["small"] | {"width": 16, "hidden": 32, "layers": 1, "batch": 4}}

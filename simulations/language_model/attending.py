@@ -31,17 +31,57 @@ def attend_causally(
 
     Remembers keys and values ``[B, K, T, C]``.
     """
-    rows = occupied.shape
-    query = query.reshape(*rows, *query.shape[1:]).transpose(0, 2, 3, 1, 4)  # [B, K, G, T, C]
-    key = key.reshape(*rows, *key.shape[1:]).swapaxes(1, 2)  # [B, K, T, C]
-    value = value.reshape(*rows, *value.shape[1:]).swapaxes(1, 2)
+    rows, (_, group, size) = occupied.shape, query.shape[1:]
+    query = query.reshape(*rows, -1, group, size).transpose(0, 2, 3, 1, 4)  # [B, K, G, T, C]
+    key = key.reshape(*rows, -1, size).swapaxes(1, 2)  # [B, K, T, C]
+    value = value.reshape(*rows, -1, size).swapaxes(1, 2)
 
     causal = jnp.tril(jnp.ones((rows[1], rows[1]), bool))
-    mask = (occupied[:, None, :] & causal[None])[:, None, None]
-    scores = _scores(jnp.einsum("bkgtc,bksc->bkgts", query, key), mask, query.shape[-1])
-    weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
-    attended = jnp.einsum("bkgts,bksc->btkgc", weights, value)
+    mask = jnp.tile(occupied[:, None, :] & causal[None], (1, group, 1))[:, None]
+    # The queries that share a key are one axis: XLA would copy products of five.
+    attended = _attended(query.reshape(*key.shape[:2], -1, size), key, value, mask)
+    attended = attended.reshape(query.shape).transpose(0, 3, 1, 2, 4)
     return attended.reshape(-1, *attended.shape[2:]), (key, value)
+
+
+@jax.custom_vjp
+def _attended(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array) -> jax.Array:
+    """softmax(q kᵀ / √C) v of q ``[B, K, Q, C]``, k and v ``[B, K, S, C]``, as q.
+
+    Its derivative is written out, so that of all that is ``[Q, S]`` only the weights are kept, and
+    none is transposed: of its own derivative of softmax XLA makes two, one the other's transpose.
+    """
+    return _attended_and_kept(query, key, value, mask)[0]
+
+
+def _attended_and_kept(
+    query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    scores = _scores(jnp.einsum("bkqc,bksc->bkqs", query, key), mask, query.shape[-1])
+    weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
+    attended = jnp.einsum("bkqs,bksc->bkqc", weights, value)
+    return attended, (query, key, value, mask, weights, attended)
+
+
+def _derivatives(
+    kept: tuple[jax.Array, ...], outer: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array, None]:
+    """For weights W and o = W v: dv = Wᵀ do and, of the scores, W ⊙ (do vᵀ − ⟨do, o⟩)."""
+    query, key, value, mask, weights, attended = kept
+    inner = jnp.sum((outer * attended).astype(jnp.float32), axis=-1, keepdims=True)
+    per_weight = jnp.einsum("bkqc,bksc->bkqs", outer, value).astype(jnp.float32)
+    scores = weights.astype(jnp.float32) * (per_weight - inner) * query.shape[-1] ** -0.5
+    # As one array: fused into the two products that read it, it would be computed for each.
+    scores = jax.lax.optimization_barrier(jnp.where(mask, scores, 0.0).astype(value.dtype))
+    return (
+        jnp.einsum("bkqs,bksc->bkqc", scores, key),
+        jnp.einsum("bkqc,bkqs->bkcs", query, scores).swapaxes(2, 3),
+        jnp.einsum("bkqc,bkqs->bkcs", outer, weights).swapaxes(2, 3),
+        None,  # the mask's
+    )
+
+
+_attended.defvjp(_attended_and_kept, _derivatives)
 
 
 def attend_to_prefix_and_own(

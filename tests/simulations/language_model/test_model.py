@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 from simulations.language_model import cache, transformer
+from simulations.language_model.attending import attend_causally
 from simulations.language_model.cache import Branches, Prefix
 from simulations.language_model.text.tokenizers import Vocabulary
 from simulations.language_model.transformer import (
@@ -124,6 +125,7 @@ def test_a_deep_model_scans_its_layers_to_the_same_numbers(
     with monkeypatch.context() as patch:
         for module in (cache, transformer):
             patch.setattr(module, "is_shallow", lambda num_layers: False)
+        patch.setattr(transformer, "UNROLLED", 0)
         scanned = continued()
     for one, other in zip(*(jax.tree.leaves(found) for found in (each, scanned)), strict=True):
         np.testing.assert_allclose(one, other, atol=TOLERANCE)
@@ -166,6 +168,31 @@ def test_loss_has_finite_gradients_with_padding(model: Transformer) -> None:
     gradient = nnx.jit(nnx.grad(next_token_loss, has_aux=True))
     gradients, _ = gradient(model, row(12, 12, 11, 4, 10, 12))
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
+
+
+def test_attention_has_the_derivative_of_its_formula() -> None:
+    """Queries in pairs on a key; padding before and after, whose outputs count as well."""
+    occupied = jnp.array([[False, False, True, True, True], [True, True, True, True, False]])
+    shapes = (10, 3, 2, 4), (10, 3, 4), (10, 3, 4), (10, 3, 2, 4)
+    *inputs, outer = (
+        jax.random.normal(key, shape, jnp.float32)
+        for key, shape in zip(jax.random.split(jax.random.key(0), 4), shapes, strict=True)
+    )
+
+    def formula(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+        query, key, value = (each.reshape(2, 5, *each.shape[1:]) for each in (query, key, value))
+        seen = occupied[:, None] & jnp.tri(5, dtype=bool)[None]
+        scores = jnp.einsum("btkgc,bskc->bkgts", query, key) / 2
+        weights = jax.nn.softmax(jnp.where(seen[:, None, None], scores, -1e30), axis=-1)
+        return jnp.einsum("bkgts,bskc->btkgc", weights, value).reshape(10, 3, 2, 4)
+
+    def attended(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+        return attend_causally(query, key, value, occupied)[0]
+
+    found, expected = (jax.vjp(each, *inputs) for each in (attended, formula))
+    np.testing.assert_allclose(found[0], expected[0], atol=2e-6)
+    for one, other in zip(found[1](outer), expected[1](outer), strict=True):
+        np.testing.assert_allclose(one, other, atol=5e-6)
 
 
 def test_number_of_parameters() -> None:

@@ -93,4 +93,4 @@ def test_what_was_interrupted_goes_on_the_same(model: Transformer, tmp_path: Pat
     assert found.config == config
     assert found.to_json() == whole.to_json()
     other = run(config, jax.random.key(2), model, prompts, TOKEN_REWARDS, checkpoint=tmp_path)
-    assert other.to_json() != whole.to_json()
+    assert np.all(other.reward.value != whole.reward.value)

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 from flax import nnx
+from scipy import stats
 from scipy.optimize import brentq
 
 from paper_repro.papers.bonbon_alignment import real_model
@@ -27,6 +28,7 @@ from simulations.language_model.text.chat import CheckpointTokenizer
 from simulations.language_model.transformer import Transformer
 
 INSTRUCTIONS = ("Say good.", "Name a bad day.", "Be.")
+DATA = Path(real_alignment.__file__).with_name("data")
 CONFIG = RealAlignmentConfig(
     num_held_out=1,
     num_responses=2,
@@ -135,8 +137,10 @@ def test_all_parameters_are_trained_in_the_models_own_precision(
 
 def test_claims_on_the_real_model_are_read_off_the_runs() -> None:
     """By means over seeds in plain Python; every method of the command, at every evaluation."""
-    found = json.loads(real_model.ALL_PARAMETERS.file.read_text())["policies"]
-    alone = json.loads(real_model.LOW_RANK.file.read_text())["policies"]
+    found, alone = (
+        json.loads((DATA / f"smollm2_{which}.json").read_text())["policies"]
+        for which in ("all_parameters", "low_rank")
+    )
     config = real_alignment.ALL_PARAMETERS
     methods = [m.name for m in real_alignment.METHODS + real_alignment.FURTHER_METHODS]
     assert {p["method"] for p in found} == set(methods)
@@ -163,22 +167,57 @@ def test_claims_on_the_real_model_are_read_off_the_runs() -> None:
     assert value("passes-best-of-n-below-it") == pytest.approx(8 / 9 - early)
     assert mean("BoNBoN", 30, "kl") > np.log(8) - 7 / 8
     best, reference = 40.99166726600614, 35.60205078125  # of the pool's answers
-    longer = [mean(m, 300, "mean_length") - best for m in ("BoNBoN", "IPO-BoN", real_model.DPO)]
-    assert value("length") == pytest.approx(longer, abs=0.02)
+    longer = {m: mean(m, 300, "mean_length") - best for m in methods}
+    [claim] = [c for c in real_model.CLAIMS if c.id == "bonbon/real-model-length"]
+    assert value("length") == pytest.approx([longer[str(m)] for m in claim.labels])
+    assert set(claim.labels) == set(methods) - {"SFT-BoN"}
+    assert value("sft-length") == pytest.approx(abs(longer["SFT-BoN"]))
+    assert value("combined-loss-is-ipo") == pytest.approx(abs(rates["BoNBoN"] - rates["IPO-BoN"]))
+    own = mean("matched targets", 300, "kl")
+    assert value("own-targets") == pytest.approx(own - np.log(8) + 7 / 8)
     assert mean("BoNBoN", 300, "reference_length") == pytest.approx(reference)
     # The frontier is more than best-of-n's win rate at the divergence of best-of-n.
-    kl, rate = (mean("SFT-BoN", 300, name) for name in ("kl", "win_rate"))
-    extra: Any = brentq(lambda m: np.log1p(m) - m / (1 + m) - kl, 0, 100)
-    n = 1 + extra
-    assert value("below-the-frontier")[2] == pytest.approx(n / (n + 1) - rate, abs=0.01)
-    low, high = (mean(real_model.DPO, step, "kl") for step in (30, 100))
-    between = np.interp(
-        np.log(mean("BoNBoN", 300, "kl")),
-        np.log([low, high]),
-        [mean(real_model.DPO, step, "win_rate") for step in (30, 100)],
-    )
-    at_equal = value("beats-dpo-at-equal-kl")
-    assert at_equal == pytest.approx(rates["BoNBoN"] - between)
+    for entry, (method, step) in enumerate([("BoNBoN", 30), ("BoNBoN", 300), ("SFT-BoN", 300)]):
+        kl, rate = (mean(method, step, name) for name in ("kl", "win_rate"))
+        extra: Any = brentq(lambda m, kl=kl: np.log1p(m) - m / (1 + m) - kl, 0, 1e9)
+        n = 1 + extra
+        assert value("below-the-frontier")[entry] == pytest.approx(n / (n + 1) - rate, abs=0.01)
+
+    def passing(method: str) -> float:
+        low, high = (np.log(mean(method, step, "kl")) for step in (30, 100))
+        part = (np.log(mean("BoNBoN", 300, "kl")) - low) / (high - low)
+        before, after = (mean(method, step, "win_rate") for step in (30, 100))
+        return before + part * (after - before)
+
+    dpo = passing(real_model.DPO)
+    assert value("beats-dpo-at-equal-kl") == pytest.approx(rates["BoNBoN"] - dpo)
+    assert value("on-one-way-with-dpo") == pytest.approx(abs(passing("BoNBoN") - dpo))
+
+
+def test_the_page_has_the_numbers_of_the_runs() -> None:
+    """To the digits that it gives, errors over seeds and, of one seed, over instructions."""
+    policies = [
+        json.loads((DATA / f"smollm2_{which}.json").read_text())["policies"]
+        for which in ("all_parameters", "low_rank")
+    ]
+    page = (Path(__file__).parents[2] / "docs" / "alignment-training.md").read_text("utf-8")
+    columns = (0, "win_rate"), (0, "kl"), (0, "mean_length"), (1, "win_rate"), (1, "kl")
+    compared = 0
+    for name, *cells in (map(str.strip, line[2:-2].split("|")) for line in page.splitlines()):
+        method = name.replace(" pairs", "").replace("β = .", "β = 0.")
+        for cell, (run, what) in zip(cells, columns, strict=False):
+            found = [
+                p["found"][what] for p in policies[run] if (p["method"], p["step"]) == (method, 300)
+            ]
+            if len(cells) < len(columns) or not found:
+                continue
+            means = [each["mean"] for each in found]
+            error = stats.sem(means) if len(means) > 1 else found[0]["std_error"]
+            for told, number in zip(cell.split(" ± "), (np.mean(means), error), strict=False):
+                digits = len(told.partition(".")[2])
+                assert float(told) == pytest.approx(number, abs=0.5001 * 10**-digits), (name, what)
+                compared += 1
+    assert compared == 7 * 5 + 6 * 4
 
 
 def test_the_command_keeps_what_it_found_of_every_seed(

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from simulations.alignment.evaluation import PolicyEvaluation
-from simulations.experiments.text_policies import TextAlignmentResults
+from simulations.experiments.text_policies import TaskReference, TextAlignmentResults
 
 
 class CommittedPaths(NamedTuple):
@@ -22,6 +22,11 @@ class CommittedPaths(NamedTuple):
 
     file: Path
     task: str
+
+    def reference(self) -> TaskReference:
+        """The model before training, and best-of-8 sampling."""
+        [found] = [each for each in _results(self.file).references if each.task == self.task]
+        return found
 
     def path(self, method: str) -> dict[int, PolicyEvaluation]:
         """By number of updates."""

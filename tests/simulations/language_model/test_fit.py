@@ -109,7 +109,7 @@ def test_updates_smaller_than_the_models_precision_add_up(tmp_path: Path) -> Non
             optax.rmsprop(0.001, decay=0.0),
             num_steps=100,
             checkpoint=kept,
-            observe=lambda done, model: seen.append((done, float(model.slope[...]))),
+            observe=lambda done, model: seen.append((done, model.slope[...])),
             observe_at=(0, 50, 100),
         )
 
@@ -119,4 +119,5 @@ def test_updates_smaller_than_the_models_precision_add_up(tmp_path: Path) -> Non
     assert model.slope[...].dtype == jnp.bfloat16
     assert float(model.slope[...]) == pytest.approx(1.1, abs=2**-8)
     assert [done for done, _ in seen] == [0, 50, 50, 100]
-    assert seen[1][1] == seen[2][1] == pytest.approx(1.05, abs=2**-8)
+    assert {slope.dtype for _, slope in seen} == {jnp.dtype("bfloat16")}
+    assert float(seen[1][1]) == float(seen[2][1]) == pytest.approx(1.05, abs=2**-8)

@@ -31,10 +31,12 @@ from simulations.statistics.estimate import Estimate, merge_moments
 from simulations.tools.arguments import integer_within
 
 _MAX_TRIALS = 2**32 - 1  # a trial is one 32-bit counter word
+_SMALLEST_CHUNK = 2**9
 _CHUNK = 2**14  # scores of a block, 16 draws of each, then stay in a core's cache
 _DRAWS_IN_CHUNK = 2**24
 # On an accelerator a chunk takes most of a millisecond of waiting for the host (measured on an
 # H200), and half a gigabyte of a block's scores is little.
+_ACCELERATORS_SMALLEST_CHUNK = 2**15
 _ACCELERATORS_CHUNK = 2**23
 _ACCELERATORS_DRAWS_IN_CHUNK = 2**27
 _DRAWS_IN_STEP = 2**30  # per device: a second or two, which nothing can interrupt
@@ -147,10 +149,11 @@ def accumulate(
     flat = Mesh(np.ravel(jax.devices() if plan.mesh is None else plan.mesh.devices), (_AXIS,))
     chunk_size, draws = plan.chunk_size, tally.typical_draws
     if chunk_size is None:
-        largest, most_draws = _CHUNK, _DRAWS_IN_CHUNK
+        least, largest, most_draws = _SMALLEST_CHUNK, _CHUNK, _DRAWS_IN_CHUNK
         if flat.devices[0].platform != "cpu":
-            largest, most_draws = _ACCELERATORS_CHUNK, _ACCELERATORS_DRAWS_IN_CHUNK
-        chunk_size = max(largest // 32, min(largest, most_draws // draws))
+            least, largest = _ACCELERATORS_SMALLEST_CHUNK, _ACCELERATORS_CHUNK
+            most_draws = _ACCELERATORS_DRAWS_IN_CHUNK
+        chunk_size = max(least, min(largest, most_draws // draws))
     num_trials = integer_within(
         "num_trials", num_trials, at_most=_MAX_TRIALS, remedy="merge runs of several keys for more"
     )

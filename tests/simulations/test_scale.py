@@ -94,6 +94,8 @@ def test_eight_devices_give_the_same_result():
     """All of them, three, and four in a square."""
     meshes = """
 import numpy as np
+from simulations.engine import accumulate
+accumulate._DRAWS_IN_STEP = 2**12  # several steps, of which two are under way
 for devices in (jax.devices()[:3], np.reshape(jax.devices()[:4], (2, 2))):
     mesh = jax.sharding.Mesh(devices, ("a", "b")[: np.ndim(devices)])
     plan = Schedule(chunk_size=700, mesh=mesh)
@@ -206,6 +208,33 @@ def test_steps_of_many_candidates_are_short(monkeypatch):
         schedule=Schedule(chunk_size=256, progress=lambda done, _: seen.append(done)),
     )
     assert seen == [512, 1024, 1500]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_run_that_its_progress_stops_has_kept_what_was_told(error, tmp_path, monkeypatch):
+    """The step under way then is in no file, and is made again."""
+    monkeypatch.setattr(accumulate, "_DRAWS_IN_STEP", 2**13)
+    file, told = tmp_path / "run.npz", []
+
+    def stop(done: int, total: int) -> None:
+        told.append(done)
+        if done == 1024:
+            raise error
+
+    def run(**schedule) -> Simulation:
+        plan = Schedule(chunk_size=256, **schedule)
+        return simulate(
+            jax.random.key(1), soft_best_of_n(THREE, 16, 0.3), num_trials=1500, schedule=plan
+        )
+
+    with pytest.raises(error):
+        run(checkpoint=file, checkpoint_every=0.0, progress=stop)
+    found = checkpoints.load(file)[1]
+    assert told == [512, 1024]
+    assert found["num_trials"] == found["counts"].sum() == 1024
+    resumed, whole = run(checkpoint=file), run()
+    np.testing.assert_array_equal(resumed.counts, whole.counts)
+    assert resumed.reward == whole.reward
 
 
 def test_the_engine_is_light():

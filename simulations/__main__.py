@@ -76,6 +76,11 @@ def main(arguments: list[str] | None = None) -> int:
     if chosen.command in made:
         options = vars(chosen)
         command, make = made[options.pop("command")]
+        seeds = chosen.seed if isinstance(chosen.seed, list) else [chosen.seed]
+        if min(seeds) < 0 or max(seeds) >= 2**32 or len(set(seeds)) < len(seeds):
+            command.error(f"--seed must be in [0, 2^32), no two alike, got {seeds}")
+        if chosen.output.is_dir():  # before the minutes that the run takes
+            command.error(f"--output must be a file, got the folder {chosen.output}: name one")
         try:
             return make(**options)
         except ValueError as error:

@@ -1,6 +1,7 @@
 """A pool's answers make pairs; policies are judged on instructions that no pair is of."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -218,6 +219,25 @@ def test_the_page_has_the_numbers_of_the_runs() -> None:
                 assert float(told) == pytest.approx(number, abs=0.5001 * 10**-digits), (name, what)
                 compared += 1
     assert compared == 7 * 5 + 6 * 4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--seed", "-1"], r"--seed must be in \[0, 2\^32\), no two alike, got \[-1\]"),
+        (["--seed", "1", str(2**32 + 1)], r"--seed must be in .*, got \[1, 4294967297\]"),
+        (["--seed", "3", "3"], r"--seed must be .* no two alike, got \[3, 3\]"),
+        (["--output", "."], r"--output must be a file, got the folder \.: name one"),
+    ],
+)
+def test_options_are_refused_before_the_run(
+    options: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    """Two seeds that are equal are one run, whose errors would look smaller."""
+    monkeypatch.setattr(real_model_files, "smollm2", lambda **_: pytest.fail("it ran"))
+    with pytest.raises(SystemExit, match="2"):
+        main(["align-real", *options])
+    assert re.search(message, capsys.readouterr().err)
 
 
 def test_the_command_keeps_what_it_found_of_every_seed(

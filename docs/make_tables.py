@@ -270,23 +270,29 @@ def accelerator_rows(results: Path) -> Iterator[tuple[str, str]]:
     if document := load(results, "accelerator"):
         found = document["results"]
         card = found["device"]["kind"]
-        rates = found["million_draws_per_second"].items()
-        yield (
-            f"{card}: simulation, billion draws per second, ours (PyTorch, CuPy)",
-            "; ".join(
-                f"{name} {row['ours'] / 1e3:.0f} ({row['torch'] / 1e3:.0f}, "
-                f"{row['cupy'] / 1e3:.0f})"
-                for name, row in rates
-            ),
-        )
-        pairs = found["exact_pairs"]
-        yield (
-            f"{card}: {pairs['num_pairs']:,} exact laws of soft best-of-n, K = 256, float64",
-            f"{1e3 * pairs['seconds']:.0f} ms, off the processor's by at most "
-            f"{pairs['largest_difference_from_processor']:.0e} nats",
-        )
+
+        def rate(row: dict[str, float], method: str) -> str:
+            return f"{row[method] / 1e3:.0f}" if method in row else "not installed"
+
+        if rates := found.get("million_draws_per_second"):  # a part may have failed
+            yield (
+                f"{card}: simulation, billion draws per second, ours (PyTorch, CuPy)",
+                "; ".join(
+                    f"{name} {rate(row, 'ours')} ({rate(row, 'torch')}, {rate(row, 'cupy')})"
+                    for name, row in rates.items()
+                ),
+            )
+        if pairs := found.get("exact_pairs"):
+            yield (
+                f"{card}: {pairs['num_pairs']:,} exact laws of soft best-of-n, K = 256, float64",
+                f"{1e3 * pairs['seconds']:.0f} ms, off the processor's by at most "
+                f"{pairs['largest_difference_from_processor']:.0e} nats",
+            )
+        models = found.get("models", {})
         for name in ("SmolLM2-135M", "Pythia-1.4b"):
-            row, peer = found["models"][name]["ours"], found["models"][name]["transformers"]
+            if not models.get(name, {}).keys() >= {"ours", "transformers"}:
+                continue
+            row, peer = models[name]["ours"], models[name]["transformers"]
             yield (
                 f"{card}: {name}, bfloat16, tokens per second, ours (transformers)",
                 f"sampled {row['sampled_per_s']:,.0f} ({peer['sampled_per_s']:,.0f}), "

@@ -1,6 +1,7 @@
 """Every page is true: its Python runs, its promised values are met, its links lead somewhere."""
 
 import ast
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,22 @@ def test_what_is_not_measured_says_so(tmp_path: Path):
     logits = make_tables.logits_table(tmp_path)
     assert logits.count("not measured yet") == 9 * 4
     assert not re.search(r"\d+e-\d+", logits)
+
+
+def test_what_a_card_was_not_measured_at_is_not_in_the_table(tmp_path: Path):
+    """A part may have failed, a peer not have been installed."""
+    found = {
+        "device": {"kind": "a card"},
+        "million_draws_per_second": {"best": {"ours": 2e3, "torch": 1e3}},
+        "models": {"SmolLM2-135M": {"ours": {}}},
+    }
+    (tmp_path / "accelerator.json").write_text(json.dumps({"results": found}))
+    assert list(make_tables.accelerator_rows(tmp_path)) == [
+        (
+            "a card: simulation, billion draws per second, ours (PyTorch, CuPy)",
+            "best 2 (1, not installed)",
+        )
+    ]
 
 
 def test_the_first_screen_of_the_readme_stays_short():

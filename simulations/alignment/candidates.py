@@ -92,8 +92,14 @@ class CandidateTable:
 
         Args:
             model: of their vocabulary.
-            batch_size: candidates read at once.
+            batch_size: candidates read at once, ≥ 1.
+
+        Raises:
+            ValueError: ``batch_size`` is no such number.
         """
+        batch_size = integer_within(
+            "batch_size", batch_size, at_most=2**31 - 1, remedy="candidates are counted"
+        )
         rows = self.tokens.reshape(-1, self.tokens.shape[-1])
         prompts = np.repeat(self.prompts, self.tokens.shape[1], axis=0)
         log_probs = np.empty(len(rows))

@@ -64,6 +64,8 @@ def test_another_model_gives_the_same_candidates_its_own_log_probabilities(batch
     assert np.abs(moved.log_probs - table.log_probs).max() > 0.01
     np.testing.assert_array_equal(moved.tokens, table.tokens)
     assert moved.identity != table.identity
+    with pytest.raises(ValueError, match=r"batch_size must be .*got -1: candidates are counted"):
+        table.under(other, batch_size=-1)
 
 
 def test_what_is_written_is_what_is_read(tmp_path: Path):

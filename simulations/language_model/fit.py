@@ -160,9 +160,6 @@ def fit(
     jax.jit,
     static_argnames=("graph", "loss", "transform", "precisions", "num_parts"),
     donate_argnames=("trained", "optimizer"),
-    # Blocks that malloc keeps: a program's memory in one would go back to the system after each
-    # update, and be fetched again page by page, for a twelfth of the time.
-    compiler_options={"xla_multiheap_size_constraint_per_heap": 2**23},
 )
 def _step(
     graph: nnx.GraphDef,

@@ -34,6 +34,7 @@ ALL: tuple[str, ...] = (
     "bonbon",
     "real_blocks",
     "aligned_models",
+    "alignment_sweeps",
     "readme",
 )
 

@@ -67,17 +67,23 @@ def data() -> FigureData:
 
 
 def _named(model: str, found: TextAlignmentResults) -> TextAlignmentResults:
+    """The methods that are shown, under names of the model; sweeps have a figure of their own."""
+
     def named(task: str) -> str:
         return f"{model}, {task}"
 
     return TextAlignmentResults(
         tuple(replace(each, task=named(each.task)) for each in found.references),
-        tuple(replace(each, task=named(each.task)) for each in found.policies),
+        tuple(
+            replace(each, task=named(each.task))
+            for each in found.policies
+            if each.method in text_alignment.SHOWN
+        ),
     )
 
 
 def draw(data: FigureData) -> Figure:
-    """A row for each model and task, and its sweeps."""
+    """A row for each model and task."""
     return text_alignment.draw(data)
 
 

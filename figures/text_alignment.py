@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -26,13 +25,15 @@ from figures.style import (
     label,
     new_figure,
     panel_titles,
-    shades,
     styled,
     whole_ticks,
 )
 from simulations.experiments.text_policies import TextAlignmentResults
 
-__all__ = ["data", "draw", "main", "marks", "tables", "texts"]
+__all__ = [
+    "RING", "data", "draw", "levels", "main", "marks", "paths", "plane", "tables", "texts",
+    "updates",
+]  # fmt: skip
 
 SHOWN = {  # colour, marker, whether filled: losses on best-and-worst pairs are
     "SFT-BoN": ("sft", "P", True),
@@ -44,37 +45,13 @@ SHOWN = {  # colour, marker, whether filled: losses on best-and-worst pairs are
     "matched targets": ("ipo_matched", "s", True),
 }
 
-SWEPT = {  # panels, and methods that differ in one parameter alone: value and colour
-    "BoNBoN’s β": {"β*/5": "BoNBoN, β*/5", "β*": "BoNBoN", "5β*": "BoNBoN, 5β*"},
-    "BoNBoN’s α": {
-        "0 (IPO-BoN)": "IPO-BoN",
-        "0.005": "BoNBoN",
-        "0.05": "BoNBoN, α = 0.05",
-        "0.5": "BoNBoN, α = 0.5",
-        "1 (SFT-BoN)": "SFT-BoN",
-    },
-    "BoNBoN’s n": {"n = 2": "BoNBoN, n = 2", "n = 4": "BoNBoN, n = 4", "n = 8": "BoNBoN"},
-    "IPO’s β": {
-        "0.03": "IPO, ordinary, β = 0.03",
-        "0.1": "IPO, ordinary, β = 0.1",
-        "BoN, β*": "IPO-BoN",
-        "BoN, 0.1": "IPO-BoN, β = 0.1",
-    },
-    "DPO’s β": {
-        "0.03": "DPO, ordinary, β = 0.03",
-        "0.1": "DPO, ordinary, β = 0.1",
-        "BoN, 0.03": "DPO-BoN, β = 0.03",
-        "BoN, 0.1": "DPO-BoN, β = 0.1",
-    },
-}
-_SWEPT_IN = {"B": "bonbon", "I": "ipo", "D": "dpo"}  # colours, by the panel's first letter
-
 CAPTION = (
     "A language model trained here, on its way through alignment by each loss. "
     "Left, win rate against KL divergence from the reference, in nats; middle, win rate against "
     "mean length in tokens, an off-target attribute; right, the divergence as updates go by; a "
     "line for each loss, a mark for each evaluation, after {steps} updates of 32 pairs (RMSprop, "
-    "{seeds}), bars of one standard error over {over}. {marks} Held-out prompts. {sweeps}"
+    "{seeds}), bars of one standard error over {over}. {marks} Held-out prompts. The full profile "
+    "adds a second reward, three seeds, matched targets and DPO on ordinary pairs."
 )
 MARKS = (
     "Ring and blue line: best-of-8 sampling, by the rewards of the reference's own responses; "
@@ -83,26 +60,17 @@ MARKS = (
     "points (Pythia-2.8b); grey line, the reference's length. {ties} Ties count half; n = 8 "
     "and α = 0.005 where nothing else is said."
 )
-SWEEPS = (
-    "Below, with one parameter changed ([G] Figure 5): BoNBoN’s β, the weight α of SFT, n (a ring "
-    "at each best-of-n without ties), and the β of IPO and DPO on ordinary and on best-and-worst "
-    "pairs.",
-    "The full profile adds a second reward, three seeds, matched targets, DPO on ordinary pairs, "
-    "and sweeps over β, α and n.",
-)
 
 
 def data(results: TextAlignmentResults) -> FigureData:
     """Every method's path, averaged over seeds, and best-of-8 beside it."""
     seeds = len({policy.seed for policy in results.policies})
     found = tables(results)
-    swept = any(_is_swept(found, str(task)) for task in found["references"]["task"])
     caption = CAPTION.format(
         steps=", ".join(map(str, sorted({policy.step for policy in results.policies}))),
         seeds="one seed" if seeds == 1 else f"mean of {seeds} seeds",
         over="prompts" if seeds == 1 else "seeds",
         marks=marks(results),
-        sweeps=SWEEPS[0 if swept else 1],
     )
     return FigureData(caption, found, texts=texts(results))
 
@@ -169,39 +137,24 @@ def texts(results: TextAlignmentResults, prompts: int = 2) -> tuple[tuple[str, s
 
 @styled
 def draw(data: FigureData) -> Figure:
-    """A row for each task, and two for the sweeps that there are of it."""
+    """A row for each task."""
     tasks = [str(task) for task in data["references"]["task"]]
-    heights = [3 if _is_swept(data.tables, task) else 1 for task in tasks]
-    figure = new_figure(DOUBLE_COLUMN, 2.2 * sum(heights) + 0.6)
-    grid, titles, row = figure.subplots(sum(heights), 3, squeeze=False), {}, 0
-    for i, (task, height) in enumerate(zip(tasks, heights, strict=True)):
-        plane, length, updates = grid[row]
-        _plane(plane, data, i)
-        _paths(plane, data, task, "kl", "win_rate")
-        label(plane, "optimum", (0.03, 0.68), color=COLORS["win_rate_optimal"])
+    figure = new_figure(DOUBLE_COLUMN, 2.2 * len(tasks) + 0.6)
+    grid, titles = figure.subplots(len(tasks), 3, squeeze=False), {}
+    for i, (task, (frontier, length, steps)) in enumerate(zip(tasks, grid, strict=True)):
+        plane(frontier, data, i)
+        paths(frontier, data, task, "kl", "win_rate")
+        label(frontier, "optimum", (0.03, 0.68), color=COLORS["win_rate_optimal"])
+        frontier.set_ylabel("win rate")
         _length(length, data, i)
-        _paths(length, data, task, "mean_length", "win_rate")
-        _updates(updates, data, task)
+        paths(length, data, task, "mean_length", "win_rate")
+        updates(steps, data, task)
         best = data["references"]["best_of_n_kl"][i], data["BoNBoN's minimiser"]["kl"][0]
-        _levels(updates, *map(float, best))
-        _paths(updates, data, task, "step", "kl")
-        updates.set(yscale="log", ylim=(0.02, 60))
-        whole_ticks(updates, (0.1, 1, 10), "y")
-        titles |= {plane: task, length: "length", updates: "KL by updates"}
-        if height > 1:
-            *panels, wins = grid[row + 1 : row + 3].reshape(-1)
-            for ax, (title, values) in zip(panels, SWEPT.items(), strict=True):
-                _plane(ax, data, i)
-                _sweep(ax, data, task, title, values)
-                titles[ax] = title
-            _updates(wins, data, task)
-            best = data["references"]["best_of_n_win_rate"][i]
-            _levels(wins, float(best), float(data["BoNBoN's minimiser"]["win_rate"][0]))
-            _paths(wins, data, task, "step", "win_rate")
-            titles[wins] = "win rate by updates"
-        for ax in grid[row : row + height, 0]:
-            ax.set_ylabel("win rate")
-        row += height
+        levels(steps, *map(float, best))
+        paths(steps, data, task, "step", "kl")
+        steps.set(yscale="log", ylim=(0.02, 200))
+        whole_ticks(steps, (0.1, 1, 10, 100), "y")
+        titles |= {frontier: task, length: "length", steps: "KL by updates"}
     drawn = [ax.get_legend_handles_labels() for ax in grid[:, 0]]
     methods = {
         name: handle
@@ -214,13 +167,7 @@ def draw(data: FigureData) -> Figure:
     return figure
 
 
-_RING = {"color": COLORS["best_of_n"], "fillstyle": "none", "markersize": 8}
-
-
-def _is_swept(tables: Mapping[str, Columns], task: str) -> bool:
-    """Whether there is a path for every value of every sweep."""
-    methods = (method for values in SWEPT.values() for method in values.values())
-    return all(f"{task}, {method}" in tables for method in methods)
+RING = {"color": COLORS["best_of_n"], "fillstyle": "none", "markersize": 8}
 
 
 def _steps(data: FigureData, task: str) -> list[int]:
@@ -231,57 +178,38 @@ def _steps(data: FigureData, task: str) -> list[int]:
     return steps if len(steps) < 5 else steps[::2]
 
 
-def _plane(ax: Axes, data: FigureData, row: int) -> None:
+def plane(ax: Axes, data: FigureData, row: int) -> None:
     """What every path is held against."""
     at = {name: column[row] for name, column in data["references"].items()}
     ax.plot(*data["published"].values(), "o", color=BOUND, markersize=2.5, alpha=0.6)
     ax.plot(*data["optimum"].values(), color=COLORS["win_rate_optimal"], linewidth=0.9)
     ax.plot(*data["BoNBoN's minimiser"].values(), "x", color=COLORS["bonbon"], markersize=6)
-    ax.plot(at["best_of_n_kl"], at["best_of_n_win_rate"], "o", **_RING)
-    ax.set(xscale="log", xlim=(0.02, 60), ylim=(0.45, 1.01), xlabel="KL (nats)")
-    whole_ticks(ax, (0.1, 1, 10))
+    ax.plot(at["best_of_n_kl"], at["best_of_n_win_rate"], "o", **RING)
+    ax.set(xscale="log", xlim=(0.02, 200), ylim=(0.45, 1.01), xlabel="KL (nats)")
+    whole_ticks(ax, (0.1, 1, 10, 100))
 
 
 def _length(ax: Axes, data: FigureData, row: int) -> None:
     at = {name: column[row] for name, column in data["references"].items()}
-    ax.plot(at["best_of_n_length"], at["best_of_n_win_rate"], "o", **_RING)
+    ax.plot(at["best_of_n_length"], at["best_of_n_win_rate"], "o", **RING)
     ax.axvline(at["reference_length"], color="#AAAAAA", linewidth=0.8)
     ax.set(ylim=(0.45, 1.01), xlabel="mean length (tokens)")
 
 
-def _updates(ax: Axes, data: FigureData, task: str) -> None:
+def updates(ax: Axes, data: FigureData, task: str) -> None:
+    """The axis of updates, with those at which a task was looked at."""
     ax.set(xscale="log", xlabel="updates")
     whole_ticks(ax, _steps(data, task))
 
 
-def _levels(ax: Axes, best_of_n: float, minimiser: float) -> None:
+def levels(ax: Axes, best_of_n: float, minimiser: float) -> None:
+    """What best-of-8 has, and what minimises BoNBoN's loss."""
     ax.axhline(best_of_n, color=COLORS["best_of_n"], linewidth=0.8)
     ax.axhline(minimiser, color=COLORS["bonbon"], linewidth=0.8, dashes=(4, 2))
 
 
-def _sweep(ax: Axes, data: FigureData, task: str, title: str, values: Mapping[str, str]) -> None:
-    """One path for each value, light to full."""
-    colors = shades(COLORS[_SWEPT_IN[title[0]]], len(values))
-    for (value, method), color, marker in zip(values.items(), colors, "osv^P", strict=False):
-        path = data[f"{task}, {method}"]
-        ax.errorbar(
-            path["kl"],
-            path["win_rate"],
-            xerr=path["kl_error"],
-            yerr=path["win_rate_error"],
-            marker=marker,
-            color=color,
-            linewidth=0.9,
-            elinewidth=0.5,
-            label=value,
-        )
-        if value.startswith("n = "):
-            n = int(value.removeprefix("n = "))
-            ax.plot(np.log(n) - (n - 1) / n, n / (n + 1), "o", **_RING)
-    ax.legend(loc="lower right")
-
-
-def _paths(ax: Axes, data: FigureData, task: str, across: str, up: str) -> None:
+def paths(ax: Axes, data: FigureData, task: str, across: str, up: str) -> None:
+    """Every method's path, one column against another."""
     for method, (color, marker, filled) in SHOWN.items():
         if (path := data.tables.get(f"{task}, {method}")) is None:
             continue

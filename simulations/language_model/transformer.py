@@ -39,7 +39,7 @@ UNROLLED = 8
 """Up to so many layers are compiled one by one where whole sequences are read.
 
 A scan's derivative writes what each layer keeps, and its gradients, into stacks, which it first
-fills with zeros: with 6 layers a sixth of the time. Compilation takes as long as the scan's.
+fills with zeros: with 6 layers a seventh of the time. Compilation takes as long as the scan's.
 """
 
 

@@ -16,11 +16,13 @@ import bon_theory as bt
 from paper_repro.papers.bonbon_alignment.committed_paths import CommittedPaths
 from paper_repro.papers.claim import DERIVED, Claim, Tolerance
 
-RUNS = CommittedPaths(
-    Path(__file__).parents[3] / "figures" / "data" / "text_alignment.json", "trigram likelihood"
-)
-_TEST = "simulations/test_text_alignment.py::test_the_committed_runs_are_of_every_loss_and_seed"
+_FILE = Path(__file__).parents[3] / "figures" / "data" / "text_alignment.json"
+LIKELIHOOD = CommittedPaths(_FILE, "trigram likelihood")
+KNOWN_WORDS = CommittedPaths(_FILE, "known words")
+TASKS = (LIKELIHOOD, KNOWN_WORDS)
+
 _AT_LEAST = Tolerance("what is stated is that much at least")
+_NAMES = tuple(paths.task for paths in TASKS)
 _claim = partial(
     Claim,
     paper="bonbon_alignment",
@@ -28,49 +30,97 @@ _claim = partial(
     kind="empirical",
     relation=">=",
     tolerance=_AT_LEAST,
-    figure="text_alignment",
-    test=_TEST,
+    figure="aligned_models",
+    test="simulations/test_text_alignment.py::test_claims_on_the_small_model_are_read_off_the_runs",
 )
 _SETTING = (
-    "a transformer of 670,000 parameters trained on English, reward without ties, n = 8, RMSprop, "
-    "60 updates of 32 pairs, held-out prompts, mean over seeds"
+    "a transformer of 665,000 parameters trained on English, n = 8, RMSprop, 160 updates of 32 "
+    "pairs, held-out prompts, mean over three seeds; one reward without ties, one with many"
 )
+DPO, DPO_ORDINARY = "DPO-BoN, β = 0.1", "DPO, ordinary, β = 0.1"
+IPO_ORDINARY = "IPO, ordinary, β = 0.1"
 
 
 def _below_the_frontier() -> list[float]:
     """The largest win rate at each policy's KL divergence, less its own, without ties."""
-    found = [RUNS.end(name) for name in ("SFT-BoN", "BoNBoN", "DPO-BoN, β = 0.1")]
-    budgets = jnp.asarray([min(end.kl.mean, 25.0) for end in found])
+    found = [LIKELIHOOD.end(name) for name in ("SFT-BoN", "BoNBoN", DPO)]
+    budgets = jnp.asarray([end.kl.mean for end in found])
     highest = bt.frontier(bt.Policy.uniform_reward(), budgets, objective="win_rate").value
     return (np.asarray(highest) - [end.win_rate.mean for end in found]).tolist()
 
 
 def _further_and_below() -> tuple[float, float]:
-    end = RUNS.end("BoNBoN")
+    """Nats that BoNBoN ends beyond best-of-8, and the win rate that it stays below it."""
+    end = LIKELIHOOD.end("BoNBoN")
     return end.kl.mean - (np.log(8) - 7 / 8), 8 / 9 - end.win_rate.mean
 
 
-def _better_than_dpo() -> float:
-    """BoNBoN's win rate at its end less DPO-BoN's at the same KL divergence."""
-    end = RUNS.end("BoNBoN")
-    return end.win_rate.mean - RUNS.win_rate_at(end.kl.mean, "DPO-BoN, β = 0.1")
+def _where_the_reward_is() -> tuple[float, float]:
+    """Tokens by which DPO shortens answers under one reward and lengthens them under the other."""
+    return -LIKELIHOOD.lengthened(DPO), KNOWN_WORDS.lengthened(DPO)
 
 
-def _better_than_ipo() -> float:
-    """BoNBoN's win rate at the KL divergence at which ordinary IPO ends, less IPO's."""
-    end = RUNS.end("IPO, ordinary, β = 0.1")
-    return RUNS.win_rate_at(end.kl.mean, "BoNBoN") - end.win_rate.mean
+def _as_long_as_best_of_n() -> tuple[float, ...]:
+    """Tokens between BoNBoN's mean length and best-of-8's, by task."""
+    return tuple(
+        abs(paths.end("BoNBoN").mean_length.mean - paths.reference().best_of_n_length)
+        for paths in TASKS
+    )
 
 
-def _combined() -> list[float]:
-    """What the combined loss wins more often than its parts, at the end."""
-    parts = (RUNS.end(name).win_rate.mean for name in ("SFT-BoN", "IPO-BoN"))
-    return [RUNS.end("BoNBoN").win_rate.mean - part for part in parts]
+def _better_at_its_end(other: str) -> tuple[float, ...]:
+    """BoNBoN's win rate at its end less another method's at the same KL divergence, by task."""
+    ends = ((paths, paths.end("BoNBoN")) for paths in TASKS)
+    return tuple(end.win_rate.mean - paths.win_rate_at(end.kl.mean, other) for paths, end in ends)
 
 
-def _inefficient() -> float:
-    """Win rate of BoNBoN after a third of the updates, less SFT-BoN's after all of them."""
-    return RUNS.path("BoNBoN")[20].win_rate.mean - RUNS.end("SFT-BoN").win_rate.mean
+def _better_where_ipo_ends() -> tuple[float, ...]:
+    """BoNBoN's win rate at the KL divergence at which ordinary IPO ends, less IPO's, by task."""
+    ends = ((paths, paths.end(IPO_ORDINARY)) for paths in TASKS)
+    return tuple(
+        paths.win_rate_at(end.kl.mean, "BoNBoN") - end.win_rate.mean for paths, end in ends
+    )
+
+
+def _more_often_than(other: str) -> tuple[float, ...]:
+    """How much more often BoNBoN wins than another method, at the end, by task."""
+    return tuple(
+        paths.end("BoNBoN").win_rate.mean - paths.end(other).win_rate.mean for paths in TASKS
+    )
+
+
+def _apart_by_weight() -> tuple[float, ...]:
+    """Largest less smallest win rate over α = 0, .005, .05, .5, by task."""
+    names = ("IPO-BoN", "BoNBoN", "BoNBoN, α = 0.05", "BoNBoN, α = 0.5")
+    rates = np.array([[paths.end(name).win_rate.mean for name in names] for paths in TASKS])
+    return tuple(np.ptp(rates, axis=1).tolist())
+
+
+def _smaller_beta() -> tuple[float, ...]:
+    """Nats that BoNBoN ends further out with β*/5, by task."""
+    return tuple(paths.end("BoNBoN, β*/5").kl.mean - paths.end("BoNBoN").kl.mean for paths in TASKS)
+
+
+def _rises_with_n() -> tuple[float, ...]:
+    """Win rates at n = 4 less n = 2, and at n = 8 less n = 4, by task."""
+    names = ("BoNBoN, n = 2", "BoNBoN, n = 4", "BoNBoN")
+    rates = np.array([[paths.end(name).win_rate.mean for name in names] for paths in TASKS])
+    return tuple(np.diff(rates, axis=1).ravel().tolist())
+
+
+def _own_targets() -> tuple[float, ...]:
+    """Nats that each pair's own target ends nearer than IPO-BoN's one for all, by task."""
+    return tuple(
+        paths.end("IPO-BoN").kl.mean - paths.end("matched targets").kl.mean for paths in TASKS
+    )
+
+
+def _inefficient() -> tuple[float, ...]:
+    """Win rate of BoNBoN after a quarter of the updates, less SFT-BoN's after all, by task."""
+    return tuple(
+        paths.path("BoNBoN")[40].win_rate.mean - paths.end("SFT-BoN").win_rate.mean
+        for paths in TASKS
+    )
 
 
 CLAIMS: tuple[Claim, ...] = (
@@ -79,10 +129,10 @@ CLAIMS: tuple[Claim, ...] = (
         where="beside Figure 3",
         statement=(
             "Trained policies lie below the frontier, as the paper's do: the largest win rate "
-            f"at a policy's KL divergence is higher than its own; {_SETTING}."
+            f"at a policy's KL divergence is higher than its own (reward without ties); {_SETTING}."
         ),
         compute=_below_the_frontier,
-        expected=(0.1, 0.1, 0.1),
+        expected=(0.05, 0.1, 0.1),
         labels=("SFT-BoN", "BoNBoN", "DPO-BoN"),
     ),
     _claim(
@@ -90,57 +140,65 @@ CLAIMS: tuple[Claim, ...] = (
         where="beside Figure 3",
         statement=(
             "BoNBoN ends further from the reference than best-of-8 and wins less often than it, "
-            f"like the paper's points. Entries: nats more, win rate less; {_SETTING}."
+            "like the paper's points. Entries: nats more, win rate less (reward without ties); "
+            f"{_SETTING}."
         ),
         compute=_further_and_below,
-        expected=(2.0, 0.02),
+        expected=(1.5, 0.02),
         labels=("KL beyond", "win rate below"),
     ),
     _claim(
         id="bonbon/small-model-length",
         where="beside Figure 1",
         statement=(
-            "Do contrastive losses lengthen answers? DPO on best-and-worst pairs does. Entry: "
-            "tokens more than the reference's 19.5, of which .8 is a standard error over seeds; "
-            f"{_SETTING}."
+            "Do contrastive losses lengthen answers? They go where the reward leads, and further "
+            "than it asks: DPO on best-and-worst pairs shortens them under the likelihood and "
+            "lengthens them under known words, to the limit of 24. Entries: by how many tokens of "
+            f"18; {_SETTING}."
         ),
-        compute=lambda: RUNS.lengthened("DPO-BoN, β = 0.1"),
-        expected=0.0,
+        compute=_where_the_reward_is,
+        expected=(4.0, 4.0),
+        labels=("likelihood, shorter", "known words, longer"),
     ),
     _claim(
         id="bonbon/small-model-off-target",
         where="beside Figure 1",
         statement=(
-            "A high win rate with little off-target change: BoNBoN, which wins .83 of the time, "
-            f"changes the mean length by at most this many tokens of 19.5; {_SETTING}."
+            "A high win rate with little off-target change: BoNBoN, which wins .84 and .85 of the "
+            "time, changes the mean length as best-of-8 itself does, which is 4 tokens shorter "
+            "than the reference under one reward and 5 longer under the other. Entry: tokens "
+            f"between the two; {_SETTING}."
         ),
-        compute=lambda: abs(RUNS.lengthened("BoNBoN")),
-        expected=3.0,
+        compute=_as_long_as_best_of_n,
+        expected=(2.0, 2.0),
         relation="<=",
-        tolerance=Tolerance("stated with room: .8 were found, of which .5 is a standard error"),
+        labels=_NAMES,
+        tolerance=Tolerance("the .5 that were found, and three standard errors"),
     ),
     _claim(
         id="bonbon/small-model-beats-dpo-at-equal-kl",
         where="beside Figure 3",
         statement=(
-            "Better than DPO at equal divergence: where BoNBoN ends, at 4.8 nats, DPO on the same "
-            "pairs wins less often as it passes there (interpolated in log KL). Entry: by how "
-            f"much; {_SETTING}."
+            "Better than DPO at equal divergence: where BoNBoN ends, DPO on the same pairs wins "
+            "less often as it passes there (interpolated in log KL). Entry: by how much; "
+            f"{_SETTING}."
         ),
-        compute=_better_than_dpo,
-        expected=0.02,
+        compute=lambda: _better_at_its_end(DPO),
+        expected=(0.0, 0.0),
+        labels=_NAMES,
     ),
     _claim(
         id="bonbon/small-model-no-better-than-ipo-at-equal-kl",
         where="beside Figure 3",
         statement=(
-            "Better than IPO at equal divergence? Not where ordinary IPO ends, at 1.1 nats: there "
-            f"BoNBoN wins more often by no more than this (it won less often); {_SETTING}."
+            "Better than IPO at equal divergence? Not where ordinary IPO ends: there BoNBoN wins "
+            f"more often by no more than this; {_SETTING}."
         ),
-        compute=_better_than_ipo,
-        expected=0.01,
+        compute=_better_where_ipo_ends,
+        expected=(0.01, 0.01),
         relation="<=",
-        tolerance=Tolerance("two standard errors beyond the −.013 that was found, rounded up"),
+        labels=_NAMES,
+        tolerance=Tolerance("two standard errors over seeds"),
     ),
     _claim(
         id="bonbon/small-model-combined-loss",
@@ -149,29 +207,80 @@ CLAIMS: tuple[Claim, ...] = (
             "Does the combined loss beat both of its parts? It beats SFT-BoN. Entry: by how much; "
             f"{_SETTING}."
         ),
-        compute=lambda: _combined()[0],
-        expected=0.1,
+        compute=lambda: _more_often_than("SFT-BoN"),
+        expected=(0.08, 0.08),
+        labels=_NAMES,
     ),
     _claim(
-        id="bonbon/small-model-combined-loss-is-ipo",
+        id="bonbon/small-model-weight-of-sft",
+        figure="alignment_sweeps",
         where="beside eq. 4.4",
         statement=(
-            "At α = .005 the combined loss cannot be told from IPO-BoN. Entry: the difference of "
-            f"their win rates, of which .013 is a standard error; {_SETTING}."
+            "At α from 0 (IPO-BoN) to .5 the combined loss ends in one place. Entry: largest less "
+            f"smallest win rate; {_SETTING}."
         ),
-        compute=lambda: abs(_combined()[1]),
-        expected=0.03,
+        compute=_apart_by_weight,
+        expected=(0.03, 0.03),
         relation="<=",
-        tolerance=Tolerance("two standard errors"),
+        labels=_NAMES,
+        tolerance=Tolerance("the .012 and .007 that were found, and two standard errors"),
+    ),
+    _claim(
+        id="bonbon/small-model-beta-is-not-neutral",
+        figure="alignment_sweeps",
+        where="beside Figure 5",
+        statement=(
+            "β*_n spares a search for β: five times more wins less often. Entry: by how much; "
+            f"{_SETTING}."
+        ),
+        compute=lambda: _more_often_than("BoNBoN, 5β*"),
+        expected=(0.1, 0.08),
+        labels=_NAMES,
+    ),
+    _claim(
+        id="bonbon/small-model-small-beta-runs-away",
+        figure="alignment_sweeps",
+        where="beside Figure 5",
+        statement=(
+            "And a fifth of it runs away from the reference (under the likelihood its answers end "
+            f"in repetition). Entry: nats further out than with β*_n; {_SETTING}."
+        ),
+        compute=_smaller_beta,
+        expected=(10.0, 2.0),
+        labels=_NAMES,
+    ),
+    _claim(
+        id="bonbon/small-model-rises-with-n",
+        figure="alignment_sweeps",
+        where="beside Figure 3",
+        statement=(
+            "BoNBoN's win rate rises with n. Entries: from n = 2 to 4 and from 4 to 8, by task; "
+            f"{_SETTING}."
+        ),
+        compute=_rises_with_n,
+        expected=(0.1, 0.05, 0.1, 0.02),
+        labels=tuple(f"{name}, {ns}" for name in _NAMES for ns in ("2 to 4", "4 to 8")),
+    ),
+    _claim(
+        id="bonbon/small-model-own-targets",
+        where="derived here",
+        statement=(
+            "A target for each pair in place of one for all (without SFT) ends nearer to "
+            f"best-of-8, which both have passed. Entry: by how many nats; {_SETTING}."
+        ),
+        compute=_own_targets,
+        expected=(0.3, 0.3),
+        labels=_NAMES,
     ),
     _claim(
         id="bonbon/small-model-sft-inefficient",
         where="beside eq. 4.1",
         statement=(
-            "SFT-BoN needs more data: after 1,920 pairs it wins less often than BoNBoN after 640. "
-            f"Entry: by how much; {_SETTING}."
+            "SFT-BoN needs more data: after 5,120 pairs it wins less often than BoNBoN after "
+            f"1,280. Entry: by how much; {_SETTING}."
         ),
         compute=_inefficient,
-        expected=0.05,
+        expected=(0.015, 0.03),
+        labels=_NAMES,
     ),
 )

@@ -207,7 +207,13 @@ class CandidateTable:
                 "log_prob": self.log_probs.reshape(-1),
             }
         )
-        about = {"identity": self.identity, "pad": str(pad), "longest": str(tokens.shape[1])}
+        about = {
+            "identity": self.identity,
+            "pad": str(pad),
+            # Padding included: another width rounds otherwise.
+            "longest": str(tokens.shape[1]),
+            "longest_prompt": str(self.prompts.shape[1]),
+        }
         metadata = {"simulations.alignment": json.dumps(about)}
         write_atomically(path, lambda file: frame.write_parquet(file, metadata=metadata))
 
@@ -225,6 +231,7 @@ class CandidateTable:
             pad, longest = int(about["pad"]), int(about["longest"])
             counts = np.bincount(frame["prompt_id"].to_numpy())
             prompts = frame.filter(polars.col("candidate") == 0)["prompt_tokens"].to_list()
+            width = int(about.get("longest_prompt", max(map(len, prompts))))
             tokens = frame["tokens"].to_list()
             rewards, log_probs = frame["reward"].to_numpy(), frame["log_prob"].to_numpy()
         except (polars.exceptions.PolarsError, KeyError, ValueError) as error:
@@ -238,7 +245,6 @@ class CandidateTable:
                 "candidates: every prompt needs as many as the others, and at least 2"
             )
         shape = counts.size, int(counts[0])
-        width = max(map(len, prompts))
         left = np.full((shape[0], width), pad, np.int32)
         for row, prompt in zip(left, prompts, strict=True):
             row[width - len(prompt) :] = prompt

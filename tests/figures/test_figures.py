@@ -166,12 +166,12 @@ def test_the_same_data_give_the_same_bytes(name: str, tmp_path: Path) -> None:
 def test_the_files_carry_the_numbers_the_caption_and_the_versions(tmp_path: Path) -> None:
     files = output.write("ties", drawn("ties"), data("ties"), tmp_path)
     written = json.loads(files.json.read_text())
-    arrays = np.load(files.npz)
-    for table, columns in data("ties").tables.items():
-        for column, values in columns.items():
-            np.testing.assert_array_equal(arrays[f"{table}/{column}"], values)
-            np.testing.assert_array_equal(written["tables"][table][column], values)
-    assert written["caption"] == json.loads(str(arrays["metadata"]))["caption"] == files.caption
+    with np.load(files.npz) as arrays:
+        for table, columns in data("ties").tables.items():
+            for column, values in columns.items():
+                np.testing.assert_array_equal(arrays[f"{table}/{column}"], values)
+                np.testing.assert_array_equal(written["tables"][table][column], values)
+        assert written["caption"] == json.loads(str(arrays["metadata"]))["caption"] == files.caption
     assert written["versions"]["jax"] == jax.__version__
     assert b"CreationDate" not in files.pdf.read_bytes()
 

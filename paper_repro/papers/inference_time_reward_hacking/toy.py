@@ -55,15 +55,15 @@ def _parameters() -> list[float]:
 
 
 @jax.jit
-def _best_of(numbers: Array) -> Array:
-    uniform, values = _problem()
+def _best_of(uniform: bt.Policy, values: Array, numbers: Array) -> Array:
     return jax.vmap(lambda n: bt.expected_value(bt.best_of_n(uniform, n), values))(numbers)
 
 
 @jax.jit
-def _stationarity(n: Array, mu: Array, temperature: Array) -> Array:
+def _stationarity(
+    uniform: bt.Policy, values: Array, n: Array, mu: Array, temperature: Array
+) -> Array:
     """E[r* ψ] at the three optima, with ψ from the closed forms."""
-    uniform, values = _problem()
     u = jnp.exp(uniform.log_cdf)
     tilt = bt.exponential_tilt(uniform, temperature)
     terms = (
@@ -109,7 +109,7 @@ CLAIMS: tuple[Claim, ...] = (
         where="beside HedgeTune",
         provenance=DERIVED,
         statement="Among whole numbers 12 and 13 tie at 12/(24·25·C) = .6793891755.",
-        compute=lambda: _best_of(jnp.array([12.0, 13.0])),
+        compute=lambda: _best_of(*_problem(), jnp.array([12.0, 13.0])),
         expected=(12 / (24 * 25 * _C), 13 / (25 * 26 * _C)),
         tolerance=Tolerance("quadrature in float64", relative=1e-12),
         labels=("n=12", "n=13"),
@@ -124,7 +124,9 @@ CLAIMS: tuple[Claim, ...] = (
             "At the best parameter E[r* ψ] = 0, with ψ = 1/n + log u, u − 1 + u/(μu + 1) and "
             "u − E u."
         ),
-        compute=lambda: _stationarity(*(jnp.asarray(_hedged(f)[0]) for f in list(_HEDGED)[:3])),
+        compute=lambda: _stationarity(
+            *_problem(), *(jnp.asarray(_hedged(f)[0]) for f in list(_HEDGED)[:3])
+        ),
         expected=(0.0, 0.0, 0.0),
         tolerance=Tolerance("the optimum to rounding, and quadrature in float64", absolute=1e-13),
         labels=("best-of-n", "best-of-Poisson", "tilt"),

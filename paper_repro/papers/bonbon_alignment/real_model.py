@@ -9,27 +9,23 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-import jax.numpy as jnp
-import numpy as np
-
-import bon_theory as bt
-from paper_repro.papers.bonbon_alignment.committed_paths import CommittedPaths
-from paper_repro.papers.claim import DERIVED, Claim, Tolerance
+from paper_repro.papers.bonbon_alignment.committed_paths import (
+    BEST_OF_8_KL,
+    BEST_OF_8_WIN_RATE,
+    CommittedPaths,
+    below_the_frontier,
+    claim_on_runs,
+)
+from paper_repro.papers.claim import Claim, Tolerance
+from simulations.alignment.evaluation import PolicyEvaluation
 from simulations.experiments import text_policies
 
 _DATA = Path(text_policies.__file__).with_name("data")
 ALL_PARAMETERS = CommittedPaths(_DATA / "smollm2_all_parameters.json", "sentiment")
 LOW_RANK = CommittedPaths(_DATA / "smollm2_low_rank.json", "sentiment")
 
-_AT_LEAST = Tolerance("what is stated is that much at least")
 _claim = partial(
-    Claim,
-    paper="bonbon_alignment",
-    provenance=DERIVED,
-    kind="empirical",
-    relation=">=",
-    tolerance=_AT_LEAST,
-    figure="aligned_models",
+    claim_on_runs,
     test="simulations/test_real_alignment.py::test_claims_on_the_real_model_are_read_off_the_runs",
 )
 _SETTING = (
@@ -50,25 +46,14 @@ CONTRASTIVE = (
 
 def _past_best_of_n() -> tuple[float, ...]:
     """Nats and win rate that BoNBoN ends beyond best-of-8, of both trainings."""
-    nats, rate = np.log(8) - 7 / 8, 8 / 9
     ends = [paths.end("BoNBoN") for paths in (ALL_PARAMETERS, LOW_RANK)]
-    return tuple(
-        difference for end in ends for difference in (end.kl.mean - nats, end.win_rate.mean - rate)
-    )
+    beyond = [(end.kl.mean - BEST_OF_8_KL, end.win_rate.mean - BEST_OF_8_WIN_RATE) for end in ends]
+    return (*beyond[0], *beyond[1])
 
 
-def _below_the_frontier() -> tuple[float, ...]:
-    """The largest win rate at the KL divergence of a policy less its own, without ties."""
-    paths = ALL_PARAMETERS.path("BoNBoN")
-    found = [paths[30], ALL_PARAMETERS.end("BoNBoN"), ALL_PARAMETERS.end("SFT-BoN")]
-    budgets = jnp.asarray([at.kl.mean for at in found])
-    highest = bt.frontier(bt.Policy.uniform_reward(), budgets, objective="win_rate").value
-    return tuple((np.asarray(highest) - [at.win_rate.mean for at in found]).tolist())
-
-
-def _passes_while_losing() -> float:
-    """Win rate of best-of-8 less BoNBoN's after 30 updates, whose KL divergence is higher."""
-    return 8 / 9 - ALL_PARAMETERS.path("BoNBoN")[30].win_rate.mean
+def _early() -> PolicyEvaluation:
+    """BoNBoN after 30 updates, when it has passed best-of-8's KL divergence."""
+    return ALL_PARAMETERS.path("BoNBoN")[30]
 
 
 def _longer(method: str) -> float:
@@ -76,12 +61,9 @@ def _longer(method: str) -> float:
     return ALL_PARAMETERS.end(method).mean_length.mean - ALL_PARAMETERS.reference().best_of_n_length
 
 
-def _inefficient() -> float:
-    """Win rate of BoNBoN after 30 updates, less SFT-BoN's after 300."""
-    return (
-        ALL_PARAMETERS.path("BoNBoN")[30].win_rate.mean
-        - ALL_PARAMETERS.end("SFT-BoN").win_rate.mean
-    )
+def _where_it_ends(method: str) -> float:
+    """A method's win rate as it passes the KL divergence at which BoNBoN ends."""
+    return ALL_PARAMETERS.win_rate_at(ALL_PARAMETERS.end("BoNBoN").kl.mean, method)
 
 
 CLAIMS: tuple[Claim, ...] = (
@@ -105,7 +87,9 @@ CLAIMS: tuple[Claim, ...] = (
             "this much higher than its own, BoNBoN's after 30 updates and in the end, SFT-BoN's "
             f"in the end; {_SETTING}."
         ),
-        compute=_below_the_frontier,
+        compute=lambda: below_the_frontier(
+            [_early(), ALL_PARAMETERS.end("BoNBoN"), ALL_PARAMETERS.end("SFT-BoN")]
+        ),
         expected=(0.1, 0.01, 0.1),
         labels=("BoNBoN, 30", "BoNBoN, 300", "SFT-BoN, 300"),
     ),
@@ -116,7 +100,7 @@ CLAIMS: tuple[Claim, ...] = (
             "It does not pass through best-of-8: where BoNBoN has passed its divergence, after 30 "
             f"updates, it wins less often than best-of-8. Entry: by how much; {_SETTING}."
         ),
-        compute=_passes_while_losing,
+        compute=lambda: BEST_OF_8_WIN_RATE - _early().win_rate.mean,
         expected=0.03,
     ),
     _claim(
@@ -150,10 +134,7 @@ CLAIMS: tuple[Claim, ...] = (
             f"no more often as it passes there (interpolated in log KL). Entry: by how much; "
             f"{_SETTING}."
         ),
-        compute=lambda: (
-            ALL_PARAMETERS.end("BoNBoN").win_rate.mean
-            - ALL_PARAMETERS.win_rate_at(ALL_PARAMETERS.end("BoNBoN").kl.mean, DPO)
-        ),
+        compute=lambda: ALL_PARAMETERS.end("BoNBoN").win_rate.mean - _where_it_ends(DPO),
         expected=0.0,
     ),
     _claim(
@@ -164,10 +145,7 @@ CLAIMS: tuple[Claim, ...] = (
             "on the same pairs differ by no more than this as they pass there (interpolated in "
             f"log KL between 30 and 100 updates); what BoNBoN gains, it gains later; {_SETTING}."
         ),
-        compute=lambda: abs(
-            ALL_PARAMETERS.win_rate_at(ALL_PARAMETERS.end("BoNBoN").kl.mean, "BoNBoN")
-            - ALL_PARAMETERS.win_rate_at(ALL_PARAMETERS.end("BoNBoN").kl.mean, DPO)
-        ),
+        compute=lambda: abs(_where_it_ends("BoNBoN") - _where_it_ends(DPO)),
         expected=0.03,
         relation="<=",
         tolerance=Tolerance("two standard errors; .0003 was found"),
@@ -179,9 +157,7 @@ CLAIMS: tuple[Claim, ...] = (
             "Does the combined loss beat both of its parts? It beats SFT-BoN. Entry: by how much; "
             f"{_SETTING}."
         ),
-        compute=lambda: (
-            ALL_PARAMETERS.end("BoNBoN").win_rate.mean - ALL_PARAMETERS.end("SFT-BoN").win_rate.mean
-        ),
+        compute=lambda: ALL_PARAMETERS.wins_more_than("SFT-BoN"),
         expected=0.2,
     ),
     _claim(
@@ -191,9 +167,7 @@ CLAIMS: tuple[Claim, ...] = (
             "At α = .005 three seeds do not tell the combined loss from IPO-BoN. Entry: the "
             f"difference of their win rates, with a standard error of .011; {_SETTING}."
         ),
-        compute=lambda: abs(
-            ALL_PARAMETERS.end("BoNBoN").win_rate.mean - ALL_PARAMETERS.end("IPO-BoN").win_rate.mean
-        ),
+        compute=lambda: abs(ALL_PARAMETERS.wins_more_than("IPO-BoN")),
         expected=0.03,
         relation="<=",
         tolerance=Tolerance("nearly three standard errors"),
@@ -206,7 +180,7 @@ CLAIMS: tuple[Claim, ...] = (
             "runs as far past it as one target for all. Entry: nats further than best-of-8; "
             f"{_SETTING}."
         ),
-        compute=lambda: ALL_PARAMETERS.end("matched targets").kl.mean - (np.log(8) - 7 / 8),
+        compute=lambda: ALL_PARAMETERS.end("matched targets").kl.mean - BEST_OF_8_KL,
         expected=6.0,
     ),
     _claim(
@@ -216,7 +190,7 @@ CLAIMS: tuple[Claim, ...] = (
             "SFT-BoN needs more data: after 2,400 pairs it wins less often than BoNBoN after 240. "
             f"Entry: by how much; {_SETTING}."
         ),
-        compute=_inefficient,
+        compute=lambda: _early().win_rate.mean - ALL_PARAMETERS.end("SFT-BoN").win_rate.mean,
         expected=0.05,
     ),
 )

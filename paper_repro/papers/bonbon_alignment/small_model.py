@@ -9,50 +9,38 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 
-import bon_theory as bt
-from paper_repro.papers.bonbon_alignment.committed_paths import CommittedPaths
-from paper_repro.papers.claim import DERIVED, Claim, Tolerance
+from paper_repro.papers.bonbon_alignment.committed_paths import (
+    BEST_OF_8_KL,
+    BEST_OF_8_WIN_RATE,
+    CommittedPaths,
+    below_the_frontier,
+    claim_on_runs,
+)
+from paper_repro.papers.claim import Claim, Tolerance
 
 _FILE = Path(__file__).parents[3] / "figures" / "data" / "text_alignment.json"
 LIKELIHOOD = CommittedPaths(_FILE, "trigram likelihood")
 KNOWN_WORDS = CommittedPaths(_FILE, "known words")
 TASKS = (LIKELIHOOD, KNOWN_WORDS)
 
-_AT_LEAST = Tolerance("what is stated is that much at least")
 _NAMES = tuple(paths.task for paths in TASKS)
 _claim = partial(
-    Claim,
-    paper="bonbon_alignment",
-    provenance=DERIVED,
-    kind="empirical",
-    relation=">=",
-    tolerance=_AT_LEAST,
-    figure="aligned_models",
+    claim_on_runs,
     test="simulations/test_text_alignment.py::test_claims_on_the_small_model_are_read_off_the_runs",
 )
 _SETTING = (
     "a transformer of 665,000 parameters trained on English, n = 8, RMSprop, 160 updates of 32 "
     "pairs, held-out prompts, mean over three seeds; one reward without ties, one with many"
 )
-DPO, DPO_ORDINARY = "DPO-BoN, β = 0.1", "DPO, ordinary, β = 0.1"
-IPO_ORDINARY = "IPO, ordinary, β = 0.1"
-
-
-def _below_the_frontier() -> list[float]:
-    """The largest win rate at each policy's KL divergence, less its own, without ties."""
-    found = [LIKELIHOOD.end(name) for name in ("SFT-BoN", "BoNBoN", DPO)]
-    budgets = jnp.asarray([end.kl.mean for end in found])
-    highest = bt.frontier(bt.Policy.uniform_reward(), budgets, objective="win_rate").value
-    return (np.asarray(highest) - [end.win_rate.mean for end in found]).tolist()
+DPO, IPO_ORDINARY = "DPO-BoN, β = 0.1", "IPO, ordinary, β = 0.1"
 
 
 def _further_and_below() -> tuple[float, float]:
     """Nats that BoNBoN ends beyond best-of-8, and the win rate that it stays below it."""
     end = LIKELIHOOD.end("BoNBoN")
-    return end.kl.mean - (np.log(8) - 7 / 8), 8 / 9 - end.win_rate.mean
+    return end.kl.mean - BEST_OF_8_KL, BEST_OF_8_WIN_RATE - end.win_rate.mean
 
 
 def _where_the_reward_is() -> tuple[float, float]:
@@ -68,10 +56,10 @@ def _as_long_as_best_of_n() -> tuple[float, ...]:
     )
 
 
-def _better_at_its_end(other: str) -> tuple[float, ...]:
-    """BoNBoN's win rate at its end less another method's at the same KL divergence, by task."""
+def _better_than_dpo() -> tuple[float, ...]:
+    """BoNBoN's win rate at its end less DPO-BoN's at the same KL divergence, by task."""
     ends = ((paths, paths.end("BoNBoN")) for paths in TASKS)
-    return tuple(end.win_rate.mean - paths.win_rate_at(end.kl.mean, other) for paths, end in ends)
+    return tuple(end.win_rate.mean - paths.win_rate_at(end.kl.mean, DPO) for paths, end in ends)
 
 
 def _better_where_ipo_ends() -> tuple[float, ...]:
@@ -84,9 +72,7 @@ def _better_where_ipo_ends() -> tuple[float, ...]:
 
 def _more_often_than(other: str) -> tuple[float, ...]:
     """How much more often BoNBoN wins than another method, at the end, by task."""
-    return tuple(
-        paths.end("BoNBoN").win_rate.mean - paths.end(other).win_rate.mean for paths in TASKS
-    )
+    return tuple(paths.wins_more_than(other) for paths in TASKS)
 
 
 def _apart_by_weight() -> tuple[float, ...]:
@@ -131,7 +117,7 @@ CLAIMS: tuple[Claim, ...] = (
             "Trained policies lie below the frontier, as the paper's do: the largest win rate "
             f"at a policy's KL divergence is higher than its own (reward without ties); {_SETTING}."
         ),
-        compute=_below_the_frontier,
+        compute=lambda: below_the_frontier(map(LIKELIHOOD.end, ("SFT-BoN", "BoNBoN", DPO))),
         expected=(0.05, 0.1, 0.1),
         labels=("SFT-BoN", "BoNBoN", "DPO-BoN"),
     ),
@@ -183,7 +169,7 @@ CLAIMS: tuple[Claim, ...] = (
             "less often as it passes there (interpolated in log KL). Entry: by how much; "
             f"{_SETTING}."
         ),
-        compute=lambda: _better_at_its_end(DPO),
+        compute=_better_than_dpo,
         expected=(0.0, 0.0),
         labels=_NAMES,
     ),

@@ -31,14 +31,11 @@ from simulations.statistics.estimate import Estimate, merge_moments
 from simulations.tools.arguments import integer_within
 
 _MAX_TRIALS = 2**32 - 1  # a trial is one 32-bit counter word
-_SMALLEST_CHUNK = 2**9
-_CHUNK = 2**14  # scores of a block, 16 draws of each, then stay in a core's cache
-_DRAWS_IN_CHUNK = 2**24
-# On an accelerator a chunk takes most of a millisecond of waiting for the host (measured on an
-# H200), and half a gigabyte of a block's scores is little.
-_ACCELERATORS_SMALLEST_CHUNK = 2**15
-_ACCELERATORS_CHUNK = 2**23
-_ACCELERATORS_DRAWS_IN_CHUNK = 2**27
+# Trials of a chunk, at least and at most, and its draws. On a processor scores of a block, 16 draws
+# of each trial, then stay in a core's cache; on an accelerator a chunk takes most of a millisecond
+# of waiting for the host (measured on an H200), and half a gigabyte of scores is little.
+_ON_PROCESSOR = 2**9, 2**14, 2**24
+_ON_ACCELERATOR = 2**15, 2**23, 2**27
 _DRAWS_IN_STEP = 2**30  # per device: a second or two, which nothing can interrupt
 _TRIALS_IN_STEP = 2**31 - 1  # of all devices: counts are int32 until they leave them
 _TILE = 256  # trials whose moments are summed in float32; the rest is float64
@@ -149,10 +146,8 @@ def accumulate(
     flat = Mesh(np.ravel(jax.devices() if plan.mesh is None else plan.mesh.devices), (_AXIS,))
     chunk_size, draws = plan.chunk_size, tally.typical_draws
     if chunk_size is None:
-        least, largest, most_draws = _SMALLEST_CHUNK, _CHUNK, _DRAWS_IN_CHUNK
-        if flat.devices[0].platform != "cpu":
-            least, largest = _ACCELERATORS_SMALLEST_CHUNK, _ACCELERATORS_CHUNK
-            most_draws = _ACCELERATORS_DRAWS_IN_CHUNK
+        on_processor = flat.devices[0].platform == "cpu"
+        least, largest, most_draws = _ON_PROCESSOR if on_processor else _ON_ACCELERATOR
         chunk_size = max(least, min(largest, most_draws // draws))
     num_trials = integer_within(
         "num_trials", num_trials, at_most=_MAX_TRIALS, remedy="merge runs of several keys for more"
@@ -160,7 +155,7 @@ def accumulate(
     chunk_size = integer_within(
         "chunk_size",
         chunk_size,
-        at_most=_ACCELERATORS_CHUNK,
+        at_most=_ON_ACCELERATOR[1],
         remedy="None chooses one that is fast",
     )
     # Plain arrays: every process has the same, and the mesh may be of any devices.

@@ -82,9 +82,9 @@ def fit(
 ) -> Fit:
     """Train a model in place; when anything stops it, the model has what the last update made.
 
-    What is trained is kept in float32, whatever the model computes in: an update of a thousandth
-    of a parameter is less than bfloat16 can tell, and would be lost. The model is given its own
-    precision's rounding of it.
+    What is trained is kept in float32 at least, whatever the model computes in: an update of a
+    thousandth of a parameter is less than bfloat16 can tell, and would be lost. The model is given
+    its own precision's rounding of it.
 
     Args:
         model: whose trained parameters change.
@@ -112,7 +112,9 @@ def fit(
     if not jax.tree.leaves(parameters):
         raise ValueError(f"trained is {trained}, which no variable of the model is: name others")
     precisions = tuple(leaf.dtype for leaf in jax.tree.leaves(parameters))
-    parameters = _rounded(parameters, (jnp.dtype("float32"),) * len(precisions))
+    parameters = _rounded(
+        parameters, tuple(np.promote_types(dtype, np.float32) for dtype in precisions)
+    )
     state = parameters, transform.init(parameters)
     history, done = np.full((2, num_steps), np.nan, np.float32), 0
     if checkpoint is not None and (found := checkpoint.load((state, history))) is not None:

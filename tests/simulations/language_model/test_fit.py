@@ -121,3 +121,17 @@ def test_updates_smaller_than_the_models_precision_add_up(tmp_path: Path) -> Non
     assert [done for done, _ in seen] == [0, 50, 50, 100]
     assert {slope.dtype for _, slope in seen} == {jnp.dtype("bfloat16")}
     assert float(seen[1][1]) == float(seen[2][1]) == pytest.approx(1.05, abs=2**-8)
+
+
+def test_double_precision_is_kept() -> None:
+    """A step of 1e-9 from 1 is none in float32."""
+    model = Rounded()
+    model.slope[...] = jnp.ones((), jnp.float64)
+    fit(model, doubled, lines, optax.sgd(1e-9), num_steps=1)
+    assert model.slope[...].dtype == jnp.float64
+    assert 0 < abs(float(model.slope[...]) - 1) < 1e-7
+
+
+def doubled(model: Rounded, batch) -> tuple[jax.Array, jax.Array]:
+    x, y = map(jnp.float64, batch)
+    return jnp.sum((model.slope[...] * x - y) ** 2), jnp.float64(x.size)

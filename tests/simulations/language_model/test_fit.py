@@ -126,7 +126,7 @@ def test_updates_smaller_than_the_models_precision_add_up(tmp_path: Path) -> Non
 def test_double_precision_is_kept() -> None:
     """A step of 1e-9 from 1 is none in float32."""
     model = Rounded()
-    model.slope[...] = jnp.ones((), jnp.float64)
+    model.slope = nnx.Param(jnp.ones((), jnp.float64))
     fit(model, doubled, lines, optax.sgd(1e-9), num_steps=1)
     assert model.slope[...].dtype == jnp.float64
     assert 0 < abs(float(model.slope[...]) - 1) < 1e-7

@@ -106,7 +106,7 @@ def draw_cells(ax: Axes, table: Mapping[str, NDArray[np.float64]], *, unit: str)
     ):
         ax.annotate(f"{length:g}", (kl, gain), (3, -7), textcoords="offset points", fontsize=7)
     handles = [Line2D([], [], color=color, marker="o", markersize=3) for color in colors]
-    handles.append(Line2D([], [], color=BOUND, linestyle="--"))
+    handles.append(Line2D([], [], color=colors[-1], linestyle="--"))
     names = [*(f"n = {n}" for n in numbers), "independent tokens"]
     ax.legend(handles, names, loc="lower right")
     ax.set(xlabel="KL (nats)", ylabel=f"gain ({unit})")

@@ -144,7 +144,7 @@ def draw(data: FigureData) -> Figure:
     for i, (task, (frontier, length, steps)) in enumerate(zip(tasks, grid, strict=True)):
         plane(frontier, data, i)
         paths(frontier, data, task, "kl", "win_rate")
-        label(frontier, "optimum", (0.03, 0.68), color=COLORS["win_rate_optimal"])
+        label(frontier, "optimum", (0.012, 0.62), color=COLORS["win_rate_optimal"])
         frontier.set_ylabel("win rate")
         _length(length, data, i)
         paths(length, data, task, "mean_length", "win_rate")
@@ -152,8 +152,8 @@ def draw(data: FigureData) -> Figure:
         best = data["references"]["best_of_n_kl"][i], data["BoNBoN's minimiser"]["kl"][0]
         levels(steps, *map(float, best))
         paths(steps, data, task, "step", "kl")
-        steps.set(yscale="log", ylim=(0.02, 200))
-        whole_ticks(steps, (0.1, 1, 10, 100), "y")
+        steps.set(yscale="log", ylim=(0.005, 200))
+        whole_ticks(steps, (0.01, 0.1, 1, 10, 100), "y")
         titles |= {frontier: task, length: "length", steps: "KL by updates"}
     drawn = [ax.get_legend_handles_labels() for ax in grid[:, 0]]
     methods = {
@@ -185,8 +185,8 @@ def plane(ax: Axes, data: FigureData, row: int) -> None:
     ax.plot(*data["optimum"].values(), color=COLORS["win_rate_optimal"], linewidth=0.9)
     ax.plot(*data["BoNBoN's minimiser"].values(), "x", color=COLORS["bonbon"], markersize=6)
     ax.plot(at["best_of_n_kl"], at["best_of_n_win_rate"], "o", **RING)
-    ax.set(xscale="log", xlim=(0.02, 200), ylim=(0.45, 1.01), xlabel="KL (nats)")
-    whole_ticks(ax, (0.1, 1, 10, 100))
+    ax.set(xscale="log", xlim=(0.005, 200), ylim=(0.45, 1.01), xlabel="KL (nats)")
+    whole_ticks(ax, (0.01, 0.1, 1, 10, 100))
 
 
 def _length(ax: Axes, data: FigureData, row: int) -> None:

@@ -22,6 +22,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 
 from bon_theory._numerics import NOTHING, linear_map
 from bon_theory.race.derivative import Derivative, join, split
@@ -29,6 +30,7 @@ from bon_theory.race.time_grid import (
     NumberOfCandidates,
     TimeBlock,
     TimeGrid,
+    by_race,
     by_size,
     in_chunks,
 )
@@ -92,16 +94,20 @@ def _log_ratio(grid: TimeGrid) -> jax.Array:
     return jnp.where(end.waits, end.log_waited + (end.s + grid.log_weights), log_ratio)
 
 
-@_gumbel_race.defjvp
+@functools.partial(_gumbel_race.defjvp, symbolic_zeros=True)
 def _gumbel_race_jvp(candidates: NumberOfCandidates, primals: Any, tangents: Any) -> Any:
     at = jax.tree.map(_first_order_only, primals)
     log_ratio = _gumbel_race(candidates, *at)
+    by_parameter = not isinstance(tangents[2], SymbolicZero)
+    tangents = tuple(map(_instantiated, tangents, at))
 
     def derivative(log_ratio: jax.Array, *operands: jax.Array) -> Derivative:
-        return Derivative(TimeGrid.of(candidates, *operands, differentiated=True), log_ratio)
+        return Derivative(
+            TimeGrid.of(candidates, *operands, differentiated=by_parameter), log_ratio
+        )
 
-    forward = by_size(lambda vector, *race: derivative(*race).forward(vector), log_ratio)
-    backward = by_size(lambda vector, *race: derivative(*race).backward(vector), log_ratio)
+    forward = by_race(lambda vector, *race: derivative(*race).forward(vector), log_ratio)
+    backward = by_race(lambda vector, *race: derivative(*race).backward(vector), log_ratio)
     # A zero-probability outcome's log has no meaningful tangent and no influence.
     d_log_probs = jnp.where(at[0] > -jnp.inf, tangents[0], 0)
     moved = linear_map(
@@ -110,6 +116,10 @@ def _gumbel_race_jvp(candidates: NumberOfCandidates, primals: Any, tangents: Any
         join(d_log_probs, *tangents[1:]),
     )
     return log_ratio, tangents[1] + split(moved, log_ratio.shape)[0]
+
+
+def _instantiated(tangent: Any, primal: jax.Array) -> jax.Array:
+    return jnp.zeros_like(primal) if isinstance(tangent, SymbolicZero) else tangent
 
 
 @jax.custom_jvp

@@ -45,7 +45,7 @@ import numpy as np
 
 from bon_theory._numerics import NOTHING, cumulative_log_sum, cumulative_sum, log_sum_exp
 
-__all__ = ["NumberOfCandidates", "TimeBlock", "TimeGrid", "by_size", "in_chunks"]
+__all__ = ["NumberOfCandidates", "TimeBlock", "TimeGrid", "by_race", "by_size", "in_chunks"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +88,26 @@ def by_size(function: Callable[..., Any], chunks: jax.Array) -> Callable[..., An
     Laws in one loop would wait for each other, chunk by chunk.
     """
     return jax.custom_batching.sequential_vmap(function) if chunks.shape[0] > 1 else function
+
+
+def by_race(function: Callable[..., Any], chunks: jax.Array) -> Callable[..., Any]:
+    """:func:`by_size` for a ``function`` of a vector and a race: a race's vectors share its loop.
+
+    Several cotangents of one law are thus pulled back by one evaluation of its nodes.
+    """
+    if chunks.shape[0] == 1:
+        return function
+    mapped = jax.custom_batching.custom_vmap(function)
+
+    @mapped.def_vmap
+    def rule(size: int, is_batched: Any, vector: jax.Array, *race: jax.Array) -> tuple[Any, bool]:
+        axes = [0 if batched else None for batched in is_batched]
+        if any(is_batched[1:]):
+            one_by_one = jax.custom_batching.sequential_vmap(function)
+            return jax.vmap(one_by_one, axes, axis_size=size)(vector, *race), True
+        return by_race(jax.vmap(function, axes), chunks)(vector, *race), True
+
+    return mapped
 
 
 class TimeBlock(NamedTuple):
@@ -183,6 +203,13 @@ class TimeGrid:
         zero: the branch point of a power adds exp(-2π²/(step L) - (n - 1) L), relative to that
         atom, which is to be e^{-D}, D = 30 in float64 and 13 in float32 (docs/theory.md). The step
         is a short binary fraction, so that nodes far out are exact.
+
+        Args:
+            candidates: the law of their number.
+            log_probs: as :func:`in_chunks` returns them.
+            log_weights: likewise.
+            parameter: of ``candidates``.
+            differentiated: whether in the parameter, which brings in log M.
         """
         dtype = log_weights.dtype
         step = jnp.asarray(0.25 if dtype == jnp.float64 else 0.5, dtype)

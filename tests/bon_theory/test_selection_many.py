@@ -148,6 +148,37 @@ def test_derivatives_among_many_are_those_of_differences(
     np.testing.assert_allclose(backward, np.transpose(differences), rtol=1e-6, atol=1e-7)
 
 
+def _two_functionals(logits: Any, n: Any, rewards: Any) -> jax.Array:
+    reference = bt.Policy.from_logits(logits, rewards)
+    policy = bt.soft_best_of_n(reference, n, 16.0)
+    ratio = bt.log_ratio(policy, reference)
+    return jnp.stack([bt.expected_reward(policy), jnp.where(reference.probs > 0, ratio, 0).sum()])
+
+
+_in_the_law: Any = jax.jit(jax.jacrev(_two_functionals))
+_in_both: Any = jax.jit(jax.jacrev(_two_functionals, argnums=(0, 1)))
+
+
+@pytest.mark.parametrize("n", [1.0, 2.0, 3.0])
+@by_law
+def test_a_derivative_in_the_law_alone_needs_no_finer_steps_at_whole_n(name: str, n: float) -> None:
+    logits, rewards = LAWS[name]
+    finely = np.asarray(_in_both(logits, n, rewards)[0])
+    np.testing.assert_allclose(_in_the_law(logits, n, rewards), finely, rtol=1e-10, atol=1e-12)
+
+
+def test_cotangents_of_one_law_are_pulled_back_together_as_they_are_one_by_one() -> None:
+    laws = np.stack([LAWS["levels"][0], LAWS["uneven"][0]])
+    together: Any = jax.jit(jax.vmap(jax.jacrev(_two_functionals), in_axes=(0, None, None)))
+
+    @jax.jit
+    def one(weights: Any, logits: Any) -> Any:
+        return jax.grad(lambda at: weights @ _two_functionals(at, 6.5, LEVELS))(logits)
+
+    alone = np.array([[one(weights, law) for weights in np.eye(2)] for law in laws])
+    np.testing.assert_allclose(together(laws, 6.5, LEVELS), alone, rtol=1e-12, atol=1e-14)
+
+
 @pytest.mark.parametrize("possible", [slice(0, 2), slice(K - 2, K), slice(300, 302)])
 def test_hundreds_of_impossible_outcomes_do_no_harm(possible: slice) -> None:
     logits = np.full(K, -np.inf)

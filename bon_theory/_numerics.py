@@ -164,19 +164,24 @@ def cumulative_log_sum(x: jax.Array, *, reverse: bool = False) -> jax.Array:
 def _cumulative_log_sum(x: jax.Array) -> jax.Array:
     xp, size = namespace(x), x.shape[-1]
     width = max(1, min(size, _BLOCK))
-    blocks = -(-size // width)
-    padding = [(0, 0)] * (x.ndim - 1) + [(0, blocks * width - size)]
-    rows = xp.pad(x, padding, constant_values=NOTHING).reshape(*x.shape[:-1], blocks, 1, width)
-    earlier = np.tri(width, dtype=bool).reshape((1,) * x.ndim + (width, width))
-    terms = xp.where(earlier, rows, xp.asarray(NOTHING, x.dtype))  # [..., blocks, width, width]
-    top = xp.max(terms, axis=-1, keepdims=True)
-    top = top if xp is np else jax.lax.stop_gradient(top)
-    within = top[..., 0] + xp.log(xp.sum(xp.exp(terms - top), axis=-1))
-    if blocks > 1:
+    padding = [(0, 0)] * (x.ndim - 1) + [(0, -size % width)]
+    blocks = xp.pad(x, padding, constant_values=NOTHING).reshape(*x.shape[:-1], -1, width)
+    within = _within_blocks(blocks)
+    if within.shape[-2] > 1:
         before = _cumulative_log_sum(within[..., -1])[..., :-1]
         start = xp.full_like(before[..., :1], NOTHING)
         within = xp.logaddexp(within, xp.concatenate([start, before], axis=-1)[..., None])
-    return within.reshape(*x.shape[:-1], blocks * width)[..., :size]
+    return within.reshape(*x.shape[:-1], -1)[..., :size]
+
+
+def _within_blocks(x: Any) -> Any:
+    """Along the last axis, which is short: JAX sums for each number apart, in a few operations."""
+    if namespace(x) is np:
+        return np.logaddexp.accumulate(x, axis=-1)
+    earlier = np.tri(x.shape[-1], dtype=bool).reshape((1,) * (x.ndim - 1) + 2 * x.shape[-1:])
+    terms = jnp.where(earlier, x[..., None, :], jnp.asarray(NOTHING, x.dtype))
+    top = jax.lax.stop_gradient(jnp.max(terms, axis=-1, keepdims=True))
+    return top[..., 0] + jnp.log(jnp.sum(jnp.exp(terms - top), axis=-1))
 
 
 def cumulative_sum(x: jax.Array) -> jax.Array:

@@ -73,10 +73,9 @@ def law_program(
         result = program(*map(prepared, arguments), **settings)
 
         def finished(x: Any) -> Any:
-            x = _ranked(x) if isinstance(x, Policy) else x
             if padding and (per_outcome or isinstance(x, Policy)):
                 x = jax.tree.map(lambda leaf: _cut(leaf, _size(laws[0])), x)
-            return x
+            return _ranked(x) if isinstance(x, Policy) else x
 
         return jax.tree.map(finished, result, is_leaf=lambda x: isinstance(x, Policy))
 

@@ -9,6 +9,8 @@ from bon_theory._numerics import NOTHING, cumulative_log_sum, log1mexp, log_mean
 
 __all__ = ["exponential_race_log_ratio"]
 
+Pair = tuple[jax.Array, jax.Array]
+
 
 def exponential_race_log_ratio(
     log_probs: jax.Array, log_weights: jax.Array, n: jax.Array
@@ -35,10 +37,10 @@ def exponential_race_log_ratio(
     # An impossible outcome must not tie with a possible one, whose derivative it would take.
     lowest = jax.lax.stop_gradient(jnp.min(log_weights)) - 1
     log_weights = jnp.where(log_probs > -jnp.inf, log_weights, lowest)
-    order = jnp.argsort(log_weights)
-    inverse = jnp.argsort(order)
-    log_probs = jnp.maximum(log_probs[order], NOTHING)
-    gaps = jnp.diff(log_weights[order])
+    places = jnp.arange(log_weights.size)
+    log_weights, log_probs, places = jax.lax.sort((log_weights, log_probs, places), num_keys=1)
+    log_probs = jnp.maximum(log_probs, NOTHING)
+    gaps = jnp.diff(log_weights)
     log_lost = jnp.maximum(log1mexp(-gaps), NOTHING)
     # H rises by B_k (1/w_k - 1/w_{k+1}) between outcomes; its complement is what lies above.
     log_b_over_w = _decaying_log_sum(jnp.pad(gaps, (1, 0)), log_probs)
@@ -50,16 +52,34 @@ def exponential_race_log_ratio(
     log_next = jnp.append(log_h[1:], 0)
     quotients = log_mean_power(n, log_h, jnp.maximum(log_next, log_h))
     terms = jnp.maximum(quotients + jnp.append(log_lost, 0), NOTHING)
-    return _decaying_log_sum(jnp.append(gaps, 0)[::-1], terms[::-1])[::-1][inverse]
+    log_ratio = _decaying_log_sum(jnp.append(gaps, 0)[::-1], terms[::-1])[::-1]
+    return log_ratio.at[places].set(log_ratio, unique_indices=True)
+
+
+_BLOCK = 16
 
 
 def _decaying_log_sum(decays: jax.Array, x: jax.Array) -> jax.Array:
-    r""":math:`y_k = \log(e^{x_k} + e^{y_{k-1} - \mathrm{decay}_k})` from the first on, ``[K]``."""
+    r""":math:`y_k = \log(e^{x_k} + e^{y_{k-1} - \mathrm{decay}_k})` from the first on, ``[K]``.
 
-    def join(
-        earlier: tuple[jax.Array, jax.Array], later: tuple[jax.Array, jax.Array]
-    ) -> tuple[jax.Array, jax.Array]:
-        decay, total = later
-        return earlier[0] + decay, jnp.logaddexp(total, earlier[1] - decay)
+    All blocks at once, step by step, and then over blocks by itself: few operations at any size.
+    """
+    size = x.size
+    width = min(size, _BLOCK)
+    filling = (0, -size % width)
+    decays = jnp.pad(decays, filling).reshape(-1, width)
+    x = jnp.pad(x, filling, constant_values=NOTHING).reshape(-1, width)
 
-    return jax.lax.associative_scan(join, (decays, x))[1]
+    def step(before: Pair, here: Pair) -> tuple[Pair, Pair]:
+        decay, x = here
+        after = before[0] + decay, jnp.logaddexp(x, before[1] - decay)
+        return after, after
+
+    nothing = jnp.full_like(x[:, 0], NOTHING)
+    (decay, total), (decayed, within) = jax.lax.scan(
+        step, (jnp.zeros_like(nothing), nothing), (decays.T, x.T)
+    )
+    if nothing.size > 1:
+        before = jnp.append(nothing[:1], _decaying_log_sum(decay, total)[:-1])
+        within = jnp.logaddexp(within, before[None] - decayed)
+    return within.T.reshape(-1)[:size]

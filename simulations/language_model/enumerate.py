@@ -296,35 +296,53 @@ def _condition(joint: Floats, reference: Floats) -> tuple[Floats, Floats]:
 
 
 def _select(rule: Rule, log_probs: Floats, rewards: Floats) -> Floats:
-    """log-probabilities ``[rows, K]`` under ``rule``, a few rows at a time: races need memory."""
-    num_rows, num_outcomes = log_probs.shape
-    if num_rows == 1:
-        return _select_by_level(rule, log_probs[0], rewards[0])[None]
-    # Few sizes, so that few programs are compiled; small problems all have the same one.
-    batch_size = max(num_rows, _FEWEST_OUTCOMES // max(16, num_outcomes))
-    batch_size = min(1 << (batch_size - 1).bit_length(), max(1, _MOST_OUTCOMES // num_outcomes))
+    """log-probabilities ``[N, K]`` under ``rule``, which looks at rewards alone.
+
+    What ties is one outcome of the rule, and rows go in batches, the last of which is filled up, so
+    that few programs serve all and none needs much memory.
+    """
+    masses, levels, level_of = _levels_of_reward(log_probs, rewards)
+    num_rows, num_levels = masses.shape
+    batch_size = max(1, _OUTCOMES_AT_ONCE // num_levels)
     selected = []
     for first in range(0, num_rows, batch_size):
-        # The last batch repeats its last row, so that one compiled program serves all.
         rows = np.minimum(np.arange(first, first + batch_size), num_rows - 1)
-        policy = rule(bt.Policy.from_logits(log_probs[rows], rewards[rows]))
+        reference = bt.Policy.from_logits(masses[rows], levels[rows])
+        # A law that has been placed on a device keeps its size.
+        policy = rule(jax.device_put(reference, reference.log_probs.sharding))
         selected.append(np.asarray(policy.log_probs, np.float64))
-    return np.concatenate(selected)[:num_rows]
+    ratios = np.concatenate(selected)[:num_rows] - np.where(masses > -np.inf, masses, 0.0)
+    return log_probs + np.take_along_axis(ratios, level_of, axis=1)
 
 
-def _select_by_level(rule: Rule, log_probs: Floats, rewards: Floats) -> Floats:
-    """The same ``[K]``: what ties is one outcome of the rule, which looks at rewards alone."""
-    levels, place = np.unique(rewards, return_inverse=True)
-    highest = log_probs.max()
-    with np.errstate(divide="ignore"):  # a level of no mass
-        mass = np.log(np.bincount(place, np.exp(log_probs - highest))) + highest
-    policy = rule(bt.Policy.from_logits(mass, levels))
-    possible = mass > -np.inf
-    ratio = np.asarray(policy.log_probs, np.float64) - np.where(possible, mass, 0.0)
-    return log_probs + np.where(possible, ratio, -np.inf)[place]
+def _levels_of_reward(
+    log_probs: Floats, rewards: Floats
+) -> tuple[Floats, Floats, NDArray[np.intp]]:
+    """Log-masses and rewards ``[N, L]`` of each row's levels of equal reward, and each one's place.
+
+    Levels rise, and the place of an outcome among them is ``[N, K]``. Where a row has fewer than L
+    it is filled up with levels of no mass that tie with its highest; L is one of few sizes.
+    """
+    order = np.argsort(rewards, axis=1, kind="stable")
+    rising = np.take_along_axis(rewards, order, axis=1)
+    begins = np.diff(rising, axis=1, prepend=-np.inf) > 0
+    level = np.cumsum(begins, axis=1) - 1
+    level_of = np.empty_like(order)
+    np.put_along_axis(level_of, order, level, axis=1)
+
+    most = int(level.max()) + 1
+    size = next((size for size in _SIZES if size >= most), 1 << (most - 1).bit_length())
+    masses = np.full((len(rewards), size), -np.inf)
+    levels = np.repeat(rising[:, -1:], size, axis=1)
+    in_order = np.take_along_axis(log_probs, order, axis=1)
+    at = np.nonzero(begins)[0], level[begins]
+    masses[at] = np.logaddexp.reduceat(in_order.ravel(), np.flatnonzero(begins))
+    levels[at] = rising[begins]
+    return masses, levels, level_of
 
 
-_FEWEST_OUTCOMES, _MOST_OUTCOMES = 2**10, 2**17  # worked on at once
+_SIZES = (16, 64, 256)  # of laws by level, then powers of two
+_OUTCOMES_AT_ONCE = 2**13
 
 
 def _columns(vocabulary: Vocabulary) -> NDArray[np.int32]:

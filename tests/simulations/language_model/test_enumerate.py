@@ -22,6 +22,11 @@ from simulations.language_model.enumerate import (
 from simulations.language_model.generate import generate
 from simulations.language_model.text.tokenizers import Vocabulary
 from simulations.language_model.transformer import Transformer, TransformerConfig
+from simulations.selection.candidates import CandidateRule
+from simulations.selection.candidates import best_of_n as best_of
+from simulations.selection.candidates import exponential_race as race_of
+from simulations.selection.candidates import first_above as above
+from simulations.selection.candidates import soft_best_of_n as soft_best_of
 from simulations.statistics.checks import check_histogram
 
 LENGTH = 4
@@ -216,6 +221,25 @@ def test_a_rule_that_excludes_leaves_no_nan(law: EnumeratedLaw) -> None:
     assert not any(np.isnan(level).any() for level in selected.conditionals)
     np.testing.assert_allclose(np.exp(selected.log_probs).sum(), 1, rtol=1e-12)
     assert (selected.log_probs == -np.inf).any()
+
+
+@pytest.mark.parametrize("rule", [best_of(3), soft_best_of(3, 0.4), race_of(3, 0.4), above(3, 0.5)])
+def test_ties_and_impossible_tokens_are_the_rules_own(rule: CandidateRule) -> None:
+    """Prefix by prefix and outcome by outcome, where prefixes differ in how much of them ties."""
+    rng = np.random.default_rng(2)
+    tokens = rng.dirichlet(np.ones(4), size=13)
+    tokens[:, :2] *= rng.random((13, 2)) < 0.6
+    with np.errstate(divide="ignore"):
+        first, *rest = np.log(tokens / tokens.sum(axis=1, keepdims=True))
+    values = (np.zeros((1, 4)), np.zeros((3, 4)), rng.integers(-2, 3, (9, 4)) / 2)
+    assert len({np.unique(row).size for row in values[2]}) > 1
+    law = EnumeratedLaw((first[None], np.array(rest[:3]), np.array(rest[3:])), VOCABULARY)
+    selected = select_blocks(law, values, rule.law, block_length=1)
+    for found, row, value in zip(
+        selected.conditionals[2], law.conditionals[2], values[2], strict=True
+    ):
+        alone = rule.law(bt.Policy.from_logits(row, value))
+        np.testing.assert_allclose(np.exp(found), alone.probs, rtol=1e-12, atol=1e-15)
 
 
 def test_path_sums() -> None:

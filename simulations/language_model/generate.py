@@ -101,9 +101,9 @@ def generate(
         top_p: keeps the fewest likeliest tokens of at least this probability, in (0, 1].
         batch_size: rows sampled at once, ≥ 1.
         chunk_size: tokens between looking for responses that have ended, ≥ 1. Each chunk, and each
-            halving of the rows, compiles a program; by default it is 16 for work of at least 1e12
-            operations (1e15 on an accelerator), two for each parameter, row and token, and less
-            work is one chunk.
+            halving of the rows, compiles a program; by default it is 16 for responses of at least
+            twice as many tokens and work of at least 1e12 operations (1e15 on an accelerator), two
+            for each parameter, row and token; what is shorter, or less work, is one chunk.
         mesh: devices that share the work, see :mod:`simulations.language_model.sharding`.
         checkpoint: a directory, in which each batch is kept as it is done; the same call again goes
             on from what is there, with the same result.
@@ -134,7 +134,7 @@ def generate(
     batch_size = _whole("batch_size", batch_size)
     if chunk_size is None:
         num_tokens = prompts.shape[0] * num_candidates * max_new_tokens
-        worth_it = decode.is_worth_compiling(model, num_tokens)
+        worth_it = max_new_tokens >= 2 * _CHUNK and decode.is_worth_compiling(model, num_tokens)
         chunk_size = _CHUNK if worth_it else max_new_tokens
     chunk_size = _whole("chunk_size", chunk_size)
     sampler = _Sampler(key_words(key), model, law, prompts, max_new_tokens, chunk_size, mesh)

@@ -32,6 +32,14 @@ class Checkpoint:
     identity: Identity
     every: int = 100
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether there is a state from which a run goes on."""
+        if not self.folder.exists():
+            return False
+        with self._manager() as manager:
+            return manager.latest_step() is not None
+
     def is_due(self, done: int, total: int) -> bool:
         """Whether the state after ``done`` of ``total`` updates is to be written."""
         return done % self.every == 0 or done == total

@@ -19,7 +19,7 @@ from flax import nnx
 
 from simulations.engine.checkpoint import Identity
 from simulations.language_model.first_parameters import look_back, start_from_pairs
-from simulations.language_model.fit import Update, fit
+from simulations.language_model.fit import Batch, Update, fit
 from simulations.language_model.resume import Checkpoint
 from simulations.language_model.text.corpus import bits_per_byte, marked
 from simulations.language_model.text.kneser_ney import CountedElsewhere
@@ -168,14 +168,15 @@ def train(
     _check_stream(stream, config)
     start_key, window_key = jax.random.split(key)
     model = Transformer(config.model, rngs=nnx.Rngs(start_key))
-    if config.pair_steps:
-        start_from_pairs(model, stream, config.pair_steps)
-    if config.model.attention_bias and config.model.rotated:
-        look_back(model)
     kept = None
     if checkpoint is not None:
         identity = identity_of(config, key, tokens_sha256=_sha256(stream))
         kept = Checkpoint(checkpoint, identity, checkpoint_every)
+    if kept is None or not kept.is_begun:
+        if config.pair_steps:
+            start_from_pairs(model, stream, config.pair_steps)
+        if config.model.attention_bias and config.model.rotated:
+            look_back(model)
     documents = document_starts(stream, config.model.vocabulary)
     if config.counted_share and documents.size < 4:
         raise ValueError(
@@ -185,8 +186,15 @@ def train(
     windows = Windows.pack(documents, stream.size, config.window + 1)
     places = partial(windows.places, window_key, config.batch_size)
     if config.counted_share:
-        counted = CountedElsewhere(stream, config.model.vocabulary, order=config.counted_order)
-        loss, batch = law_loss, partial(_with_laws, stream, config, counted)
+
+        @functools.cache  # a run that is done already has no use for it
+        def counted() -> CountedElsewhere:
+            return CountedElsewhere(stream, config.model.vocabulary, order=config.counted_order)
+
+        def batch(places: np.ndarray) -> Batch:
+            return _with_laws(stream, config, counted(), places)
+
+        loss = law_loss
     else:
         loss, batch = next_token_loss, partial(_tokens, stream, config)
     fitted = fit(
@@ -257,11 +265,11 @@ _loss = nnx.jit(next_token_loss)
 
 
 def _by_length(pieces: list[np.ndarray], pad_id: int) -> Iterator[np.ndarray]:
-    """Rows ``[64, 32k + 1]`` of like length, PAD to the right: few shapes, little padding."""
+    """Rows ``[64, 64k + 1]`` of like length, PAD to the right: few shapes, little padding."""
     pieces = sorted(pieces, key=len)
     for start in range(0, len(pieces), 64):
         batch = pieces[start : start + 64]
-        rows = np.full((64, 1 - (1 - len(batch[-1])) // 32 * 32), pad_id, np.int32)
+        rows = np.full((64, 1 - (1 - len(batch[-1])) // 64 * 64), pad_id, np.int32)
         for row, piece in zip(rows, batch, strict=False):  # the last batch may be short
             row[: len(piece)] = piece
         yield rows

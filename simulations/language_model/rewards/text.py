@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -199,8 +200,13 @@ def _symbols(text: str, alphabet: str) -> np.ndarray:
 
     After the alphabet's own come two symbols: an unknown character, and the end.
     """
-    index = {character: i for i, character in enumerate(alphabet)}
+    index = _places(alphabet)
     return np.array([index.get(c, len(alphabet)) for c in text] + [len(alphabet) + 1], np.intp)
+
+
+@cache
+def _places(alphabet: str) -> dict[str, int]:
+    return {character: i for i, character in enumerate(alphabet)}
 
 
 def _interpolated(counts: np.ndarray, shorter: np.ndarray) -> np.ndarray:

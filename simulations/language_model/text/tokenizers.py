@@ -290,7 +290,7 @@ def encode_prompts(texts: Sequence[str], tokenizer: Tokenizer) -> np.ndarray:
 def _before_eos(tokens: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
     """What is between leading BOS and PAD, and the first EOS (which may be the same id as BOS)."""
     tokens = np.asarray(tokens)
-    proper = ~np.isin(tokens, [vocabulary.bos_id, vocabulary.pad_id])
+    proper = (tokens != vocabulary.bos_id) & (tokens != vocabulary.pad_id)
     tokens = tokens[np.argmax(proper) :] if proper.any() else tokens[:0]
     ends = np.flatnonzero(tokens == vocabulary.eos_id)
     return tokens[: ends[0]] if ends.size else tokens

@@ -112,6 +112,16 @@ def test_an_interrupted_run_ends_in_the_same_numbers(
     assert np.isnan(loaded.tokens_per_second)
 
 
+def test_a_finished_run_is_read_without_preparations(
+    stream: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(TINY, counted_share=0.5, counted_order=2)
+    trained = train(config, jax.random.key(0), stream, checkpoint=tmp_path / "run")
+    for preparation in ("start_from_pairs", "CountedElsewhere"):
+        monkeypatch.delattr(training, preparation)
+    assert_same(trained, train(config, jax.random.key(0), stream, checkpoint=tmp_path / "run"))
+
+
 def test_progress_tells_loss_and_speed(stream: np.ndarray, uninterrupted: Trained) -> None:
     told: list[tuple[str, int, int]] = []
     train(TINY, jax.random.key(0), stream, progress=lambda *update: told.append(update))

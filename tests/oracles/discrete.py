@@ -15,6 +15,7 @@ from mpmath.calculus.quadrature import GaussLegendre
 from tests.oracles.multiprecision import Law, Real, mp
 
 DIGITS = 70
+RULE = GaussLegendre(mp)  # one for all, since it remembers its nodes
 Shares: TypeAlias = Callable[[tuple[int, ...]], Law]
 
 
@@ -50,15 +51,21 @@ def enumerate_selection(probs: Sequence[Any], n: int, shares: Shares) -> Law:
     """Return Σ_c Multinomial(c; n, π)·shares(c), the law of the picked outcome."""
     with mp.workdps(DIGITS):
         probs = normalized(probs)
-        # powers[j][c] = π_j^c / c!, so a count vector costs one product per outcome.
+        # powers[j][c] = π_j^c / c!, and vectors that begin alike share a product.
         powers = [[p**c / mp.factorial(c) for c in range(n + 1)] for p in probs]
         law = [mp.mpf(0)] * len(probs)
-        for counts in count_vectors(n, len(probs)):
-            probability = mp.factorial(n)
-            for row, count in zip(powers, counts, strict=True):
-                probability *= row[count]
-            for j, share in enumerate(shares(counts)):
-                law[j] += probability * share
+
+        def extend(counts: tuple[int, ...], left: int, probability: Real) -> None:
+            row = powers[len(counts)]
+            if len(counts) == len(probs) - 1:
+                for j, share in enumerate(shares((*counts, left))):
+                    if share:
+                        law[j] += probability * row[left] * share
+                return
+            for count in range(left + 1):
+                extend((*counts, count), left - count, probability * row[count])
+
+        extend((), n, mp.factorial(n))
         return law
 
 
@@ -210,9 +217,8 @@ def exponential_race_by_counts(
 
 def gauss_legendre(low: Real, high: Real, *, degree: int) -> list[tuple[Real, Real]]:
     """Return nodes and positive weights on [low, high], exact for polynomials of the degree."""
-    rule = GaussLegendre(mp)
     # Level l of mpmath's rule has 3·2^{l−1} nodes, hence is exact up to degree 3·2^l − 1.
     level = next(level for level in range(1, 12) if 3 * 2**level - 1 >= degree)
-    nodes = rule.get_nodes(-1, 1, level, mp.prec)
     half, middle = (high - low) / 2, (high + low) / 2
+    nodes = RULE.get_nodes(-1, 1, level, mp.prec)
     return [(middle + half * x, half * weight) for x, weight in nodes]

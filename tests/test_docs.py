@@ -61,10 +61,11 @@ def python_blocks(page: Path) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
 
 
-# Those that compile for more than ten seconds.
+# Those that compile for seconds.
 LONG = {
-    *("alignment.md", "choosing.md", "continuous-rewards.md", "reachable.md", "sequences.md"),
-    "simulation.md",
+    *("alignment.md", "alignment-training.md", "architecture.md", "choosing.md"),
+    *("continuous-rewards.md", "judges.md", "language-model.md", "pools.md", "precision.md"),
+    *("reachable.md", "sequences.md", "simulation.md", "training.md"),
 }
 
 

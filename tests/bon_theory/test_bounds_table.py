@@ -217,6 +217,7 @@ slopes: Any = jax.jit(lambda point, direction: jax.jvp(all_values, (point,), (di
 total_gradient: Any = jax.jit(jax.grad(lambda point: sum(all_values(point).values())))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reference", [EXAMPLE, TIED], ids=["example", "tied"])
 def test_gradients_are_right_at_ties_and_impossible_outcomes(reference: bt.Policy) -> None:
     """Forward mode against central differences, and reverse against forward; ties are kept."""

@@ -260,6 +260,7 @@ def gradients(dtype: Any) -> dict[str, np.ndarray]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GRADIENTS)
 def test_derivatives_keep_their_budget(name: str) -> None:
     value, exact = (gradients(dtype)[name] for dtype in (np.float32, np.float64))

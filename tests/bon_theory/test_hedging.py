@@ -362,6 +362,7 @@ def test_a_proxy_with_heavy_tails_is_hedged_as_a_discrete_law_of_many_outcomes()
     assert float(bt.expected_value(warm, proxy.true_reward)) == pytest.approx(0.558025, abs=5e-7)
 
 
+@pytest.mark.slow
 def test_the_colder_the_better_is_answered_by_best_of_n():
     """No nodes resolve all temperatures, but the order in them says that none is better."""
     uniform, _ = problem(2561)

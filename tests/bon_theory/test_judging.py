@@ -87,6 +87,7 @@ def test_more_scores_are_worth_more_up_to_the_true_reward() -> None:
     assert float(certain.value) == float(certain.plug_in)
 
 
+@pytest.mark.slow
 def test_a_budget_buys_what_no_other_number_of_scores_beats() -> None:
     choice = bt.scores_for_budget(COIN, 1.0, budget=100.0, draw_cost=2.0, score_cost=0.5)
     scores = np.arange(1, 40)
@@ -100,6 +101,7 @@ def test_a_budget_buys_what_no_other_number_of_scores_beats() -> None:
     assert (int(exact.scores), int(exact.n)) == (1, 5)
 
 
+@pytest.mark.slow
 def test_over_few_prompts_more_scores_are_held_out() -> None:
     chosen = [
         int(bt.scores_to_select_on(COIN, 16, 1.0, scores=8, prompts=prompts).scores)

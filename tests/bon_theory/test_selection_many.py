@@ -131,6 +131,7 @@ _values: Any = jax.jit(_functionals)
 _slopes: Any = jax.jit(lambda *at: (jax.jacrev(_functionals)(*at), jax.jacfwd(_functionals)(*at)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [0.25, 0.64, 1.0, 16.0])
 @pytest.mark.parametrize("n", [1.5, 6.5, 1e3, 1e17, 1e20])
 @pytest.mark.parametrize("name", DIFFERENTIATED)

@@ -131,6 +131,7 @@ def test_the_value_of_an_end_is_accurate_at_any_temperature(temperature: float):
 # --- draws -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_draws_of_whole_sequences_and_their_slope():
     draws = jax.jit(jax.value_and_grad(lambda kl: sequence.n_for_kl_from_optimum(WHOLE, kl, 1.0)))
     n, slope = draws(0.1)
@@ -250,6 +251,7 @@ def test_one_draw_earns_the_mean_and_less() -> None:
     assert bool(jnp.isfinite(slopes).all())
 
 
+@pytest.mark.slow
 def test_long_sequences_tend_to_the_phase_transition():
     temperature, shares = 0.5, jnp.array([0.0, 0.3, 0.7, 1.3])
     kl = float(sequence.limit_kl(COIN, temperature, 0.0))

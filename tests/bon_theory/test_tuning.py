@@ -239,7 +239,10 @@ def tuned(name: str, parameters: dict[str, Any]) -> jax.Array:
     return bt.temperature_for_win_rate(reference, target, n=8 * fixed)
 
 
-@pytest.mark.parametrize("name", ["hard n", "soft n", "tilt", "soft temperature"])
+@pytest.mark.parametrize(
+    "name",
+    ["hard n", pytest.param("soft n", marks=pytest.mark.slow), "tilt", "soft temperature"],
+)
 def test_implicit_derivatives_are_finite_differences_in_both_modes(name: str):
     target = {"hard n": 0.6, "soft n": 0.2, "tilt": 1.2, "soft temperature": 0.7}[name]
     at = {

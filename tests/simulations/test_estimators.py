@@ -105,6 +105,7 @@ def test_all_n_are_the_exact_curve():
     ],
     ids=["by rank", "worst", "soft", "shared"],
 )
+@pytest.mark.slow
 def test_a_curve_is_the_simulations_of_each_n_with_the_same_key(select):
     """Not only in law: the winner among n is the running winner after n draws."""
     key, trials = jax.random.key(4), 2000
@@ -127,6 +128,7 @@ def test_the_counts_of_a_curve_follow_the_exact_laws_and_no_others():
         assert n > 9 or check_histogram("n + 1", curve[n - 1].counts, wrong).p_value < LEVEL
 
 
+@pytest.mark.slow
 def test_a_curve_does_not_depend_on_the_chunks():
     race = samplers.best_of_n(uniform_reward(4), 21)
     curves = [

@@ -80,7 +80,9 @@ def test_the_highest_rank_wins_and_ties_are_broken_by_lot(name, n, lowest):
     np.testing.assert_array_equal(ours, outcome[np.arange(len(TRIALS)), best])
 
 
-@pytest.mark.parametrize("n", NUMBERS)
+@pytest.mark.parametrize(
+    "n", [n if n == 6 else pytest.param(n, marks=pytest.mark.slow) for n in NUMBERS]
+)
 @pytest.mark.parametrize("name", ["tied", "many, tied", "Gaussian"])
 def test_the_highest_score_wins(name, n):
     reference = gaussian_reward() if name == "Gaussian" else REFERENCES[name]

@@ -106,6 +106,7 @@ def test_what_was_done_is_not_done_again(
     assert found(pool, model, tokenizer, folder)[-1] == results[-1]
 
 
+@pytest.mark.slow
 def test_all_parameters_are_trained_in_the_models_own_precision(
     pool, model, tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

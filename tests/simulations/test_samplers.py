@@ -181,7 +181,7 @@ def two_draws_for_the_tilt(u: np.ndarray, temperature: float) -> np.ndarray:
     return np.where(u < touch, tilt * touch**2, u**2)
 
 
-@pytest.mark.parametrize("n", [2, 3])
+@pytest.mark.parametrize("n", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_nearest_to_the_tilt_of_a_uniform_reward(n):
     """Three draws are enough for the tilt itself, which takes 2.72."""
     tilt = rank_law(lambda u: np.expm1(u / TEMPERATURE) / np.expm1(1 / TEMPERATURE))

@@ -266,6 +266,7 @@ for mesh in (((8,), ("rows",)), ((2, 4), ("rows", "weights"))):
 """
 
 
+@pytest.mark.slow
 def test_eight_devices_draw_what_one_draws() -> None:
     """Candidates over eight; over two, with the weights of each over four."""
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"

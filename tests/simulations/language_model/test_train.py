@@ -182,6 +182,7 @@ print(json.dumps([jax.device_count(), losses.tolist()]))
 """
 
 
+@pytest.mark.slow
 def test_eight_devices_train_the_model_of_one(
     stream: np.ndarray, uninterrupted: Trained, tmp_path: Path
 ) -> None:

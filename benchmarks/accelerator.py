@@ -24,6 +24,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -214,7 +215,7 @@ def parts(*, quick: bool) -> dict[str, Callable[[], Any]]:
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     """Measure and publish; a part that fails is published as failed, and stops no other.
 
-    Interrupted, it publishes what there is.
+    Interrupted, it publishes what there is, but never in place of committed results.
     """
     chosen = measure.options(SENTENCE, arguments)
     device = jax.devices()[0]
@@ -236,6 +237,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
             traceback.print_exc()
             results["failed"][name] = f"{type(error).__name__}: {error}"[:1000]
             if isinstance(error, KeyboardInterrupt):
+                chosen.output = chosen.output or Path("out") / "accelerator.json"
                 break
         results["seconds"][name] = time.perf_counter() - start
         print(f"{name}: {results['seconds'][name]:.1f} s", file=sys.stderr, flush=True)

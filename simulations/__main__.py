@@ -76,6 +76,9 @@ def main(arguments: list[str] | None = None) -> int:
     if chosen.command in made:
         options = vars(chosen)
         command, make = made[options.pop("command")]
+        if options.get("all_parameters") and chosen.output == command.get_default("output"):
+            # Another file: neither kind of training replaces what the other has found.
+            chosen.output = chosen.output.with_stem(chosen.output.stem + "_all_parameters")
         seeds = chosen.seed if isinstance(chosen.seed, list) else [chosen.seed]
         if min(seeds) < 0 or max(seeds) >= 2**32 or len(set(seeds)) < len(seeds):
             command.error(f"--seed must be in [0, 2^32), no two alike, got {seeds}")

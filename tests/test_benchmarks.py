@@ -216,7 +216,9 @@ def test_the_accelerator_benchmark_runs_without_one(capsys: pytest.CaptureFixtur
     assert "flax" in results["missing"] or results["models"]["tiny"]["ours"]["decoded_per_s"] > 0
 
 
-def test_a_part_that_fails_on_an_accelerator_stops_no_other(monkeypatch: pytest.MonkeyPatch):
+def test_a_part_that_fails_on_an_accelerator_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """It is told as failed; an interruption ends the run, and what was measured is told."""
     ran = []
 
@@ -234,8 +236,12 @@ def test_a_part_that_fails_on_an_accelerator_stops_no_other(monkeypatch: pytest.
         raise KeyboardInterrupt
 
     monkeypatch.setattr(accelerator, "parts", parts)
-    document = accelerator.main(["--quick"])
+    monkeypatch.setattr(measure, "RESULTS", tmp_path / "committed")
+    monkeypatch.chdir(tmp_path)
+    document = accelerator.main([])
     assert ran == ["draws"]
+    assert not (tmp_path / "committed").exists()
+    assert json.loads((tmp_path / "out" / "accelerator.json").read_text()) == document
     assert list(document["results"]["failed"]) == ["integer", "tokens"]
     assert document["targets"]["best, K = 16: times its fastest peer"]["measured"] == 2.0
     assert "ZeroDivisionError" in document["results"]["failed"]["integer"]

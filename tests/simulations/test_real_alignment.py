@@ -16,6 +16,7 @@ from scipy import stats
 from scipy.optimize import brentq
 
 from paper_repro.papers.bonbon_alignment import real_model
+from simulations import __main__ as commands
 from simulations.__main__ import main
 from simulations.alignment.evaluation import HeldOutPrompts
 from simulations.alignment.training import AlignmentConfig, Objective
@@ -258,3 +259,15 @@ def test_the_command_keeps_what_it_found_of_every_seed(
     ]
     assert found.policies[1].found != found.policies[3].found
     assert capsys.readouterr().out.count("found.json: BoNBoN, win rate") == 2
+
+
+def test_neither_kind_of_training_replaces_what_the_other_has_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written = []
+    monkeypatch.setattr(commands, "align_real_model", lambda output, **_: written.append(output))
+    for options in ([], ["--all-parameters"], ["--all-parameters", "--output", "mine.json"]):
+        main(["align-real", *options])
+    assert [path.name for path in written] == [
+        *("alignment.json", "alignment_all_parameters.json", "mine.json")
+    ]

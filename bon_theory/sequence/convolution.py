@@ -12,11 +12,13 @@ Derived here.
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from bon_theory._numerics import NOTHING, one_program, safe_log
+from bon_theory._numerics import NOTHING, namespace, numpy_or_program, one_program, safe_log
 
 __all__ = ["log_convolution_power", "log_convolve", "log_sum"]
 
@@ -56,16 +58,28 @@ def log_convolve(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.where(log_sum < 0.5 * NOTHING, -jnp.inf, log_sum)  # NaN stays NaN
 
 
-@functools.partial(jax.jit, static_argnames="exponent")
-def log_convolution_power(a: jax.Array, exponent: int) -> jax.Array:
+def _by_numpy(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """:func:`log_convolve` of a few levels, of which NumPy holds all terms at once."""
+    a, b = sorted((a, b), key=len)
+    b = np.pad(b, len(a) - 1, constant_values=-np.inf)
+    terms = np.lib.stride_tricks.sliding_window_view(b, len(a)) + a[::-1]  # [A + B - 1, A]
+    top = np.maximum(np.max(terms, axis=1), NOTHING)
+    with np.errstate(divide="ignore"):
+        return top + np.log(np.sum(np.exp(terms - top[:, None]), axis=1))
+
+
+@numpy_or_program
+def log_convolution_power(a: jax.Array, *, exponent: int = 1) -> jax.Array:
     r"""The law of a sum of ``exponent`` i.i.d. terms, ``[A] -> [exponent·(A - 1) + 1]``.
 
-    By doubling, so three quarters of all the exponentials are in the last convolution.
+    By doubling, so three quarters of all the exponentials are in the last convolution. NumPy's
+    arrays, of at most some hundred results, are convolved by NumPy and compile nothing.
     """
+    convolve: Any = log_convolve if namespace(a) is jnp else _by_numpy
     power = a
     for bit in bin(exponent)[3:]:
-        power = log_convolve(power, power)
-        power = log_convolve(a, power) if bit == "1" else power
+        power = convolve(power, power)
+        power = convolve(a, power) if bit == "1" else power
     return power
 
 

@@ -123,7 +123,9 @@ def total_reward(law: SequenceLaw) -> Policy:
 
 @jax.jit
 def _total_reward(law: SequenceLaw) -> Policy:
-    runs = [log_convolution_power(s.policy.log_probs[0, 0], s.count) for s in law.stretches]
+    runs = [
+        log_convolution_power(s.policy.log_probs[0, 0], exponent=s.count) for s in law.stretches
+    ]
     total = functools.reduce(log_convolve, runs)
     policy = Policy.from_logits(total, law.lattice.excess_rewards(law.length, total.dtype))
     # Afterwards: next to a large lowest reward levels would be ties.

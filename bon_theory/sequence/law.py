@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bon_theory._arguments import is_concrete, require, whole_number
+from bon_theory._arguments import is_concrete, require, untraced, whole_number
 from bon_theory._laws import require_policy
 from bon_theory.policy import Policy
 from bon_theory.sequence.convolution import log_convolution_power, log_sum
@@ -32,6 +32,8 @@ from bon_theory.sequence.markov import MarkovChain, log_block_law
 from bon_theory.sequence.stretch import Stretch
 
 __all__ = ["SequenceLaw"]
+
+_FEW_LEVELS = 512  # of a block's reward
 
 
 @jax.tree_util.register_dataclass
@@ -228,16 +230,26 @@ class SequenceLaw:
         return tuple(found)
 
 
-@functools.partial(jax.jit, static_argnames=("lattice", "length", "size"))
 def _independent(symbol: Policy, lattice: Lattice, length: int, size: int) -> SequenceLaw:
-    masses = lattice.log_masses(symbol.log_probs, symbol.rewards)
+    # A program for each length would take longer to compile than a few levels to compute.
+    few = size * (lattice.num_levels - 1) < _FEW_LEVELS
+    blocks = _blocks if few and is_concrete(symbol) else _blocks_by_program
+    return blocks(symbol, lattice, length, size)
+
+
+def _blocks(symbol: Policy, lattice: Lattice, length: int, size: int) -> SequenceLaw:
+    masses = untraced(_log_masses(lattice, symbol.log_probs, symbol.rewards))
     stretches = []
     for count, block in ((length // size, size), (1, length % size)):
         if block:
-            law = log_convolution_power(masses, block)[None, None]
-            rewards = lattice.excess_rewards(block, symbol.dtype)[None, None]
+            law = log_convolution_power(masses, exponent=block)[None, None]
+            rewards = untraced(lattice.excess_rewards(block, symbol.dtype))[None, None]
             stretches.append(Stretch(Policy.from_logits(law, rewards), count, num_ends=1))
     return SequenceLaw(tuple(stretches), symbol, lattice, length, size)
+
+
+_blocks_by_program = jax.jit(_blocks, static_argnames=("lattice", "length", "size"))
+_log_masses = jax.jit(Lattice.log_masses, static_argnums=0)
 
 
 @functools.partial(jax.jit, static_argnames=("length", "size"))

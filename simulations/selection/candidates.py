@@ -72,6 +72,8 @@ class CandidateRule:
             capped = np.minimum(np.asarray(reference.rewards), self.threshold)
             kept = bt.best_of_n(bt.Policy.from_logits(reference.log_probs, capped), self.n)
             return bt.Policy.from_logits(kept.log_probs, reference.rewards)
+        if self.temperature == 0:
+            return bt.best_of_n(reference, self.n)
         race = bt.soft_best_of_n if self.noise == "gumbel" else bt.exponential_race
         return race(reference, self.n, self.temperature)
 

@@ -1,6 +1,7 @@
 """Tails, transforms, long sequences: what must hold of any law of sequences."""
 
 import math
+from functools import partial
 from typing import Any
 
 import jax
@@ -25,11 +26,12 @@ def approach(law: sequence.SequenceLaw, n: Any, temperature: Any) -> jax.Array:
 # --- laws of sums ------------------------------------------------------------------------
 
 
-def test_tails_of_a_sum_are_exact_to_the_last_digits_of_their_logarithms():
+@pytest.mark.parametrize("array", [np.asarray, jnp.asarray])
+def test_tails_of_a_sum_are_exact_to_the_last_digits_of_their_logarithms(array: Any):
     weights = [3, 1, 0, 7000]
     law = np.array(weights) / sum(weights)
     with np.errstate(divide="ignore"):
-        found = np.asarray(log_convolution_power(jnp.asarray(np.log(law)), 100))
+        found = np.asarray(log_convolution_power(array(np.log(law)), exponent=100))
     exact = np.array(oracle.log_lattice_power(weights, 100))
     assert exact.min() == -np.inf  # a total that cannot be had
     assert exact[0] < math.log(1e-300)
@@ -43,6 +45,19 @@ def test_long_convolutions_agree_with_numpy():
     a, b = (np.random.default_rng(s).dirichlet(np.ones(size)) for s, size in ((0, 1500), (1, 200)))
     found = log_convolve(jnp.asarray(np.log(a)), jnp.asarray(np.log(b)))
     np.testing.assert_allclose(np.exp(found), np.convolve(a, b), rtol=1e-13)
+
+
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_few_levels_come_without_a_program_and_are_those_of_one(size: int):
+    lattice = sequence.Lattice.fit(DIE_REWARDS)
+    law = partial(sequence.SequenceLaw.independent, length=7, block_length=size, lattice=lattice)
+    program: Any = jax.jit(law)
+    expected = program(DIE)
+    found = law(DIE)
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert ours.dtype == theirs.dtype
+        np.testing.assert_allclose(ours, theirs, rtol=1e-13, atol=1e-14)
 
 
 def test_a_chain_of_equal_rows_has_independent_symbols():

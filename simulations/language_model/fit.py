@@ -115,7 +115,7 @@ def fit(
     parameters = _rounded(
         parameters, tuple(np.promote_types(dtype, np.float32) for dtype in precisions)
     )
-    state = parameters, transform.init(parameters)
+    state = parameters, jax.jit(transform.init)(parameters)  # one program, not one for each shape
     history, done = np.full((2, num_steps), np.nan, np.float32), 0
     if checkpoint is not None and (found := checkpoint.load((state, history))) is not None:
         done, (state, history) = found
@@ -138,7 +138,7 @@ def fit(
             )
             if done + 1 < num_steps:
                 batch = _shared_out(devices, batches(done + 1))  # while the step runs
-            value, norm, divisor = map(float, told)
+            value, norm, divisor = np.asarray(told).tolist()
             if not math.isfinite(value + norm):
                 kept = "" if checkpoint is None else f"; {checkpoint.folder} holds an earlier state"
                 raise FloatingPointError(

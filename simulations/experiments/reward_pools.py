@@ -290,26 +290,26 @@ def _predictions(
     levels: _Levels, n: int, temperature: float
 ) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.float64]]:
     """Predicted fields of ``MeasuredQuantity`` and the variance, ``[3, B]``; log-ratios."""
-    size = len(levels.rewards)
-    exact = jax.device_get(_predict(levels.counts[0], levels.rewards, float(n), temperature))
-    # A pool's halves, and the pool with one candidate more, in one program.
-    counts = np.concatenate([levels.counts[1], levels.counts[2], levels.counts[0]])
-    numbers = np.repeat([n, n, n + 1.0], size)
-    rewards = np.tile(levels.rewards, (3, 1))
-    first, second, planted = np.split(np.asarray(_means(counts, rewards, numbers, temperature)), 3)
+    at = levels.rewards, float(n), temperature
+    exact = jax.device_get(_predict(levels.counts[0], *at, True))
+    first, second = (np.asarray(_predict(half, *at, False).mean) for half in levels.counts[1:])
+    more = _predict(levels.counts[0], levels.rewards, n + 1.0, temperature, False)
     predicted = {
         "predicted": exact.mean,
         "predicted_error": exact.error,
         # The bias is c/N + O(1/N²), so that of a half is twice as large.
-        "predicted_bias": (first + second).T / 2 - exact.mean,
-        "planted": planted.T,
+        "predicted_bias": (first + second) / 2 - exact.mean,
+        "planted": np.asarray(more.mean),
         "variance": exact.variance,
     }
     return predicted, exact.ratios
 
 
 class _Prediction(NamedTuple):
-    """Arrays ``[3, B]`` of reward, win rate, KL divergence; the log-ratios of levels ``[B, K]``."""
+    """Arrays ``[3, B]`` of reward, win rate, KL divergence; the log-ratios of levels ``[B, K]``.
+
+    The error is NaN where it was not asked for.
+    """
 
     mean: Any
     variance: Any
@@ -319,9 +319,16 @@ class _Prediction(NamedTuple):
 
 @jax.jit
 def _predict(
-    counts: jax.Array, rewards: jax.Array, n: jax.Array, temperature: jax.Array
+    counts: jax.Array,
+    rewards: jax.Array,
+    n: jax.Array,
+    temperature: jax.Array,
+    with_error: jax.Array,
 ) -> _Prediction:
-    """What the exact law of each row of ``counts [B, K]`` says, and its standard error."""
+    """What the exact law of each row of ``counts [B, K]`` says; its standard error if asked for.
+
+    Errors take as long as all the rest, and a program of their own would take seconds to compile.
+    """
 
     def one_prompt(counts: jax.Array, rewards: jax.Array) -> _Prediction:
         def exact(logits: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
@@ -329,24 +336,16 @@ def _predict(
             return mean, (variance, ratios)
 
         mean, pull_back, (variance, ratios) = jax.vjp(exact, jnp.log(counts), has_aux=True)
-        (slopes,) = jax.vmap(pull_back)(jnp.eye(mean.size, dtype=mean.dtype))
-        # A level's slope is shared by the candidates that have it.
-        error = jnp.sqrt(jnp.sum(jnp.square(slopes) / jnp.maximum(counts, 1)[None], axis=-1))
+
+        def std_error() -> jax.Array:
+            (slopes,) = jax.vmap(pull_back)(jnp.eye(mean.size, dtype=mean.dtype))
+            # A level's slope is shared by the candidates that have it.
+            return jnp.sqrt(jnp.sum(jnp.square(slopes) / jnp.maximum(counts, 1)[None], axis=-1))
+
+        error = jax.lax.cond(with_error, std_error, lambda: jnp.full_like(mean, jnp.nan))
         return _Prediction(mean, variance, error, ratios)
 
     return jax.vmap(one_prompt, out_axes=_Prediction(1, 1, 1, 0))(counts, rewards)
-
-
-@jax.jit
-def _means(
-    counts: jax.Array, rewards: jax.Array, n: jax.Array, temperature: jax.Array
-) -> jax.Array:
-    """Means ``[R, 3]`` alone, each row with its own n: a quarter of the time."""
-
-    def one_row(counts: jax.Array, rewards: jax.Array, n: jax.Array) -> jax.Array:
-        return _exact(jnp.log(counts), rewards, n, temperature)[0]
-
-    return jax.vmap(one_row)(counts, rewards, n)
 
 
 def _exact(

@@ -210,6 +210,7 @@ def _summed(function: Callable[[Batch], Any], batch: Batch, num_parts: int) -> A
         return leaf.reshape(-1, num_parts, *leaf.shape[1:]).swapaxes(0, 1)
 
     parts = jax.tree.map(dealt, batch)
+    function = jax.jit(function)  # traced once for both
     shape = jax.eval_shape(function, jax.tree.map(lambda leaf: leaf[0], parts))
     zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shape)
 

@@ -122,6 +122,16 @@ def test_exponential_race_equals_quadrature_of_the_race() -> None:
     assert worst_error(bt.exponential_race, discrete.exponential_race, table) < 1e-10
 
 
+def test_an_exponential_race_of_two_on_many_outcomes_is_every_pairs() -> None:
+    """One beats another by d in r/λ with probability 1 - e^{-d}/2, or e^{d}/2 where d < 0."""
+    random = np.random.default_rng(5)
+    probs, rewards = random.dirichlet(np.full(600, 0.3)), random.choice(4000, 600) / 100
+    d = (rewards[:, None] - rewards[None]) / 0.5
+    beats = np.where(d >= 0, 1 - np.exp(-abs(d)) / 2, np.exp(-abs(d)) / 2)
+    found = bt.exponential_race(bt.Policy.from_probs(probs, rewards), 2, 0.5)
+    np.testing.assert_allclose(found.probs, 2 * probs * (beats @ probs), rtol=1e-11)
+
+
 @pytest.mark.parametrize(
     ("select", "oracle"),
     [

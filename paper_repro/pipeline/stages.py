@@ -134,7 +134,7 @@ def stages(profile: Profile) -> tuple[Stage, ...]:
             partial(_run_experiment, real_sequences.run, real_sequences.results_path, sequences),
             payloads.SequenceResults,
             asdict(sequences),
-            weight=200.0,
+            weight=170.0,
             settings=SIMULATES,
         ),
         Stage(
@@ -145,7 +145,7 @@ def stages(profile: Profile) -> tuple[Stage, ...]:
             ComputedClaims,
             asdict(blocks),
             needs=("language-model",),
-            weight=45.0,
+            weight=50.0,
             settings=SIMULATES,
         ),
         Stage(
@@ -156,7 +156,7 @@ def stages(profile: Profile) -> tuple[Stage, ...]:
             ComputedClaims,
             asdict(learned),
             needs=("language-model",),
-            weight=45.0,
+            weight=25.0,
             settings=SIMULATES,
         ),
         Stage(
@@ -168,7 +168,7 @@ def stages(profile: Profile) -> tuple[Stage, ...]:
             ),
             payloads.RealAnswersResults,
             asdict(real_answers.QUICK) | {"pool": _digest(real_answers.real_pool.POOL)},
-            weight=30.0,
+            weight=20.0,
             settings=SIMULATES,
         ),
         *(_figure_stage(name) for name in figures.ALL),
@@ -205,7 +205,7 @@ def stages(profile: Profile) -> tuple[Stage, ...]:
             ComputedClaims,
             asdict(aligned),
             needs=("language-model",),
-            weight=45.0,
+            weight=55.0,
             settings=SIMULATES,
         ),
         Stage(

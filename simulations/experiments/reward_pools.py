@@ -252,9 +252,6 @@ def compare_pools(
     )
 
 
-_SIZE = 256  # rows of levels are filled up to a multiple of it: most rewards share their programs
-
-
 class _Levels(NamedTuple):
     """The different rewards of each prompt, rising, and how often its prediction pool has them.
 
@@ -271,7 +268,8 @@ class _Levels(NamedTuple):
     def of(cls, predicting: NDArray[np.float64], measuring: NDArray[np.float64]) -> Self:
         """Of pools ``[B, N]`` and ``[B, M]``."""
         found = [np.unique(row) for row in np.concatenate([predicting, measuring], axis=1)]
-        size, half = -(-max(map(len, found)) // _SIZE) * _SIZE, predicting.shape[1] // 2
+        most, half = max(map(len, found)), predicting.shape[1] // 2
+        size = 1 << 2 * -(-(most - 1).bit_length() // 2)  # the next 4ᵏ: rewards share programs
         rewards = np.stack([np.pad(row, (0, size - len(row)), mode="edge") for row in found])
         levels = cls(rewards, np.empty((3, *rewards.shape)))
         parts = (predicting, predicting[:, :half], predicting[:, half:])

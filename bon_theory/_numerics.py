@@ -164,14 +164,15 @@ def cumulative_log_sum(x: jax.Array, *, reverse: bool = False) -> jax.Array:
 def _cumulative_log_sum(x: jax.Array) -> jax.Array:
     xp, size = namespace(x), x.shape[-1]
     width = max(1, min(size, _BLOCK))
+    shape = (*x.shape[:-1], -(-size // width), width)  # a batch may be of no laws
     padding = [(0, 0)] * (x.ndim - 1) + [(0, -size % width)]
-    blocks = xp.pad(x, padding, constant_values=NOTHING).reshape(*x.shape[:-1], -1, width)
+    blocks = xp.pad(x, padding, constant_values=NOTHING).reshape(shape)
     within = _within_blocks(blocks)
     if within.shape[-2] > 1:
         before = _cumulative_log_sum(within[..., -1])[..., :-1]
         start = xp.full_like(before[..., :1], NOTHING)
         within = xp.logaddexp(within, xp.concatenate([start, before], axis=-1)[..., None])
-    return within.reshape(*x.shape[:-1], -1)[..., :size]
+    return within.reshape(*x.shape[:-1], shape[-2] * width)[..., :size]
 
 
 def _within_blocks(x: Any) -> Any:

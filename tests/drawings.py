@@ -278,8 +278,8 @@ MODULES: dict[str, ModuleType] = {
         real_answers,
     )
 }
-# Those whose data take ten seconds and more to compile.
-SLOW = {"bonbon", "bounds", "choosing", "hedging", "sequences"}
+# Those whose data take seconds to compile.
+SLOW = {"bonbon", "bounds", "choosing", "families", "hedging", "particles", "sequences"}
 EVERY = pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in MODULES]
 )

@@ -63,9 +63,9 @@ def python_blocks(page: Path) -> list[str]:
 
 # Those that compile for seconds.
 LONG = {
-    *("alignment.md", "alignment-training.md", "architecture.md", "choosing.md"),
+    *("alignment.md", "alignment-training.md", "architecture.md", "bounds.md", "choosing.md"),
     *("continuous-rewards.md", "judges.md", "language-model.md", "pools.md", "precision.md"),
-    *("reachable.md", "sequences.md", "simulation.md", "training.md"),
+    *("reachable.md", "sequences.md", "simulation.md", "soft-best-of-n.md", "training.md"),
 }
 
 

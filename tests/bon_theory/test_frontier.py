@@ -158,6 +158,7 @@ def test_the_choice_is_the_best_of_a_scan_by_enumeration(kl: float):
     assert float(found.kl) <= kl * (1 + 1e-12)
 
 
+@pytest.mark.slow
 def test_a_few_more_draws_do_not_help_but_many_do():
     """At the KL of best-of-8 on a uniform reward, up to 12 soft draws lose to 8 hard ones."""
     uniform = bt.Policy.uniform_reward(num_nodes=2561)

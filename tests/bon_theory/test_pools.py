@@ -189,6 +189,7 @@ def covered(band: pools.Band, truth: np.ndarray) -> np.ndarray:
     return (band.low <= truth) & (truth <= band.high)
 
 
+@pytest.mark.slow
 def test_intervals_cover_as_often_as_they_say() -> None:
     """800 data sets of 60 prompts: a coverage of 95 % is met within 2.5 %, three errors."""
     draws, n = np.random.default_rng(11), np.array([1, 2, 4, 8])

@@ -168,6 +168,7 @@ def test_a_derivative_in_the_law_alone_needs_no_finer_steps_at_whole_n(name: str
     np.testing.assert_allclose(_in_the_law(logits, n, rewards), finely, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_cotangents_of_one_law_are_pulled_back_together_as_they_are_one_by_one() -> None:
     laws = np.stack([LAWS["levels"][0], LAWS["uneven"][0]])
     together: Any = jax.jit(jax.vmap(jax.jacrev(_two_functionals), in_axes=(0, None, None)))

@@ -25,6 +25,10 @@ CASES = {
     "Markov, whole": (True, 4, 4),
 }
 
+by_case = pytest.mark.parametrize(
+    "case", [pytest.param(x, marks=pytest.mark.slow) if x == "Markov, 3 + 2" else x for x in CASES]
+)
+
 SOFT, AHEAD, HARD, TILT = "soft", "soft, looking ahead", "hard", "tilt"
 SELECTIONS: dict[str, tuple[Callable[..., bt.Policy], tuple[float, ...], oracle.Select]] = {
     SOFT: (bt.soft_best_of_n, (N, TEMPERATURE), oracle.soft_best_of_n(N, TEMPERATURE)),
@@ -102,14 +106,12 @@ def enumerated(case: str, name: str) -> dict[str, float]:
 
 # The oracle's sums of up to 81³ rounded terms are good to 1e-12.
 @pytest.mark.parametrize("name", SELECTIONS)
-@pytest.mark.parametrize(
-    "case", [pytest.param(x, marks=pytest.mark.slow) if x == "Markov, 3 + 2" else x for x in CASES]
-)
+@by_case
 def test_blocks_agree_with_all_sequences(case: str, name: str):
     assert computed(case)[name] == pytest.approx(enumerated(case, name), rel=1e-12, abs=1e-13)
 
 
-@pytest.mark.parametrize("case", CASES)
+@by_case
 def test_looking_ahead_tends_to_the_optimum(case: str):
     assert computed(case)["many, looking ahead"] < 1e-15
 

@@ -235,6 +235,7 @@ def test_under_jit_and_vmap_as_one_by_one() -> None:
             assert np.asarray(one) == pytest.approx(np.asarray(other), abs=1e-13)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [5.0, 1000.0])
 def test_in_single_precision(n: float) -> None:
     """The law of what is kept, which is what counts; and ranks near the top, relative to 1 - u."""

@@ -126,6 +126,7 @@ def test_stopping_halves_what_best_of_n_loses_at_equal_mean_draws() -> None:
         np.testing.assert_allclose(found[f"stopped_{limit}"]["win_rate"], win, rtol=1e-11)
 
 
+@pytest.mark.slow
 def test_particles_need_no_look_ahead_and_may_be_too_many() -> None:
     found = data("particles")
     assert found["particles"]["from_optimum"][-1] < 0.05 * found["symbols"]["from_optimum"][-1]
@@ -142,6 +143,7 @@ def test_particles_need_no_look_ahead_and_may_be_too_many() -> None:
     assert turns[2] < turns[16] < turns[8]
 
 
+@pytest.mark.slow
 def test_families_keep_their_known_places() -> None:
     top = data("families")["top_fraction"]
     np.testing.assert_allclose(top["kl"], -np.log(top["parameter"]), atol=1e-11)

@@ -54,7 +54,7 @@ def _tables() -> dict[str, tabular_alignment.TableEnd]:
     return tabular_alignment.run(CONFIG, jax.random.key(SEED))
 
 
-def _ends() -> list[float]:
+def _ends(_: EnumerableAlignmentResults) -> list[float]:
     ends = _tables().values()
     return [x for end in ends for x in (end.win_rate / end.exact_win_rate, end.kl / end.exact_kl)]
 
@@ -129,6 +129,7 @@ CLAIMS: tuple[Claim, ...] = (
         expected=(1.0,) * (2 * len(_NAMES)),
         tolerance=Tolerance("where L-BFGS stops", absolute=1e-3),
         labels=tuple(f"{what}, {name}" for name in _NAMES for what in ("win rate", "KL")),
+        stage="alignment",  # whose model it is
         figure="alignment",
         test="simulations/test_enumerable_alignment.py::test_tables_end_at_the_minimisers",
     ),

@@ -2,12 +2,14 @@
 
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
 import bon_theory as bt
 from tests.bon_theory.test_selection_exact import LAWS, cases, worst_error
 from tests.oracles import discrete, soft_real_n
+from tests.oracles.multiprecision import mp
 
 
 def test_a_negligible_outcome_far_above_costs_no_accuracy() -> None:
@@ -56,3 +58,28 @@ def test_a_stretch_counts_as_idle_only_when_all_before_it_have_rung() -> None:
     # M^0.05 where M is as small as that limits the accuracy here.
     table = [(*LAWS["a tiny worst"], 1.05, 0.01)]
     assert worst_error(bt.soft_best_of_n, soft_real_n.soft_best_of_n, table) < 1e-9
+
+
+@pytest.mark.parametrize("rare", [1e-6, 1e-13])
+def test_a_derivative_in_n_sees_a_rare_outcome_that_arrives_last(rare: float) -> None:
+    """At n = 1 the law is the reference, whatever the steps; its derivative needs finer ones.
+
+    d/dn log p_j = 1 + ∫ w_j e^{−t w_j} log M(t) dt there, M(t) = Σ π_i e^{−t w_i}.
+    """
+    temperature = 0.5
+    probs, weights = [rare, 1 - rare], [mp.exp(-1 / temperature), mp.mpf(1)]
+
+    def waited(s: Any, rate: Any) -> Any:
+        t = mp.exp(s)
+        left = mp.fsum(p * mp.exp(-t * w) for p, w in zip(probs, weights, strict=True))
+        return t * rate * mp.exp(-t * rate) * mp.log(left)
+
+    pieces = mp.linspace(-50, 8, 117)
+    slopes = [float(1 + mp.quad(lambda s, w=w: waited(s, w), pieces)) for w in weights]
+
+    def log_probs(n: Any) -> jax.Array:
+        reference = bt.Policy.from_probs(np.array(probs), np.array([0.0, 1.0]))
+        return bt.soft_best_of_n(reference, n, temperature).log_probs
+
+    found = jax.jit(jax.jacfwd(log_probs))(1.0)
+    np.testing.assert_allclose(found, slopes, rtol=1e-10, atol=1e-14)

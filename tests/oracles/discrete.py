@@ -6,7 +6,7 @@ their exact binary value and every sum has nonnegative terms only, so with ``DIG
 probability is right to some 55 significant digits, however small it is.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, TypeAlias
 
@@ -35,16 +35,6 @@ def logs(law: Sequence[Any]) -> list[float]:
     """Return natural logarithms as floats, -inf for zero: finite even for 1e-8000."""
     with mp.workdps(DIGITS):
         return [float(mp.log(p)) if p > 0 else float("-inf") for p in law]
-
-
-def count_vectors(n: int, num_outcomes: int) -> Iterator[tuple[int, ...]]:
-    """Yield every way to write n as an ordered sum of ``num_outcomes`` nonnegative counts."""
-    if num_outcomes == 1:
-        yield (n,)
-        return
-    for first in range(n + 1):
-        for rest in count_vectors(n - first, num_outcomes - 1):
-            yield (first, *rest)
 
 
 def enumerate_selection(probs: Sequence[Any], n: int, shares: Shares) -> Law:

@@ -5,13 +5,11 @@ places where somebody's noise is near its middle. Terms are positive, so that er
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
 from scipy import integrate, special
-
-from tests.oracles.discrete import count_vectors
 
 Law = Callable[[float], tuple[float, float]]
 
@@ -30,6 +28,16 @@ def student_t2(e: float) -> tuple[float, float]:
 def logistic(e: float) -> tuple[float, float]:
     below, above = float(special.expit(e)), float(special.expit(-e))
     return below * above, below
+
+
+def count_vectors(n: int, num_outcomes: int) -> Iterator[tuple[int, ...]]:
+    """Yield every way to write n as an ordered sum of ``num_outcomes`` nonnegative counts."""
+    if num_outcomes == 1:
+        yield (n,)
+        return
+    for first in range(n + 1):
+        for rest in count_vectors(n - first, num_outcomes - 1):
+            yield (first, *rest)
 
 
 def noisy_best_of_n(

@@ -276,6 +276,11 @@ class BlockwiseSampler:
         """About how many symbols a trial draws."""
         return self.reference.length * max(rule.typical_draws for rule in self.rules)
 
+    @property
+    def numbers_per_trial(self) -> int:
+        """As many as the rule of any block keeps."""
+        return max(rule.numbers_per_trial for rule in self.rules)
+
     def __call__(self, key: Array, trials: Array) -> Array:
         """The codes of the kept sequences, uint32, one per trial index."""
         count, rest = divmod(self.reference.length, self.block_length)

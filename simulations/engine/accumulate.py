@@ -31,11 +31,12 @@ from simulations.statistics.estimate import Estimate, merge_moments
 from simulations.tools.arguments import integer_within
 
 _MAX_TRIALS = 2**32 - 1  # a trial is one 32-bit counter word
-# Trials of a chunk, at least and at most, and its draws. On a processor scores of a block, 16 draws
-# of each trial, then stay in a core's cache; on an accelerator a chunk takes most of a millisecond
-# of waiting for the host (measured on an H200), and half a gigabyte of scores is little.
-_ON_PROCESSOR = 2**9, 2**14, 2**24
-_ON_ACCELERATOR = 2**15, 2**23, 2**27
+# Trials of a chunk, at least and at most, its draws, and the numbers that it keeps in memory. On a
+# processor the latter stay in a core's cache, and a chunk is long enough for the threads to meet
+# seldom; on an accelerator a chunk takes most of a millisecond of waiting for the host (measured on
+# an H200), and half a gigabyte of scores is little.
+_ON_PROCESSOR = 2**9, 2**18, 2**24, 2**20
+_ON_ACCELERATOR = 2**15, 2**23, 2**27, 2**28
 _DRAWS_IN_STEP = 2**30  # per device: a second or two, which nothing can interrupt
 _TRIALS_IN_STEP = 2**31 - 1  # of all devices: counts are int32 until they leave them
 _TILE = 256  # trials whose moments are summed in float32; the rest is float64
@@ -61,6 +62,11 @@ class Tally(Protocol):
     @property
     def typical_draws(self) -> int:
         """About how many candidates a trial has."""
+        ...
+
+    @property
+    def numbers_per_trial(self) -> int:
+        """About how many numbers of a trial are in memory at a time."""
         ...
 
     def moments_shape(self, num_trials: int) -> tuple[int, int, int]:
@@ -109,7 +115,8 @@ class Schedule:
 
     Attributes:
         chunk_size: trials in flight at a time on a device, rounded up to a multiple of 256; by
-            default 2¹⁴ (2²³ on an accelerator), fewer where trials have thousands of candidates.
+            default as many as fit a core's cache, at most 2¹⁸ (2²³ on an accelerator), and fewer
+            where trials have thousands of candidates.
         mesh: devices to use, in any arrangement; all by default.
         checkpoint: file to go on from if it is there, and to keep up to date. A finished run's
             file answers at once, and is where a longer run starts. Written by the first process.
@@ -147,8 +154,9 @@ def accumulate(
     chunk_size, draws = plan.chunk_size, tally.typical_draws
     if chunk_size is None:
         on_processor = flat.devices[0].platform == "cpu"
-        least, largest, most_draws = _ON_PROCESSOR if on_processor else _ON_ACCELERATOR
-        chunk_size = max(least, min(largest, most_draws // draws))
+        least, most, draws_in_chunk, numbers = _ON_PROCESSOR if on_processor else _ON_ACCELERATOR
+        fitting = min(most, draws_in_chunk // draws, numbers // tally.numbers_per_trial)
+        chunk_size = max(least, fitting)
     num_trials = integer_within(
         "num_trials", num_trials, at_most=_MAX_TRIALS, remedy="merge runs of several keys for more"
     )
@@ -160,7 +168,8 @@ def accumulate(
     )
     # Plain arrays: every process has the same, and the mesh may be of any devices.
     words, tally = jax.tree.map(np.asarray, (key_words(key), tally))
-    size = -(-min(chunk_size, num_trials) // _TILE) * _TILE
+    # Runs shorter than a chunk share their programs, up to a factor of two.
+    size = -(-min(chunk_size, 2 ** (num_trials - 1).bit_length()) // _TILE) * _TILE
     part = tally.moments_shape(size)
     room = max(1, min(_ROUNDS, _MOMENTS_IN_STEP // max(1, math.prod(part))))
     rounds = min(room, _DRAWS_IN_STEP // (size * draws), _TRIALS_IN_STEP // (size * flat.size))

@@ -177,6 +177,10 @@ class _Conditional:
     def typical_draws(self) -> int:
         return int(self.n) * self.scores.size  # as long as that many draws alone
 
+    @property
+    def numbers_per_trial(self) -> int:
+        return 4 * self.scores.size + _BLOCK
+
     def moments_shape(self, num_trials: int) -> tuple[int, int, int]:
         return shape_in_tiles(1 + self.scores.size, num_trials)
 
@@ -250,6 +254,10 @@ class _Others:
     @property
     def typical_draws(self) -> int:
         return int(self.n) + self.scores.size
+
+    @property
+    def numbers_per_trial(self) -> int:
+        return self.scores.size + 2 * _BLOCK
 
     def moments_shape(self, num_trials: int) -> tuple[int, int, int]:
         return shape_in_tiles(1 + self.scores.size, num_trials)

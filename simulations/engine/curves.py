@@ -135,6 +135,10 @@ class _Pairs:
     def typical_draws(self) -> int:
         return sum(sampler.typical_draws for sampler in self.samplers)
 
+    @property
+    def numbers_per_trial(self) -> int:
+        return max(sampler.numbers_per_trial for sampler in self.samplers)
+
     def moments_shape(self, num_trials: int) -> tuple[int, int, int]:
         return shape_in_tiles(2 * len(self.samplers) - 1, num_trials)
 

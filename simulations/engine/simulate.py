@@ -57,6 +57,11 @@ class Picks:
         """About how many candidates a trial has."""
         return self.sampler.typical_draws
 
+    @property
+    def numbers_per_trial(self) -> int:
+        """As many as the sampler keeps."""
+        return self.sampler.numbers_per_trial
+
     def moments_shape(self, num_trials: int) -> tuple[int, int, int]:
         """See :class:`simulations.engine.accumulate.Tally`."""
         return shape_in_tiles(self.sampler.reference.num_observables, num_trials)

@@ -76,6 +76,11 @@ class DraftSampler:
         """About how many candidates a trial has."""
         return self.drafts.typical_draws + self.draws.typical_draws
 
+    @property
+    def numbers_per_trial(self) -> int:
+        """As many as the race of either stage keeps."""
+        return max(self.drafts.numbers_per_trial, self.draws.numbers_per_trial)
+
     def __call__(self, key: Array, trials: Array) -> Array:
         """Positions of what is kept, uint32, one per trial index."""
         draft = self.drafts(key, trials)

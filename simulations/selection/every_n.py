@@ -72,6 +72,11 @@ class EveryN:
         """N."""
         return self.largest
 
+    @property
+    def numbers_per_trial(self) -> int:
+        """Two of each candidate of a block."""
+        return 2 * self.race.count.block
+
     def moments_shape(self, num_trials: int) -> tuple[int, int, int]:
         """See :class:`simulations.engine.accumulate.Tally`."""
         return 3, self.largest * self.race.reference.num_observables, 1

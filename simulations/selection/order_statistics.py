@@ -35,6 +35,11 @@ class PlaceRace:
         """About how many candidates a trial has."""
         return int(self.n) * self.k
 
+    @property
+    def numbers_per_trial(self) -> int:
+        """A reward and a draw of each that is remembered, before and after a draw."""
+        return 4 * self.k
+
     def __call__(self, key: Array, trials: Array) -> Array:
         """The winners' words, uint32, one per trial index."""
 

@@ -50,6 +50,11 @@ class ParticleSampler:
         """How many symbols a trial draws."""
         return self.reference.length * self.n
 
+    @property
+    def numbers_per_trial(self) -> int:
+        """Code, weight and word of each particle, and each pair of them where one is drawn."""
+        return (4 + self.n) * self.n
+
     def __call__(self, key: Array, trials: Array) -> Array:
         """The codes of the kept sequences, uint32, one per trial index."""
         shape = (self.n, trials.size)

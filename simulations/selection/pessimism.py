@@ -41,6 +41,7 @@ class PessimisticRejection:
     reference: Reference
     n: Array
     strength: Array
+    numbers_per_trial = Rejection.numbers_per_trial
 
     @property
     def typical_draws(self) -> int:

@@ -102,6 +102,7 @@ class RankRace:
     reference: Reference
     count: CandidateCount
     lowest: bool = False
+    numbers_per_trial = 4  # its candidates and the running winner, before and after a block
 
     @property
     def typical_draws(self) -> int:
@@ -153,6 +154,7 @@ class ScoredRace:
     count: CandidateCount
     parameter: Array
     score: Score
+    numbers_per_trial = 2 * BLOCK  # two of each candidate of a block
 
     @property
     def typical_draws(self) -> int:
@@ -225,6 +227,7 @@ class OrderRace:
     thresholds: Array
     levels: Array
     places: Array
+    numbers_per_trial = ScoredRace.numbers_per_trial
 
     @property
     def typical_draws(self) -> int:
@@ -265,6 +268,7 @@ class SwapRace:
     reference: Reference
     n: Array
     rule: SwappedRanks
+    numbers_per_trial = 2 * BLOCK  # the running winner, and what looks partners up
 
     @property
     def typical_draws(self) -> int:
@@ -313,6 +317,9 @@ class Sampler(Protocol):
 
     @property
     def typical_draws(self) -> int: ...
+
+    @property
+    def numbers_per_trial(self) -> int: ...
 
     def __call__(self, key: Array, trials: Array) -> Array: ...
 

@@ -37,6 +37,7 @@ class Rejection:
     reference: Reference
     parameter: Array
     accept: Score
+    numbers_per_trial = 2 * BLOCK
 
     @property
     def typical_draws(self) -> int:

@@ -446,7 +446,13 @@ def _inverse(temperature: float, reference: Ordered, name: str = "temperature") 
 
 def _extremes(reference: Ordered) -> NDArray[np.float32]:
     """Lowest and highest reward that can be drawn."""
-    return np.asarray(reference.reward(jnp.uint32([0, 2**32 - 1])))
+    return np.asarray(_rewards(reference, np.array([0, 2**32 - 1], np.uint32)))
+
+
+@jax.jit
+def _rewards(reference: Ordered, words: Array) -> Array:
+    """One program, where the quantile function is dozens."""
+    return reference.reward(words)
 
 
 def _fixed(n: int) -> CandidateCount:

@@ -45,7 +45,7 @@ from simulations.tools.pytree import pytree
 @pytree(data_fields=[], meta_fields=[])
 @dataclasses.dataclass(frozen=True)
 class Trials:
-    num_counts = typical_draws = 1
+    num_counts = typical_draws = numbers_per_trial = 1
 
     def moments_shape(self, num_trials):
         return 3, 0, 1

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from numpy.typing import NDArray
@@ -34,6 +33,7 @@ from simulations.statistics.checks import (
 from simulations.tools.precision import require_float64
 
 Law = NDArray[np.float64]
+_ROWS = 3  # parameters of a case and what is planted, or a multiple
 
 
 @dataclass(frozen=True)
@@ -167,10 +167,12 @@ def _run_case(
     config: TheoryChecksConfig, case: Case, key: Array, threshold: float, num_planted: float
 ) -> TheoryChecksOutcome:
     problem = PROBLEMS[case.problem]
-    rows = jnp.asarray((case.parameters, *case.planted), jnp.float64)
-    laws, rewards, win_rates = problem.exact(case.selection, rows)
+    rows = np.array((case.parameters, *case.planted))
+    # As many rows in every case, so that they share programs.
+    filled = np.pad(rows, [(0, -len(rows) % _ROWS), (0, 0)], mode="edge")
+    laws, rewards, win_rates = map(np.asarray, problem.exact(case.selection, filled))
     expected, win_rate = float(rewards[0]), float(win_rates[0])
-    law, *wrong = laws
+    law, *wrong = laws[: len(rows)]
     labels = [f"taken for {_tuple(parameters)}" for parameters in case.planted]
     for atom in np.flatnonzero(law >= config.smallest_atom) if config.atom_error else ():
         wrong.append(_with_error(law, int(atom), config.atom_error))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -24,6 +24,7 @@ import bon_theory as bt
 from bon_theory import sequence
 from simulations.draws.chains import blockwise, markov_chain
 from simulations.draws.references import (
+    DiscreteReference,
     Reference,
     discrete_reference,
     exponential_reward,
@@ -64,7 +65,7 @@ class TheoryProblem(Protocol):
         """The process of that name."""
         ...
 
-    def exact(self, selection: str, rows: Array) -> Exact:
+    def exact(self, selection: str, rows: NDArray[np.float64]) -> Exact:
         """The exact theory of the selection of that name, per row of parameters ``[R, P]``."""
         ...
 
@@ -89,14 +90,14 @@ class Rewards:
         """See :class:`TheoryProblem`."""
         return getattr(samplers, process)(self.reference, *parameters)
 
-    def exact(self, selection: str, rows: Array) -> Exact:
+    def exact(self, selection: str, rows: NDArray[np.float64]) -> Exact:
         """See :class:`TheoryProblem`."""
         reference = self.policy()
         masses, rewards, win_rates = _asked(_selected(reference, rows, selection), reference)
         return self.groups(np.asarray(masses)), rewards, win_rates
 
 
-def _selected(reference: bt.Policy, rows: Array, selection: str) -> bt.Policy:
+def _selected(reference: bt.Policy, rows: NDArray[np.float64], selection: str) -> bt.Policy:
     """The selection's law ``[R, ...]``, per row of parameters ``[R, P]``.
 
     Discrete laws of all problems, with outcomes of probability 0 at their ends, share a program.
@@ -178,7 +179,7 @@ class Drafts:
             self.reference, self.rewards, int(n), *others, proposal=self.proposal
         )
 
-    def exact(self, selection: str, rows: Array) -> Exact:
+    def exact(self, selection: str, rows: NDArray[np.float64]) -> Exact:
         """See :class:`TheoryProblem`."""
         reference, proposal = (
             bt.Policy.from_probs(jnp.asarray(p), jnp.asarray(self.rewards))
@@ -231,7 +232,7 @@ class Sequences:
         select, size = getattr(samplers, process), self.block_length
         return blockwise(chain, self.length, select, *parameters, block_length=size, by="words")
 
-    def exact(self, selection: str, rows: Array) -> Exact:
+    def exact(self, selection: str, rows: NDArray[np.float64]) -> Exact:
         """See :class:`TheoryProblem`."""
         if selection in _PARTICLES:
             return self._of_particles(_PARTICLES[selection], rows)
@@ -247,10 +248,10 @@ class Sequences:
         masses, rewards, win_rates = _asked_of_words(blocks, reference, drawn, words, gains)
         return np.asarray(masses), rewards, win_rates
 
-    def _of_particles(self, twisted: bool, rows: Array) -> Exact:
+    def _of_particles(self, twisted: bool, rows: NDArray[np.float64]) -> Exact:
         reference = self._law()
         drawn, laws = sequence.enumerated(reference), []
-        for n, temperature in np.asarray(rows).tolist():
+        for n, temperature in rows.tolist():
             values = sequence.look_ahead(reference, temperature) if twisted else None
             law = sequence.particle_law(reference, int(n), temperature, look_ahead=values)
             laws.append((law.probs, bt.expected_reward(law), bt.win_rate(law, drawn)))
@@ -317,11 +318,18 @@ def _log_ratio(
 
 def _discrete(probs: tuple[float, ...], rewards: tuple[float, ...]) -> Rewards:
     return Rewards(
-        discrete_reference(probs, rewards),
+        _with_empty_levels(discrete_reference(probs, rewards)),
         cache(lambda: bt.Policy.from_probs(jnp.asarray(probs), jnp.asarray(rewards))),
         lambda masses: masses,
         (min(rewards), max(rewards)),
     )
+
+
+def _with_empty_levels(reference: DiscreteReference) -> DiscreteReference:
+    """The same law, with one level more than outcomes: tied or not, a process is one program."""
+    found = np.asarray(reference.level_thresholds)
+    spare = reference.thresholds.size + 1 - found.size
+    return replace(reference, level_thresholds=jnp.asarray(np.pad(found, (0, spare), mode="edge")))
 
 
 def _continuous(

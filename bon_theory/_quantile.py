@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bon_theory._arguments import is_concrete, require, reward_array, shown
+from bon_theory._arguments import is_concrete, on_device, require, reward_array, shown
 from bon_theory._quadrature import gaps, log_odds_nodes
 
 __all__ = ["DEFAULT_NODES", "quantile_nodes"]
@@ -43,10 +43,10 @@ def quantile_nodes(
     largest = 1 - jnp.finfo(dtype).epsneg
 
     def reward_at(log_u: np.ndarray, complement: np.ndarray) -> jax.Array:
-        ranks = jnp.minimum(jnp.asarray(np.exp(log_u), dtype), largest)
+        ranks = on_device(np.minimum(np.exp(log_u).astype(dtype), largest))
         rewards = quantile(ranks)
         if survival_quantile is not None:
-            from_above = survival_quantile(jnp.asarray(complement, dtype))
+            from_above = survival_quantile(on_device(complement.astype(dtype)))
             rewards = jnp.where(ranks <= 0.5, rewards, from_above)
         return reward_array(rewards, ranks.shape, dtype)
 

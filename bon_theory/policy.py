@@ -28,7 +28,7 @@ from bon_theory._arguments import (
     shown,
     untraced,
 )
-from bon_theory._numerics import log_normalised, namespace, numpy_or_program
+from bon_theory._numerics import log_normalised, namespace, numpy_or_program, one_program
 from bon_theory._quantile import DEFAULT_NODES, quantile_nodes
 from bon_theory._reward_cdf import reward_log_cdf
 
@@ -309,8 +309,9 @@ class Policy:
             >>> round(float(bt.expected_reward(best)), 5)  # 1/sqrt(pi)
             0.56419
         """
-        ndtri = jax.scipy.special.ndtri
-        return Policy.from_quantile(ndtri, lambda s: -ndtri(s), num_nodes=num_nodes, breaks=breaks)
+        return Policy.from_quantile(
+            _ndtri, lambda s: -_ndtri(s), num_nodes=num_nodes, breaks=breaks
+        )
 
     @staticmethod
     def exponential_reward(
@@ -381,6 +382,9 @@ class Policy:
             return self
         ranks = reward_log_cdf(self.log_probs, self.rewards, self.continuous)
         return dataclasses.replace(self, ranks=ranks)
+
+
+_ndtri = one_program(jax.scipy.special.ndtri)
 
 
 def _discrete(log_probs: jax.Array | np.ndarray, rewards: Numbers) -> Policy:

@@ -26,6 +26,7 @@ from figures.style import (
     side_by_side,
     styled,
 )
+from simulations.tools.programs import compiled_in_earnest
 
 __all__ = ["data", "draw", "main"]
 
@@ -129,9 +130,12 @@ def _along(
     return jax.lax.map(one, parameters)
 
 
+_noisy_proxy = compiled_in_earnest(bt.noisy_proxy, static_argnames="noise")
+
+
 def _overoptimization(noise: bt.Noise, n: np.ndarray) -> dict[str, np.ndarray]:
     """True reward of best-of-n, and the parabola in √KL that fits it best."""
-    proxy = bt.noisy_proxy(bt.Policy.gaussian_reward(), noise)
+    proxy = _noisy_proxy(bt.Policy.gaussian_reward(), noise)
     table = _walk(bt.best_of_n, proxy.reference, proxy.true_reward, n)
     fit = bt.fit_overoptimization(table["kl"], table["true_reward"])
     d = np.sqrt(table["kl"])

@@ -258,10 +258,8 @@ def _edges(noise: Noise, dtype: str) -> np.ndarray:
     far = 10.0 ** np.linspace(-30, int(np.log10(np.finfo(dtype).max) / 2), 9001)
     places = np.concatenate([-far[::-1], [0.0], far]).astype(dtype)
     with jax.ensure_compile_time_eval():
-        e = jnp.asarray(places)
-        lower, upper = (
-            np.asarray(tail(e), np.float64) for tail in (noise.log_cdf, noise.log_survival)
-        )
+        tails = jax.jit(lambda e: (noise.log_cdf(e), noise.log_survival(e)))(places)
+        lower, upper = (np.asarray(tail, np.float64) for tail in tails)
     odds = lower - upper
     places, odds = places[np.abs(odds) <= _FARTHEST], odds[np.abs(odds) <= _FARTHEST]
     # How many pieces lie before a place; they grow where there is nothing to see.

@@ -25,7 +25,7 @@ import numpy as np
 
 from bon_theory._arguments import Numbers, real_array, require, shown
 from bon_theory._laws import require_policy
-from bon_theory._numerics import log1mexp
+from bon_theory._numerics import log1mexp, one_program
 from bon_theory.noise import Noise
 from bon_theory.policy import Policy
 from bon_theory.tuning.root import increasing_root
@@ -161,6 +161,11 @@ def fit_overoptimization(kl: Numbers, gain: Numbers) -> OveroptimizationFit:
         ),
         kl,
     )
+    return _least_squares(kl, gain)
+
+
+@one_program
+def _least_squares(kl: jax.Array, gain: jax.Array) -> OveroptimizationFit:
     # The reference itself, a point at 0, has no weight; its square root, no derivative.
     d = jnp.where(kl == 0, 0, jnp.sqrt(jnp.where(kl == 0, 1, kl)))
     basis, triangle = jnp.linalg.qr(jnp.stack([d, -kl], axis=-1))

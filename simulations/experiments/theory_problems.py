@@ -343,7 +343,7 @@ def _continuous(
         # Nodes crowd at the breaks until their ranks round to the same number; the running maximum
         # keeps the rounding of the quantile function from undoing their order.
         return bt.Policy.from_quantile(
-            lambda u: jax.lax.cummax(quantile(u)),
+            jax.jit(lambda u: jax.lax.cummax(quantile(u))),
             num_nodes=_NODES,
             breaks=tuple(k / _BINS for k in range(1, _BINS)),
         )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 import bon_theory as bt
 from paper_repro.papers.claim import ABSTRACT, DERIVED, Claim, Tolerance
+from simulations.tools.programs import compiled_in_earnest
 
 _claim = partial(Claim, paper="reward_model_overoptimization", provenance=ABSTRACT)
 _CHECKS = ("best_of_n on Gaussian reward",)
@@ -37,7 +38,10 @@ class ProxyCurve(NamedTuple):
 @cache
 def noisy(noise: str) -> bt.NoisyProxy:
     """The proxy of a standard normal true reward."""
-    return bt.noisy_proxy(bt.Policy.gaussian_reward(), NOISES[noise])
+    return _noisy_proxy(bt.Policy.gaussian_reward(), NOISES[noise])
+
+
+_noisy_proxy = compiled_in_earnest(bt.noisy_proxy, static_argnames="noise")
 
 
 @cache

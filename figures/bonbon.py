@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 import bon_theory as bt
 from bon_theory import alignment
@@ -67,14 +68,18 @@ def data(*, points: int = 25) -> FigureData:
     small = np.geomspace(1e-8, 0.5, points)
     near_one = 1 - np.geomspace(1e-4, 0.5, (points + 1) // 2)
     weights = np.unique(np.concatenate([[0.0, 0.005, 1.0], small, near_one]))
-    bonbon = jax.jit(alignment.bonbon)
-    for n in tracked(SWEPT, "minimisers"):
-        sweep = bonbon(reference, n=n, sft_weight=jnp.asarray(weights))
-        tables[f"bonbon_{n}"] = {"sft_weight": weights} | _places(sweep, reference)
-    tables |= {f"flow_{name}": table for name, table in _flows(points).items()}
     numbers = np.array([2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24, 32, 48, 64])
-    by_n = jax.jit(alignment.ipo_best_of_n)(reference, n=jnp.asarray(numbers))
-    tables["by_n"] = {"n": numbers} | _places(by_n, reference)
+    # Everything in one batch: a sweep for each n, and IPO-BoN, of weight 0, for each number.
+    n = np.concatenate([np.repeat(SWEPT, len(weights)), numbers])
+    alpha = np.concatenate([np.tile(weights, len(SWEPT)), np.zeros(len(numbers))])
+    minimisers = jax.jit(alignment.bonbon)(reference, n=n, sft_weight=alpha)
+    *sweeps, by_n = _split(
+        _places(minimisers, reference), len(weights) * np.arange(1, len(SWEPT) + 1)
+    )
+    for n, sweep in zip(SWEPT, sweeps, strict=True):
+        tables[f"bonbon_{n}"] = {"sft_weight": weights} | sweep
+    tables |= {f"flow_{name}": table for name, table in _flows(points).items()}
+    tables["by_n"] = {"n": numbers} | by_n
     caption = CAPTION.format(n=N, levels=LEVELS, beta=DPO_BETA)
     return FigureData(caption, tables, {"n": N, "levels": LEVELS, "dpo_beta": DPO_BETA})
 
@@ -83,6 +88,12 @@ def _places(policy: bt.Policy, reference: bt.Policy) -> Columns:
     """Columns kl and win_rate, a row per policy of the batch."""
     kl, win_rate = bt.kl_divergence(policy, reference), bt.win_rate(policy, reference)
     return {"kl": np.asarray(kl), "win_rate": np.asarray(win_rate)}
+
+
+def _split(table: Columns, places: NDArray[np.intp]) -> list[Columns]:
+    """The table in pieces, which begin at these rows."""
+    columns = {name: np.split(column, places) for name, column in table.items()}
+    return [dict(zip(columns, rows, strict=True)) for rows in zip(*columns.values(), strict=True)]
 
 
 def _flows(points: int) -> dict[str, Columns]:

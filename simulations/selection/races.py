@@ -24,6 +24,7 @@ from typing import Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from bon_theory import SwappedRanks
@@ -49,7 +50,8 @@ class CandidateCount:
     """The number of candidates of a trial: ``minimum`` plus the number of thresholds ≤ a word.
 
     Attributes:
-        minimum: int32; all there is where the number is fixed.
+        minimum: int32; all there is where the number is fixed. Less than 1 where the first
+            thresholds are 0.
         thresholds: ``[T]`` uint32, ascending.
         block: candidates per step of the loop, a power of two.
     """
@@ -60,8 +62,9 @@ class CandidateCount:
 
     @property
     def typical(self) -> int:
-        """About the median number of candidates."""
-        return int(self.minimum) + self.thresholds.size // 2
+        """The median number of candidates."""
+        thresholds = np.asarray(self.thresholds)
+        return int(self.minimum) + int(np.count_nonzero(thresholds <= 2**31))
 
     def draw(self, key: Array, trials: Array) -> Array:
         """Counts, uint32, one per trial.

@@ -41,6 +41,7 @@ from simulations.tools.arguments import integer_within, positive_float
 _SMALLEST_ACCEPTANCE = 1e-4
 _MOST_PLACES = 64  # are remembered in order, by as many comparisons a draw
 _LARGEST_BLOCK = 16
+_TABLE = 16  # thresholds of a random number, or a multiple
 _NODES_A_UNIT = 64  # of log-odds, by which laws of ranks are accurate to 1e-5
 _LARGEST_MEAN = 1e6  # of a random number of candidates, which is looked up in a table
 _LARGEST_SCORE, _LARGEST_TOTAL = 1e38, 2.0**24  # in float32; of the rewards of a block
@@ -468,10 +469,15 @@ def _one_plus_poisson(mean_extra_draws: float) -> CandidateCount:
 
 
 def _random_count(cdf: np.ndarray) -> CandidateCount:
-    """P(N ≤ 1), P(N ≤ 2), … as words; rounding to 2⁻³² cuts the far tail off."""
+    """P(N ≤ 1), P(N ≤ 2), … as words; rounding to 2⁻³² cuts the far tail off.
+
+    Numbers below 1, of probability 0, fill the table up, so that similar laws share a program.
+    """
     edges = np.rint(cdf * 2**32)
-    thresholds = jnp.asarray(edges[edges < 2**32].astype(np.uint32))
-    return CandidateCount(jnp.int32(1), thresholds, _block(len(thresholds)))
+    edges = edges[edges < 2**32]
+    spare = -len(edges) % _TABLE
+    thresholds = jnp.asarray(np.pad(edges, (spare, 0)).astype(np.uint32))
+    return CandidateCount(jnp.int32(1 - spare), thresholds, _block(len(edges)))
 
 
 def _block(num_candidates: int) -> int:

@@ -402,6 +402,8 @@ def test_a_poisson_number_is_tabled_to_the_last_word():
                 break
             expected.append(edge)
     race = samplers.best_of_poisson(uniform_reward(), 8.0)
-    thresholds = np.asarray(race.count.thresholds, np.int64)
+    spare, thresholds = np.split(np.asarray(race.count.thresholds, np.int64), [-len(expected)])
+    assert int(race.count.minimum) == 1 - spare.size
+    assert not spare.any()
     assert thresholds.size == len(expected) > 30
     assert np.abs(thresholds - expected).max() <= 1

@@ -20,7 +20,6 @@ from typing import Literal, NamedTuple
 import jax
 import numpy as np
 import polars
-from flax import nnx
 from numpy.typing import ArrayLike, NDArray
 
 from simulations.alignment.losses import log_atom_excess, log_rank, matched_target
@@ -106,7 +105,7 @@ class CandidateTable:
         for first in range(0, len(rows), batch_size):
             # The last batch takes in rows of the one before: one shape, one program.
             batch = slice(max(min(first, len(rows) - batch_size), 0), first + batch_size)
-            log_probs[batch] = _log_probs(model, prompts[batch], rows[batch])
+            log_probs[batch] = response_log_probs(model, prompts[batch], rows[batch])
         return replace(self, log_probs=log_probs.reshape(self.rewards.shape), identity="")
 
     def pairs(
@@ -391,9 +390,6 @@ def _identity(
         reward_name,
     ]
     return hashlib.sha256(json.dumps(described).encode()).hexdigest()
-
-
-_log_probs = nnx.jit(response_log_probs)
 
 
 def _uniforms(key: jax.Array, shape: tuple[int, ...]) -> NDArray[np.float64]:

@@ -182,6 +182,7 @@ def greedy(
     return drawn.tokens[:, 0]
 
 
+@jax.jit
 def response_token_log_probs(
     model: Transformer,
     prompts: np.ndarray | jax.Array,
@@ -209,6 +210,7 @@ def response_token_log_probs(
     return jnp.where(counted, log_probs, 0.0)
 
 
+@jax.jit
 def response_log_probs(
     model: Transformer,
     prompts: np.ndarray | jax.Array,

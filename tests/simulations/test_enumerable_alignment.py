@@ -135,7 +135,7 @@ def test_the_mean_over_every_pair_is_the_populations_loss():
     }
     for name, expected in populations.items():
         which = tuple(method for method in methods(n) if method.name == name)
-        total, number = loss(runs, every_pair(known, which, n))
+        total, number = nnx.jit(loss)(runs, every_pair(known, which, n))
         assert float(total / number) == pytest.approx(float(expected), rel=1e-4), name
 
 

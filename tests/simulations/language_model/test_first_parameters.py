@@ -22,7 +22,8 @@ def test_training_starts_from_the_law_of_pairs() -> None:
     stream = np.cumsum(steps) % 17
     model = Transformer(TransformerConfig(width=16, num_layers=1), rngs=nnx.Rngs(0))
     start_from_pairs(model, stream, 60)
-    law = np.asarray(jax.nn.softmax(model(jnp.asarray(stream[None, :200], jnp.int32))))[0]
+    read = nnx.jit(lambda model, tokens: jax.nn.softmax(model(tokens)))
+    law = np.asarray(read(model, stream[None, :200].astype(np.int32)))[0]
     for token in range(17):
         rows = law[stream[:200] == token]
         np.testing.assert_allclose(rows[:, (token + 1) % 17], 0.75, atol=0.12)
@@ -57,7 +58,7 @@ def test_heads_of_the_first_layer_start_by_looking_at_the_tokens_before(
     queries, keys, _ = np.split(after[0], [64 * heads, 64 * (heads + key_heads)])
     turn = rotation_by(jnp.arange(12, dtype=jnp.int32), 12, config.rotated, config.rotary_base)
     query, key = (
-        np.asarray(turn(jnp.broadcast_to(own.reshape(1, -1, 64), (12, own.size // 64, 64))))
+        np.asarray(jax.jit(turn)(np.tile(own.reshape(1, -1, 64), (12, 1, 1))))
         for own in (queries, keys)
     )
     for head in range(heads):

@@ -91,7 +91,7 @@ def _ends() -> list[float]:
     reference = _reference("eight outcomes")
     ends = []
     for n, temperature in ((4.0, 2e-3), (16.0, 2e-3), (16.0, 1e9)):
-        found = _curve(reference, jnp.asarray(n), jnp.full(len(_TEMPERATURES), temperature))
+        found = _curve(reference, jnp.asarray(n), np.full(len(_TEMPERATURES), temperature))
         ends += [float(found["reward"][0]), float(found["kl"][0])]
     return ends
 
@@ -114,7 +114,7 @@ _UNIFORM = {
 def _uniform_vectors() -> list[float]:
     values = []
     for n, temperature in _UNIFORM:
-        temperatures = jnp.full(len(_TEMPERATURES), temperature)
+        temperatures = np.full(len(_TEMPERATURES), temperature)
         found = _curve(_reference("uniform reward"), jnp.asarray(n), temperatures)
         values += [float(found[name][0]) for name in ("reward", "kl", "kl_from_tilt")]
     return values

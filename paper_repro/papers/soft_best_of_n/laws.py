@@ -70,8 +70,14 @@ class SoftAndTilt(NamedTuple):
 def point(name: str, n: float, temperature: float) -> SoftAndTilt:
     """Soft best-of-n on the law of that name: ``kl`` KL(P_n‖π), ``kl_from_tilt`` KL(P*‖P_n)."""
     probs, rewards = LAWS[name]
-    found = _point(jnp.array(probs), jnp.array(rewards), float(n), float(temperature))
-    return SoftAndTilt(**{key: plain(value) for key, value in found.items()})
+    size = len(probs)
+    spare = (0, max(len(probs) for probs, _ in LAWS.values()) - size)
+    # Outcomes of probability 0 at the end: all laws share a program.
+    filled = np.pad(probs, spare), np.pad(rewards, spare, mode="edge")
+    found = _point(*filled, float(n), float(temperature))
+    return SoftAndTilt(
+        **{key: plain(value[:size] if value.ndim else value) for key, value in found.items()}
+    )
 
 
 def plain(value: Array) -> Any:

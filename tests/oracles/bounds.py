@@ -11,6 +11,7 @@ from tests.oracles.multiprecision import Real, mp
 DIGITS = 120  # temperatures of 1e15 leave differences of 1e-30 of weights near 1, squared
 
 
+@mp.workdps(DIGITS)
 def values(
     probs: Sequence[float],
     rewards: Sequence[float],
@@ -24,7 +25,6 @@ def values(
     ratio: float,
 ) -> dict[str, Callable[[], Real]]:
     """Return, by name, a bound on a law with ``probs`` above 0, as functions not yet evaluated."""
-    mp.dps = DIGITS
     mass = [mp.mpf(p) for p in probs]
     mass = [p / mp.fsum(mass) for p in mass]
     reward, n, t = [mp.mpf(r) for r in rewards], mp.mpf(n), mp.mpf(temperature)
@@ -112,7 +112,7 @@ def values(
         return c + mp.log((1 - mp.exp(-c)) / c)
 
     e_top = mp.exp(c) / mp.expm1(c) if c < 1000 else mp.mpf(1)
-    return {
+    formulas = {
         "best_of_n_kl": lambda: kl,
         "best_of_n_kl_from_top_level": lambda: -mp.log(top),
         "best_of_n_kl_from_top_atom": lambda: of_atom(top),
@@ -190,6 +190,7 @@ def values(
         "tilt_chi_squared_from_range": lambda: mp.sinh(x / 2) ** 2,
         "exponential_race_total_variation": lambda: (1 - 1 / max(weights)) ** n,
     }
+    return {name: mp.workdps(DIGITS)(formula) for name, formula in formulas.items()}
 
 
 def _pieces(mu: Real) -> list[Real]:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.oracles import (
+    bounds,
     continuous,
     discrete,
     divergences,
@@ -344,3 +345,15 @@ def test_the_kl_from_the_tilt_falls_as_the_square_of_n() -> None:
             # First-order corrections: ten times the draws, a tenth of the distance.
             assert abs(after) < 1e-3
             assert abs(after / before) == pytest.approx(0.1, rel=0.02)
+
+
+def test_an_oracle_leaves_the_precision_as_it_found_it() -> None:
+    """Where 120 digits stayed on, every integral of the tests after it took ten times as long."""
+    probs, rewards = [0.5, 0.5], [0.0, 1.0]
+    of_poisson = bounds.values(
+        probs, rewards, rewards, n=2.0, temperature=0.5, order=2.0,
+        mean_extra_draws=1.0, strength=1.0, ratio=2.0,
+    )["best_of_poisson_kl"]  # fmt: skip
+    assert mp.dps == 40
+    assert len(mp.nstr(of_poisson(), 200)) > 110
+    assert mp.dps == 40

@@ -33,6 +33,11 @@ def test_compiled_programs_are_kept():
     assert len(list(cache.glob("jit_kept_program*"))) > 0
 
 
+def test_programs_share_a_context():
+    one, other = (jax.jit(f).lower(1.0).compiler_ir() for f in (jnp.sin, jnp.cos))
+    assert one.context is other.context  # pyright: ignore[reportOptionalMemberAccess]
+
+
 def test_mixed_dtypes_raise():
     with pytest.raises(ValueError, match="dtype_promotion=strict"):
         _ = jnp.ones(2, "float32") + jnp.ones(2, "float64")

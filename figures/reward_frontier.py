@@ -24,6 +24,7 @@ from figures.style import (
     shades,
     styled,
 )
+from simulations.tools.programs import compiled_in_earnest
 
 __all__ = ["NUMBERS", "data", "draw", "main"]
 
@@ -84,7 +85,7 @@ def temperatures(n: int, points: int) -> np.ndarray:
     return np.concatenate([np.geomspace(3.0, coldest, points), [0.0]])
 
 
-@jax.jit
+@compiled_in_earnest
 def _points(reference: bt.Policy, n: jax.Array, temperature: jax.Array) -> dict[str, jax.Array]:
     """Soft best-of-n at each (n, temperature), and what it falls short of at its KL."""
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,7 @@ DISTRIBUTIONS = ("jax", "jaxlib", "numpy", "scipy", "flax", "optax", "matplotlib
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that compute; empty text for one not installed."""
     found = {"python": platform.python_version(), "bon-theory": _own_version()}
-    for name in DISTRIBUTIONS:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = ""
-    return found
+    return found | {name: _installed(name) for name in DISTRIBUTIONS}
 
 
 def sources(module: str, root: Path = ROOT) -> dict[str, str]:
@@ -35,14 +31,14 @@ def sources(module: str, root: Path = ROOT) -> dict[str, str]:
 
     Imports are read from the source, inside functions too; nothing is executed.
     """
-    digests: dict[str, str] = {}
+    files, digests = _modules(root), {}
     seen, waiting = {module}, [module]
     while waiting:
-        for file in _files(waiting.pop(), root):
-            name = file.relative_to(root).as_posix()
-            if name not in digests:
+        # A package that is above it counts; the last part may be a name inside a module.
+        for name in itertools.accumulate(waiting.pop().split("."), "{}.{}".format):
+            if (file := files.pop(name, None)) is not None:
                 content = file.read_bytes()
-                digests[name] = hashlib.sha256(content).hexdigest()
+                digests[file.relative_to(root).as_posix()] = hashlib.sha256(content).hexdigest()
                 new = _imports(content.decode()) - seen
                 seen |= new
                 waiting += new
@@ -100,18 +96,23 @@ def _own_version() -> str:
     return bon_theory.__version__
 
 
-def _files(module: str, root: Path) -> Iterator[Path]:
-    """The file of a dotted name and the ``__init__`` of every package above it.
+@cache
+def _installed(name: str) -> str:
+    """Version of a package, looked up once; empty text if there is none."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
-    The last part may also be a name inside a module: then the module's file is what counts.
-    """
-    parts = module.split(".")
-    if parts[0] not in PACKAGES:
-        return
-    for depth in range(1, len(parts) + 1):
-        path = root.joinpath(*parts[:depth])
-        candidates = (path.with_suffix(".py"), path / "__init__.py")
-        yield from (file for file in candidates if file.is_file())
+
+def _modules(root: Path) -> dict[str, Path]:
+    """The files of our modules and packages by their dotted names: one look at the folders."""
+    files: dict[str, Path] = {}
+    for package in PACKAGES:
+        for file in (root / package).rglob("*.py"):
+            parts = file.relative_to(root).with_suffix("").parts
+            files[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    return files
 
 
 @cache

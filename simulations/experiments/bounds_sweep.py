@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 import bon_theory as bt
 from bon_theory.bounds import REGISTRY, Inequality, Problem
 from simulations.tools.precision import require_float64
+from simulations.tools.programs import compiled_in_earnest
 
 __all__ = [
     "QUANTILES",
@@ -168,7 +169,7 @@ def _random_problems(key: Array, size: int, num_outcomes: int) -> Problem:
     )
 
 
-@partial(jax.jit, static_argnames=("inequalities", "batch_size"))
+@partial(compiled_in_earnest, static_argnames=("inequalities", "batch_size"))
 def _evaluate(
     problems: Problem, inequalities: tuple[Inequality, ...], batch_size: int
 ) -> tuple[tuple[Array, Array], ...]:

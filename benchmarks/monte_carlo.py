@@ -97,7 +97,7 @@ def rates(quick: bool, rounds: int) -> dict[str, Any]:
         methods = {"ours": ours(work), **{peer: make(work) for peer, make in PEERS.items()}}
         sizes = {}
         for method, run in methods.items():
-            run(2**16)  # compiles
+            run(2**18)  # compiles
             start = time.perf_counter()
             run(2**18)
             per_trial = (time.perf_counter() - start) / 2**18

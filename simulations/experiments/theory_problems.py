@@ -34,20 +34,12 @@ from simulations.draws.references import (
 from simulations.selection import drafts, samplers
 from simulations.selection.particles import particles
 from simulations.selection.races import Sampler
+from simulations.tools.programs import compiled_in_haste
 
 _BINS = 16
 _NODES = 321  # per bin: laws over bins to 1e-12
 # What discrete laws are filled up to, or a multiple: all rows from all starts; their outcomes.
 _LAWS, _OUTCOMES = 12, 16
-# Each exact law is computed once, in milliseconds, so compiling must be cheap, not its product. The
-# selection is a program of its own: what is then asked of its law is one for all selections.
-_compiled_in_haste = partial(
-    jax.jit,
-    compiler_options={
-        "xla_backend_optimization_level": 0,
-        "xla_llvm_disable_expensive_passes": True,
-    },
-)
 
 Exact = tuple[NDArray[np.float64], Array, Array]
 """Probabilities of the histogram's cells ``[R, C]``, mean rewards and win rates ``[R]``."""
@@ -121,17 +113,18 @@ def _selected(reference: bt.Policy, rows: NDArray[np.float64], selection: str) -
     return bt.Policy.from_logits(log_probs, np.asarray(reference.rewards))
 
 
-@partial(_compiled_in_haste, static_argnames="selection")
+# The selection is a program of its own: what is then asked of its law is one for all selections.
+@partial(compiled_in_haste, static_argnames="selection")
 def _select(reference: bt.Policy, rows: Array, selection: str) -> bt.Policy:
     return jax.vmap(lambda row: _selection(selection)(reference, *row))(rows)
 
 
-@partial(_compiled_in_haste, static_argnames="selection")
+@partial(compiled_in_haste, static_argnames="selection")
 def _select_each(laws: bt.Policy, rows: Array, selection: str) -> bt.Policy:
     return jax.vmap(lambda law, row: _selection(selection)(law, *row))(laws, rows)
 
 
-@_compiled_in_haste
+@compiled_in_haste
 def _asked(policies: bt.Policy, reference: bt.Policy) -> tuple[Array, Array, Array]:
     """Probabilities ``[R, K]``, mean rewards and win rates ``[R]`` of each law."""
 
@@ -269,13 +262,13 @@ class Sequences:
         return sequence.SequenceLaw.markov(chain, self.length, block_length=self.block_length)
 
 
-@_compiled_in_haste
+@compiled_in_haste
 def _levels(reference: sequence.SequenceLaw) -> tuple[bt.Policy, ...]:
     """The law of a block's reward, which is what is selected by, of each stretch."""
     return tuple(stretch.levels for stretch in reference.stretches)
 
 
-@_compiled_in_haste
+@compiled_in_haste
 def _asked_of_words(
     blocks: tuple[bt.Policy, ...],
     reference: sequence.SequenceLaw,
@@ -326,10 +319,13 @@ def _discrete(probs: tuple[float, ...], rewards: tuple[float, ...]) -> Rewards:
 
 
 def _with_empty_levels(reference: DiscreteReference) -> DiscreteReference:
-    """The same law, with one level more than outcomes: tied or not, a process is one program."""
+    """The same law with empty levels below, as many for tied rewards as for distinct ones.
+
+    So a process is one program for both.
+    """
     found = np.asarray(reference.level_thresholds)
     spare = reference.thresholds.size + 1 - found.size
-    return replace(reference, level_thresholds=jnp.asarray(np.pad(found, (0, spare), mode="edge")))
+    return replace(reference, level_thresholds=jnp.asarray(np.pad(found, (spare, 0))))
 
 
 def _continuous(

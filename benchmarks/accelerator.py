@@ -73,9 +73,9 @@ def draw_rates(device: str, chunk: int) -> dict[str, dict[str, float]]:
         }
         results[name] = {}
         for method, run in methods.items():
-            run(chunk)  # compiles
             trials, spent = chunk, 0.0
             while spent < SECONDS and trials < 2**31:
+                run(trials)  # compiles: runs of other lengths may be other programs
                 start = time.perf_counter()
                 run(trials)
                 spent, done = time.perf_counter() - start, trials

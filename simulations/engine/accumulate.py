@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -31,21 +31,34 @@ from simulations.statistics.estimate import Estimate, merge_moments
 from simulations.tools.arguments import integer_within
 
 _MAX_TRIALS = 2**32 - 1  # a trial is one 32-bit counter word
-# Trials of a chunk, at least and at most, its draws, and the numbers that it keeps in memory. On a
-# processor the latter stay in a core's cache, and a chunk is long enough for the threads to meet
-# seldom; on an accelerator a chunk takes most of a millisecond of waiting for the host (measured on
-# an H200), and half a gigabyte of scores is little.
-_ON_PROCESSOR = 2**9, 2**18, 2**24, 2**20
-_ON_ACCELERATOR = 2**15, 2**23, 2**27, 2**28
-_DRAWS_IN_STEP = 2**30  # per device: a second or two, which nothing can interrupt
-_TRIALS_IN_STEP = 2**31 - 1  # of all devices: counts are int32 until they leave them
 _TILE = 256  # trials whose moments are summed in float32; the rest is float64
+_TILES = 2**10  # of a chunk at most: longer chunks have longer tiles
+_COUNTERS = 2**16  # with all copies: so many stay in a core's cache
+_COPIES = 64
+_TRIALS_IN_STEP = 2**31 - 1  # of all devices: counts are int32 until they leave them
 _ROUNDS = 256  # chunks per device and step at most; processes meet after a step, for some 10 ms
 _MOMENTS_IN_STEP = 2**21  # per device
 _AXIS = "trials"
 # AVX-512 doubles the rate of integer arithmetic; XLA takes half of it unless told. No effect on
 # other machines, nor on any result.
 _COMPILER_OPTIONS: dict[str, Any] = {"xla_cpu_prefer_vector_width": 512}
+
+
+class _Sizes(NamedTuple):
+    """What suits a kind of device."""
+
+    least_trials: int  # of a chunk
+    most_trials: int
+    draws: int
+    numbers: int  # that a chunk keeps in memory
+    draws_in_step: int  # a second or two, which nothing can interrupt
+
+
+# On a processor what a chunk keeps stays in a core's cache, and a chunk is long enough for the
+# threads to meet seldom. An accelerator waits for the host most of a millisecond in every chunk
+# and several in every step (measured on an H200), and half a gigabyte of scores is little there.
+_ON_PROCESSOR = _Sizes(2**9, 2**18, 2**24, 2**20, 2**30)
+_ON_ACCELERATOR = _Sizes(2**15, 2**23, 2**27, 2**28, 2**36)
 
 Progress = Callable[[int, int], None]
 """Called with trials done and trials in all."""
@@ -151,28 +164,28 @@ def accumulate(
     if not isinstance(plan.mesh, Mesh | None):
         raise ValueError(f"mesh must be a jax.sharding.Mesh, got {plan.mesh!r}: jax.make_mesh")
     flat = Mesh(np.ravel(jax.devices() if plan.mesh is None else plan.mesh.devices), (_AXIS,))
+    sizes = _ON_PROCESSOR if flat.devices[0].platform == "cpu" else _ON_ACCELERATOR
     chunk_size, draws = plan.chunk_size, tally.typical_draws
     if chunk_size is None:
-        on_processor = flat.devices[0].platform == "cpu"
-        least, most, draws_in_chunk, numbers = _ON_PROCESSOR if on_processor else _ON_ACCELERATOR
-        fitting = min(most, draws_in_chunk // draws, numbers // tally.numbers_per_trial)
-        chunk_size = max(least, fitting)
+        fitting = sizes.draws // draws, sizes.numbers // tally.numbers_per_trial
+        chunk_size = max(sizes.least_trials, min(sizes.most_trials, *fitting))
     num_trials = integer_within(
         "num_trials", num_trials, at_most=_MAX_TRIALS, remedy="merge runs of several keys for more"
     )
     chunk_size = integer_within(
         "chunk_size",
         chunk_size,
-        at_most=_ON_ACCELERATOR[1],
+        at_most=_ON_ACCELERATOR.most_trials,
         remedy="None chooses one that is fast",
     )
     # Plain arrays: every process has the same, and the mesh may be of any devices.
     words, tally = jax.tree.map(np.asarray, (key_words(key), tally))
     # Runs shorter than a chunk share their programs, up to a factor of two.
-    size = -(-min(chunk_size, 2 ** (num_trials - 1).bit_length()) // _TILE) * _TILE
+    size = min(chunk_size, 2 ** (num_trials - 1).bit_length())
+    size = -(-size // _tile(size)) * _tile(size)
     part = tally.moments_shape(size)
     room = max(1, min(_ROUNDS, _MOMENTS_IN_STEP // max(1, math.prod(part))))
-    rounds = min(room, _DRAWS_IN_STEP // (size * draws), _TRIALS_IN_STEP // (size * flat.size))
+    rounds = min(room, sizes.draws_in_step // (size * draws), _TRIALS_IN_STEP // (size * flat.size))
     rounds = max(1, rounds)
 
     file = None if plan.checkpoint is None else Path(plan.checkpoint)
@@ -222,13 +235,33 @@ def accumulate(
 
 
 def shape_in_tiles(num_averages: int, num_trials: int) -> tuple[int, int, int]:
-    """Of :func:`moments` of V averages over S trials: 3, V, S/256."""
-    return 3, num_averages, num_trials // _TILE
+    """Of :func:`moments` of V averages over S trials: 3, V, T ≤ 1024."""
+    return 3, num_averages, num_trials // _tile(num_trials)
+
+
+def _tile(num_trials: int) -> int:
+    """Trials of a tile, in a chunk of so many."""
+    return _TILE * -(-num_trials // (_TILE * _TILES))
+
+
+def counted(outcomes: Array, valid: Array, num_outcomes: int) -> Array:
+    """How many ``valid`` trials had each of ``outcomes [S]``, ``[K]`` int32.
+
+    Trials take turns at copies of the counters, as an accelerator's threads wait for one another at
+    each: with one copy best-of-16 spent nine tenths of its time so (measured on an H200).
+    """
+    copies = max(1, min(_COPIES, _COUNTERS // num_outcomes))
+    copy = jnp.arange(outcomes.size, dtype=jnp.int32) % copies
+    places = copy * num_outcomes + outcomes.astype(jnp.int32)
+    counters = jnp.zeros(copies * num_outcomes, jnp.int32)
+    counters = counters.at[places].add(valid.astype(jnp.int32), mode="promise_in_bounds")
+    return jnp.sum(counters.reshape(copies, num_outcomes), axis=0, dtype=jnp.int32)
 
 
 def moments(values: Array, valid: Array) -> Array:
-    """Numbers, means and Σ(x − mean)² of ``values [V, S]``, ``[3, V, T]``, by 256 trials."""
-    shape = (values.shape[0], valid.size // _TILE, _TILE)
+    """Numbers, means and Σ(x − mean)² of ``values [V, S]``, by the tile; ``[3, V, T]``."""
+    tile = _tile(valid.size)
+    shape = (values.shape[0], valid.size // tile, tile)
     tiles = values.reshape(shape)
     weights = jnp.broadcast_to(valid.reshape(shape[1:]), shape).astype(jnp.float32)
     number = jnp.sum(weights, axis=-1)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from numpy.typing import ArrayLike, NDArray
 
-from simulations.engine.accumulate import Schedule, accumulate, moments, shape_in_tiles
+from simulations.engine.accumulate import Schedule, accumulate, counted, moments, shape_in_tiles
 from simulations.selection.races import Sampler
 from simulations.statistics.estimate import Estimate
 from simulations.tools.pytree import pytree
@@ -69,11 +68,9 @@ class Picks:
     def __call__(self, key: Array, trials: Array, valid: Array) -> tuple[Array, Array]:
         """See :class:`simulations.engine.accumulate.Tally`."""
         winners = self.sampler(key, trials)
-        # What is beyond the last trial goes to a cell that is cut off.
-        outcomes = jnp.where(valid, self.sampler.reference.outcome(winners), self.num_counts)
-        counts = jnp.zeros(self.num_counts + 1, jnp.int32)
-        counts = counts.at[outcomes].add(1, mode="promise_in_bounds")[:-1]
-        return counts, moments(self.sampler.reference.observables(winners), valid)
+        reference = self.sampler.reference
+        counts = counted(reference.outcome(winners), valid, self.num_counts)
+        return counts, moments(reference.observables(winners), valid)
 
 
 def simulate(

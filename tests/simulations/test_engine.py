@@ -9,7 +9,7 @@ import pytest
 
 from simulations.draws.references import discrete_reference, uniform_reward
 from simulations.draws.words import key_words
-from simulations.engine.accumulate import Schedule, _step
+from simulations.engine.accumulate import Schedule, _step, counted, moments, shape_in_tiles
 from simulations.engine.simulate import Picks, simulate
 from simulations.selection.samplers import (
     best_of_n,
@@ -17,6 +17,7 @@ from simulations.selection.samplers import (
     soft_best_of_n,
     win_rate_optimal,
 )
+from simulations.statistics.estimate import merge_moments
 
 THREE = discrete_reference([0.5, 0.3, 0.2], [0.0, 0.5, 1.0])
 SAMPLERS = {
@@ -47,6 +48,31 @@ def test_the_seed_decides():
     ]
     np.testing.assert_array_equal(runs[0], runs[1])
     assert np.any(runs[0] != runs[2])
+
+
+@pytest.mark.parametrize("num_outcomes", [1, 3, 257, 5000, 2**17])
+def test_copies_of_the_counters_add_up(num_outcomes):
+    rng = np.random.default_rng(0)
+    outcomes = rng.integers(num_outcomes, size=4096)
+    valid = np.arange(outcomes.size) < 3001
+    found = counted(jnp.asarray(outcomes, jnp.int32), jnp.asarray(valid), num_outcomes)
+    np.testing.assert_array_equal(found, np.bincount(outcomes[valid], minlength=num_outcomes))
+
+
+@pytest.mark.parametrize("size", [256, 2**18, 2**18 + 512, 3 * 2**18 - 768])
+def test_long_chunks_have_long_tiles(size):
+    """At most 1024 of them, which give the moments of all trials together."""
+    rng = np.random.default_rng(1)
+    values = (5 + rng.normal(size=(2, size))).astype(np.float32)
+    valid = np.arange(size) < size - 100
+    parts = moments(jnp.asarray(values), jnp.asarray(valid))
+    assert parts.shape == shape_in_tiles(2, size)
+    assert parts.shape[-1] == min(size // 256, size // (256 * -(-size // 2**18))) <= 1024
+    number, mean, squares = merge_moments(parts)
+    kept = values[:, valid].astype(np.float64)
+    assert number.tolist() == [size - 100] * 2
+    np.testing.assert_allclose(mean, kept.mean(axis=1), rtol=1e-6)
+    np.testing.assert_allclose(squares, kept.var(axis=1) * kept.shape[1], rtol=1e-5)
 
 
 def test_golden_counts():

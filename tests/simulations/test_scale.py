@@ -95,7 +95,8 @@ def test_eight_devices_give_the_same_result():
     meshes = """
 import numpy as np
 from simulations.engine import accumulate
-accumulate._DRAWS_IN_STEP = 2**12  # several steps, of which two are under way
+# Several steps, of which two are under way.
+accumulate._ON_PROCESSOR = accumulate._ON_PROCESSOR._replace(draws_in_step=2**12)
 for devices in (jax.devices()[:3], np.reshape(jax.devices()[:4], (2, 2))):
     mesh = jax.sharding.Mesh(devices, ("a", "b")[: np.ndim(devices)])
     plan = Schedule(chunk_size=700, mesh=mesh)
@@ -199,7 +200,8 @@ def test_progress_reaches_the_end():
 
 def test_steps_of_many_candidates_are_short(monkeypatch):
     """Nothing can interrupt a step, so it has few trials where trials have many candidates."""
-    monkeypatch.setattr(accumulate, "_DRAWS_IN_STEP", 2**13)
+    short = accumulate._ON_PROCESSOR._replace(draws_in_step=2**13)
+    monkeypatch.setattr(accumulate, "_ON_PROCESSOR", short)
     seen: list[int] = []
     simulate(
         jax.random.key(1),
@@ -213,7 +215,8 @@ def test_steps_of_many_candidates_are_short(monkeypatch):
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_a_run_that_its_progress_stops_has_kept_what_was_told(error, tmp_path, monkeypatch):
     """The step under way then is in no file, and is made again."""
-    monkeypatch.setattr(accumulate, "_DRAWS_IN_STEP", 2**13)
+    short = accumulate._ON_PROCESSOR._replace(draws_in_step=2**13)
+    monkeypatch.setattr(accumulate, "_ON_PROCESSOR", short)
     file, told = tmp_path / "run.npz", []
 
     def stop(done: int, total: int) -> None:

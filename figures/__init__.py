@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Protocol, cast
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Protocol, cast
 
 from figures.output import FigureData, FigureFiles, write
+
+if TYPE_CHECKING:  # who only wants names need not wait for it
+    from matplotlib.figure import Figure
 
 __all__ = ["ALL", "OF_RESULTS", "FigureData", "FigureFiles", "Script", "make", "script", "write"]
 

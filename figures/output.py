@@ -10,19 +10,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import bon_theory
-from figures.style import settings
 from simulations.tools.files import write_atomically
 from simulations.tools.precision import float64
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = [
     "Columns",
@@ -113,7 +114,7 @@ class FigureData:
                 "bon-theory": bon_theory.__version__,
                 "jax": jax.__version__,
                 "numpy": np.__version__,
-                "matplotlib": matplotlib.__version__,
+                "matplotlib": metadata.version("matplotlib"),
             },
         }
 
@@ -145,9 +146,11 @@ def write(
     name: str, figure: Figure, data: FigureData, output_dir: Path, *, png_dpi: int = 200
 ) -> FigureFiles:
     """Write PDF, PNG, NPZ and JSON, each atomically and without a date."""
+    from figures.style import settings  # matplotlib with it, which planning does without
+
     output_dir.mkdir(parents=True, exist_ok=True)
     arrays = {f"{t}/{c}": v for t, columns in data.tables.items() for c, v in columns.items()}
-    metadata = json.dumps(data.metadata, indent=1, ensure_ascii=False)
+    about = json.dumps(data.metadata, indent=1, ensure_ascii=False)
     buffers = {suffix: io.BytesIO() for suffix in ("pdf", "png", "npz", "json")}
 
     with settings():  # fonts are embedded and formulas set only now
@@ -155,7 +158,7 @@ def write(
         figure.savefig(buffers["pdf"], format="pdf", metadata=pdf_metadata)
         png_metadata = {"Title": name, "Description": data.caption}
         figure.savefig(buffers["png"], format="png", dpi=png_dpi, metadata=png_metadata)
-    np.savez(buffers["npz"], allow_pickle=False, metadata=np.array(metadata), **arrays)
+    np.savez(buffers["npz"], allow_pickle=False, metadata=np.array(about), **arrays)
     buffers["json"].write(_readable(data).encode())
 
     paths = {suffix: output_dir / f"{name}.{suffix}" for suffix in buffers}

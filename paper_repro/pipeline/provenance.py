@@ -10,7 +10,7 @@ import json
 import platform
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,31 +26,48 @@ def versions() -> dict[str, str]:
     return found | {name: _installed(name) for name in DISTRIBUTIONS}
 
 
-def sources(module: str, root: Path = ROOT) -> dict[str, str]:
-    """SHA-256 of the file of ``module`` and of every file of ours that it imports, directly or not.
+class Sources:
+    """Files of our modules, by one look at the folders: what a module's results depend on.
 
-    Imports are read from the source, inside functions too; nothing is executed.
+    Args:
+        root: of the checkout.
     """
-    files, digests = _modules(root), {}
-    seen, waiting = {module}, [module]
-    while waiting:
-        # A package that is above it counts; the last part may be a name inside a module.
-        for name in itertools.accumulate(waiting.pop().split("."), "{}.{}".format):
-            if (file := files.pop(name, None)) is not None:
-                content = file.read_bytes()
-                digests[file.relative_to(root).as_posix()] = hashlib.sha256(content).hexdigest()
-                new = _imports(content.decode()) - seen
-                seen |= new
-                waiting += new
-    return dict(sorted(digests.items()))
+
+    def __init__(self, root: Path = ROOT) -> None:
+        self._root, self._paths = root, _modules(root)
+        self._read: dict[str, tuple[str, frozenset[str]]] = {}
+
+    def of(self, module: str) -> dict[str, str]:
+        """SHA-256 of the file of ``module`` and of all of ours that it imports, directly or not.
+
+        Imports are read from the source, inside functions too; nothing is executed.
+        """
+        digests: dict[str, str] = {}
+        seen, waiting = {module}, [module]
+        while waiting:
+            # A package that is above it counts; the last part may be a name inside a module.
+            for name in itertools.accumulate(waiting.pop().split("."), "{}.{}".format):
+                path = self._paths.get(name)
+                if path is not None and path not in digests:
+                    digests[path], imported = self._of_file(path)
+                    waiting += imported - seen
+                    seen |= imported
+        return dict(sorted(digests.items()))
+
+    def _of_file(self, path: str) -> tuple[str, frozenset[str]]:
+        """SHA-256 of a file and what it imports of ours; stages share most of theirs."""
+        if path not in self._read:
+            content = (self._root / path).read_bytes()
+            self._read[path] = hashlib.sha256(content).hexdigest(), _imports(content.decode())
+        return self._read[path]
 
 
 def key(
     name: str,
     module: str,
     config: Mapping[str, Any],
-    needs: tuple[str, ...] = (),
-    root: Path = ROOT,
+    needs: tuple[str, ...],
+    sources: Sources,
 ) -> str:
     """Digest of everything that a stage's result depends on.
 
@@ -59,12 +76,12 @@ def key(
         module: its entry point.
         config: JSON-able.
         needs: keys of the stages whose results it reads.
-        root: of the checkout.
+        sources: of the checkout.
     """
     parts = {
         "name": name,
         "config": config,
-        "sources": sources(module, root),
+        "sources": sources.of(module),
         "versions": versions(),
         "machine": platform.machine(),
         "needs": needs,
@@ -105,23 +122,32 @@ def _installed(name: str) -> str:
         return ""
 
 
-def _modules(root: Path) -> dict[str, Path]:
-    """The files of our modules and packages by their dotted names: one look at the folders."""
-    files: dict[str, Path] = {}
+def _modules(root: Path) -> dict[str, str]:
+    """Paths below the root of our modules and packages, by their dotted names."""
+    paths: dict[str, str] = {}
     for package in PACKAGES:
         for file in (root / package).rglob("*.py"):
-            parts = file.relative_to(root).with_suffix("").parts
-            files[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
-    return files
+            path = file.relative_to(root)
+            parts = path.with_suffix("").parts
+            name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+            paths[name] = path.as_posix()
+    return paths
 
 
-@cache
 def _imports(text: str) -> frozenset[str]:
-    """What a source imports of ours; stages share most of theirs, and reading one takes long."""
+    """What a source imports of ours."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(text)):
+    for node in _statements(ast.parse(text)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return frozenset(name for name in found if name.split(".")[0] in PACKAGES)
+
+
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """All statements inside, at any depth; expressions, which most nodes are, have none."""
+    for field in ("body", "handlers", "orelse", "finalbody", "cases"):
+        for inner in getattr(node, field, ()):
+            yield inner
+            yield from _statements(inner)

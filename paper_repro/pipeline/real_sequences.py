@@ -89,5 +89,7 @@ def prepare(config: RealSequencesConfig, output: Path) -> tuple[Prepared, Langua
 
 def checkpoints(output: Path) -> Path:
     """Training goes on from a checkpoint only if the code that wrote it is the code that runs."""
-    code = provenance.key("training", "simulations.language_model.train", {})
+    code = provenance.key(
+        "training", "simulations.language_model.train", {}, (), provenance.Sources()
+    )
     return output / "checkpoints" / code[:12]

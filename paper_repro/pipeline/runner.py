@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from paper_repro.pipeline import provenance, records
+from paper_repro.pipeline.provenance import Sources
 from paper_repro.pipeline.records import Record
 from paper_repro.pipeline.stages import Product, Stage
 from paper_repro.pipeline.workers import Crew, Failure, Step
@@ -67,8 +68,9 @@ def run(
     picked = selected(stages, only)
     keys: dict[str, str] = {}
     finished, waiting = Finished(), []
+    sources = Sources()
     for stage in stages:
-        keys[stage.name] = _key(stage, keys)
+        keys[stage.name] = _key(stage, keys, sources)
         record = records.load(crew.output, stage.name, keys[stage.name], stage.payload)
         if record is not None:
             finished.records[stage.name] = record
@@ -130,10 +132,11 @@ def _next(waiting: Sequence[Stage], done: Collection[str], crew: Crew) -> Stage 
     return min(ready, key=lambda stage: not crew.has_idle(stage.settings), default=None)
 
 
-def _key(stage: Stage, keys: dict[str, str]) -> str:
+def _key(stage: Stage, keys: dict[str, str], sources: Sources) -> str:
     shape = [records.digest(Path(__file__).with_name(f"{name}.py")) for name in _SHAPE]
     needs = tuple(keys[name] for name in stage.needs)
-    return provenance.key(stage.name, stage.module, {**stage.config, "shape": shape}, needs)
+    config = {**stage.config, "shape": shape}
+    return provenance.key(stage.name, stage.module, config, needs, sources)
 
 
 def _record(stage: Stage, key: str, output: Path, product: Product, seconds: float) -> Record:

@@ -19,7 +19,6 @@ from typing import Literal, NamedTuple
 
 import jax
 import numpy as np
-import polars
 from numpy.typing import ArrayLike, NDArray
 
 from simulations.alignment.losses import log_atom_excess, log_rank, matched_target
@@ -193,6 +192,8 @@ class CandidateTable:
         Columns: ``prompt_id``, ``candidate``, ``prompt_tokens``, ``tokens`` (without PAD),
         ``reward``, ``log_prob``.
         """
+        import polars  # here, as most who read this module write no file
+
         shape, pad = self.rewards.shape, self.pad_id
         prompt_id, candidate = (index.reshape(-1) for index in np.indices(shape))
         tokens = self.tokens.reshape(-1, self.tokens.shape[-1])
@@ -224,6 +225,8 @@ class CandidateTable:
             ValueError: the file is damaged, another's, or has prompts without candidates or with
                 different numbers of them.
         """
+        import polars
+
         try:
             about = json.loads(polars.read_parquet_metadata(path)["simulations.alignment"])
             frame = polars.read_parquet(path).sort("prompt_id", "candidate")

@@ -11,11 +11,10 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from simulations.engine import checkpoint
@@ -28,6 +27,9 @@ from simulations.experiments.reward_pools import (
 )
 from simulations.statistics.checks import Report
 from simulations.tools.nested import flatten, unflatten
+
+if TYPE_CHECKING:  # imported where a pool is read
+    import polars as pl
 
 POOL = Path(__file__).with_name("data") / "smollm2_pool.parquet"
 _COLUMNS = ("prompt_id", "candidate", "prompt", "text")
@@ -133,6 +135,8 @@ def load_pool(path: Path = POOL) -> pl.DataFrame:
         ValueError: the file is not a Parquet file of such a pool, or instructions have different
             numbers of answers.
     """
+    import polars as pl
+
     try:
         pool = pl.read_parquet(path)
     except (OSError, pl.exceptions.PolarsError) as error:

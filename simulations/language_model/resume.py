@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
-import orbax.checkpoint as orbax
 
 from simulations.engine.checkpoint import Identity
+
+if TYPE_CHECKING:  # most runs keep no state
+    import orbax.checkpoint as orbax
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Checkpoint:
 
     def save(self, done: int, state: Any) -> None:
         """Write ``state``, a pytree of arrays, after ``done`` updates."""
+        import orbax.checkpoint as orbax
+
         with self._manager() as manager:
             manager.save(
                 done,
@@ -65,6 +69,8 @@ class Checkpoint:
         Raises:
             ValueError: the state is of another run, or damaged.
         """
+        import orbax.checkpoint as orbax
+
         if not self.folder.exists():
             return None
         with self._manager() as manager:
@@ -93,6 +99,8 @@ class Checkpoint:
 
     @contextmanager
     def _manager(self) -> Iterator[orbax.CheckpointManager]:
+        import orbax.checkpoint as orbax
+
         options = orbax.CheckpointManagerOptions(
             max_to_keep=2,
             create=True,

@@ -199,7 +199,7 @@ def checkout(tmp_path: Path) -> Path:
 
 def test_a_result_depends_on_the_sources_it_imports_and_no_others(checkout: Path):
     def key() -> str:
-        return provenance.key("gap", "figures.gap", {"n": 8}, (), checkout)
+        return provenance.key("gap", "figures.gap", {"n": 8}, (), provenance.Sources(checkout))
 
     before = key()
     (checkout / "bon_theory" / "policy.py").write_text("changed = True")
@@ -210,7 +210,7 @@ def test_a_result_depends_on_the_sources_it_imports_and_no_others(checkout: Path
 
 def test_a_result_depends_on_configuration_and_needs(checkout: Path):
     keys = {
-        provenance.key(*arguments, checkout)
+        provenance.key(*arguments, provenance.Sources(checkout))
         for arguments in (
             ("gap", "figures.gap", {"n": 8}, ()),
             ("gap", "figures.gap", {"n": 9}, ()),
@@ -221,13 +221,14 @@ def test_a_result_depends_on_configuration_and_needs(checkout: Path):
 
 
 def test_claims_depend_on_the_theory_and_figures_on_their_scripts():
-    used = provenance.sources("paper_repro.papers.bonbon_alignment.claims")
+    sources = provenance.Sources()
+    used = sources.of("paper_repro.papers.bonbon_alignment.claims")
     assert {"bon_theory/selection/ranks.py", "paper_repro/papers/claim.py"} <= set(used)
     assert "simulations/language_model/fit.py" in used  # a claim on what training passes by
-    others = provenance.sources("paper_repro.papers.uniform_race.claims")
+    others = sources.of("paper_repro.papers.uniform_race.claims")
     assert not any(name.startswith("simulations/language_model") for name in others)
     for stage in stages("quick"):
-        assert provenance.sources(stage.module)
+        assert sources.of(stage.module)
 
 
 # The command line.

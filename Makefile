@@ -27,7 +27,11 @@ repro: $(VENV)/.reproduce  ## regenerate figures, claims and report (PROFILE=ful
 	$(PY) -m paper_repro --profile $(PROFILE)
 
 .PHONY: test
-test: lint types  ## format, lint, types, every test and doctest that is not slow
+test: lint  ## format, lint, types, every test and doctest that is not slow
+	$(MAKE) --no-print-directory --jobs 2 types tests
+
+.PHONY: tests
+tests: $(VENV)/.dev  ## every test and doctest that is not slow
 	$(PYTEST) -m "not slow and not browser and not oracle"
 
 .PHONY: test-slow

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from numpy.typing import NDArray
 
 import bon_theory as bt
 from bon_theory import alignment
@@ -75,15 +76,15 @@ def _under_both_readings(sft_weight: float) -> list[float]:
     return [*_placed(N, sft_weight), *_placed_by_independent_pairs(sft_weight)]
 
 
-def _better_half_excess(n: int) -> float:
+def _better_half_excess(n: NDArray[np.int64]) -> NDArray[np.float64]:
     """log(2m)/(8(n−1)), m the target margin: to first order by how much the win rate exceeds 3/4.
 
     Near the median h = m·tanh((n−1)x/2) in the log-odds x, so e^h has its full size where
     2m·e^(−(n−1)x) < 1: the half starts at rank 1/2 + log(2m)/(4(n−1)), and half of the shift is
     gained.
     """
-    margin = 0.5 / float(alignment.best_of_n_beta(n))
-    return float(np.log(2 * margin)) / (8 * (n - 1))
+    margin = 0.5 / np.asarray(alignment.best_of_n_beta(n))
+    return np.log(2 * margin) / (8 * (n - 1))
 
 
 @jax.jit
@@ -245,7 +246,7 @@ CLAIMS: tuple[Claim, ...] = (
             "first order."
         ),
         compute=lambda: [_placed(n, 0.0)[0] for n in MANY],
-        expected=tuple(0.75 + _better_half_excess(n) for n in MANY),
+        expected=tuple((0.75 + _better_half_excess(np.array(MANY))).tolist()),
         tolerance=Tolerance("terms of relative order 1/log n of the excess over 3/4", 0.002),
         labels=tuple(f"n={n}" for n in MANY),
         figure="bonbon",

@@ -111,7 +111,7 @@ def _sweep(ax: Axes, data: FigureData, task: str, title: str, values: Mapping[st
         if value.startswith("n = "):
             n = int(value.removeprefix("n = "))
             ax.plot(np.log(n) - (n - 1) / n, n / (n + 1), "o", **RING)
-    ax.legend(loc="lower right")
+    ax.legend(loc="upper left", handlelength=1.0, labelspacing=0.2)
 
 
 def main(output_dir: Path) -> FigureFiles:

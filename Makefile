@@ -28,7 +28,8 @@ repro: $(VENV)/.reproduce  ## regenerate figures, claims and report (PROFILE=ful
 
 .PHONY: test
 test: lint  ## format, lint, types, every test and doctest that is not slow
-	$(MAKE) --no-print-directory --jobs 2 types tests
+	@$(MAKE) --no-print-directory --jobs 2 types tests || \
+		{ echo "make test: types or tests have failed; make types and make tests say which" >&2; exit 1; }
 
 .PHONY: tests
 tests: $(VENV)/.dev  ## every test and doctest that is not slow

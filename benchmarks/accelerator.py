@@ -20,6 +20,7 @@ Nothing is assumed of the machine: ``python -m benchmarks.accelerator --output F
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 import time
 import traceback
@@ -221,6 +222,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     device = jax.devices()[0]
     results: dict[str, Any] = {
         "device": {"platform": device.platform, "kind": device.device_kind},
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "missing": [
             name
             for name in ("torch", "cupy", "flax", "transformers")

@@ -275,8 +275,9 @@ def accelerator_rows(results: Path) -> Iterator[tuple[str, str]]:
             return f"{row[method] / 1e3:.0f}" if method in row else "not installed"
 
         if rates := found.get("million_draws_per_second"):  # a part may have failed
+            how = "with loops on the card, " if "engine_compiler_options" in found else ""
             yield (
-                f"{card}: simulation, billion draws per second, ours (PyTorch, CuPy)",
+                f"{card}: simulation, billion draws per second, {how}ours (PyTorch, CuPy)",
                 "; ".join(
                     f"{name} {rate(row, 'ours')} ({rate(row, 'torch')}, {rate(row, 'cupy')})"
                     for name, row in rates.items()

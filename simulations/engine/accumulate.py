@@ -31,11 +31,11 @@ from simulations.statistics.estimate import Estimate, merge_moments
 from simulations.tools.arguments import integer_within
 
 _MAX_TRIALS = 2**32 - 1  # a trial is one 32-bit counter word
-_TILE = 256  # trials whose moments are summed in float32; the rest is float64
+_TILE = 256  # trials at least whose moments are summed in float32; the rest is float64
 _TILES = 2**10  # of a chunk at most: longer chunks have longer tiles
 _COUNTERS = 2**16  # with all copies: so many stay in a core's cache
 _COPIES = 64
-_TRIALS_IN_STEP = 2**31 - 1  # of all devices: counts are int32 until they leave them
+_TRIALS_IN_STEP = 2**30  # of all devices: counts are int32 until they leave them
 _ROUNDS = 256  # chunks per device and step at most; processes meet after a step, for some 10 ms
 _MOMENTS_IN_STEP = 2**21  # per device
 _AXIS = "trials"
@@ -127,9 +127,9 @@ class Schedule:
     """How a run is done; no choice changes what comes out.
 
     Attributes:
-        chunk_size: trials in flight at a time on a device, rounded up to a multiple of 256; by
-            default as many as fit a core's cache, at most 2¹⁸ (2²³ on an accelerator), and fewer
-            where trials have thousands of candidates.
+        chunk_size: trials in flight at a time on a device, at most 2²³, rounded up to a multiple of
+            256, of 512 beyond 2¹⁸, and so on; by default as many as fit a core's cache, at most
+            2¹⁸ (2²³ on an accelerator), and fewer where trials have thousands of candidates.
         mesh: devices to use, in any arrangement; all by default.
         checkpoint: file to go on from if it is there, and to keep up to date. A finished run's
             file answers at once, and is where a longer run starts. Written by the first process.
@@ -181,7 +181,7 @@ def accumulate(
     # Plain arrays: every process has the same, and the mesh may be of any devices.
     words, tally = jax.tree.map(np.asarray, (key_words(key), tally))
     # Runs shorter than a chunk share their programs, up to a factor of two.
-    size = min(chunk_size, 2 ** (num_trials - 1).bit_length())
+    size = min(chunk_size, 2 ** (num_trials - 1).bit_length(), _TRIALS_IN_STEP // flat.size)
     size = -(-size // _tile(size)) * _tile(size)
     part = tally.moments_shape(size)
     room = max(1, min(_ROUNDS, _MOMENTS_IN_STEP // max(1, math.prod(part))))

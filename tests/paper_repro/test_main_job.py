@@ -4,6 +4,9 @@ import dataclasses
 import io
 import json
 import pickle
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -229,6 +232,19 @@ def test_claims_depend_on_the_theory_and_figures_on_their_scripts():
     assert not any(name.startswith("simulations/language_model") for name in others)
     for stage in stages("quick"):
         assert sources.of(stage.module)
+
+
+@pytest.mark.slow
+def test_planning_imports_no_more_than_it_needs():
+    """What takes seconds to import is imported by the stages that use it."""
+    program = """
+        import sys
+        from paper_repro.pipeline.stages import stages
+        stages("quick")
+        print([name for name in ("matplotlib", "polars", "orbax") if name in sys.modules])
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    assert subprocess.run(command, capture_output=True, check=True, text=True).stdout == "[]\n"
 
 
 # The command line.

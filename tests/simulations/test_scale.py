@@ -53,8 +53,8 @@ class Trials:
     def __call__(self, key, trials, valid):
         return jnp.sum(valid, dtype=jnp.int32)[None], jnp.zeros((3, 0, 1), jnp.float32)
 
-schedule = Schedule(chunk_size=2**20)
-print(accumulate(jax.random.key(3), Trials(), num_trials=2**31 + 5, schedule=schedule).counts)
+schedule = Schedule(chunk_size=2**23)
+print(accumulate(jax.random.key(3), Trials(), num_trials=2**32 - 1, schedule=schedule).counts)
 """
 
 
@@ -251,8 +251,10 @@ def test_the_engine_is_light():
 
 
 @pytest.mark.slow
-def test_counts_of_a_step_fit_their_integers():
-    process = start(MANY, XLA_FLAGS="--xla_force_host_platform_device_count=8")
+@pytest.mark.parametrize("devices", [8, 300])
+def test_counts_of_a_step_fit_their_integers(devices):
+    """Also where a single round of the longest chunks would be more than 2³¹ trials."""
+    process = start(MANY, XLA_FLAGS=f"--xla_force_host_platform_device_count={devices}")
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-    assert out.split() == ["[2147483653]"]
+    assert out.split() == ["[4294967295]"]

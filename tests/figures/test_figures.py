@@ -2,15 +2,17 @@
 
 import json
 import re
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
 import figures
 from figures import (
@@ -18,7 +20,7 @@ from figures import (
     style,
     ties,
 )
-from figures.output import FigureData
+from figures.output import FigureData, FigureFiles
 from tests.drawings import EVERY, MODULES, data, drawn
 
 ROOT = Path(__file__).parents[2]
@@ -53,20 +55,19 @@ def texts(figure: Figure) -> list[Text]:
 
 
 @cache
-def laid_out(name: str) -> tuple[Figure, RendererAgg]:
-    """The figure with every text in its place, and what knows how large they are."""
+def placed(name: str) -> tuple[tuple[Text, Bbox], ...]:
+    """Every text and its place on the page, before the figure is saved at other resolutions."""
     canvas = FigureCanvasAgg(drawn(name))
     canvas.draw()
-    return drawn(name), canvas.get_renderer()
+    boxes = ((text, text.get_window_extent(canvas.get_renderer())) for text in texts(drawn(name)))
+    return tuple(boxes)
 
 
 @EVERY
 def test_every_text_is_inside_the_page_and_large_enough(name: str) -> None:
-    figure, renderer = laid_out(name)
-    page = figure.bbox
-    assert len(texts(figure)) >= 6
-    for text in texts(figure):
-        box = text.get_window_extent(renderer)
+    page = drawn(name).bbox
+    assert len(placed(name)) >= 6
+    for text, box in placed(name):
         assert page.x0 - 1 <= box.x0 <= box.x1 <= page.x1 + 1, text.get_text()
         assert page.y0 - 1 <= box.y0 <= box.y1 <= page.y1 + 1, text.get_text()
         assert float(text.get_fontsize()) >= 7.0, text.get_text()
@@ -91,10 +92,10 @@ def test_every_text_is_legible_on_white(name: str) -> None:
 
 @EVERY
 def test_labels_fit_their_axes_and_name_nothing_of_the_code(name: str) -> None:
-    figure, renderer = laid_out(name)
+    figure, boxes = drawn(name), dict(placed(name))
     for ax in figure.axes:
-        height = ax.yaxis.label.get_window_extent(renderer).height
-        assert height <= ax.bbox.height, ax.get_ylabel()
+        if ax.get_ylabel():
+            assert boxes[ax.yaxis.label].height <= ax.bbox.height, ax.get_ylabel()
         words = [*texts(figure), *ax.get_xticklabels(), *ax.get_yticklabels()]
         code = re.compile(r"[a-z]_[a-z]")
         assert [t.get_text() for t in words if code.search(t.get_text())] == []
@@ -142,10 +143,21 @@ def test_a_users_settings_do_not_change_a_figure() -> None:
 # Files.
 
 
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], FigureFiles]:
+    """Each figure's files, in a folder of their own, written once."""
+
+    @cache
+    def files(name: str) -> FigureFiles:
+        placed(name)
+        return output.write(name, drawn(name), data(name), tmp_path_factory.mktemp(name))
+
+    return files
+
+
 @EVERY
-def test_a_figure_is_four_small_files(name: str, tmp_path: Path) -> None:
-    output.write(name, drawn(name), data(name), tmp_path)
-    written = sorted(tmp_path.iterdir())
+def test_a_figure_is_four_small_files(name: str, saved: Callable[[str], FigureFiles]) -> None:
+    written = sorted(saved(name).json.parent.iterdir())
     assert [path.name for path in written] == [f"{name}.{k}" for k in ("json", "npz", "pdf", "png")]
     assert all(path.stat().st_size < 500_000 for path in written)
 
@@ -154,17 +166,18 @@ def test_a_figure_is_four_small_files(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[pytest.mark.slow] * (n != "ties")) for n in MODULES]
 )
-def test_the_same_data_give_the_same_bytes(name: str, tmp_path: Path) -> None:
-    first, again = (
-        output.write(name, MODULES[name].draw(data(name)), data(name), tmp_path / place)
-        for place in ("a", "b")
-    )
+def test_the_same_data_give_the_same_bytes(
+    name: str, tmp_path: Path, saved: Callable[[str], FigureFiles]
+) -> None:
+    again = output.write(name, MODULES[name].draw(data(name)), data(name), tmp_path)
     for kind in ("pdf", "png", "npz", "json"):
-        assert getattr(first, kind).read_bytes() == getattr(again, kind).read_bytes(), kind
+        assert getattr(saved(name), kind).read_bytes() == getattr(again, kind).read_bytes(), kind
 
 
-def test_the_files_carry_the_numbers_the_caption_and_the_versions(tmp_path: Path) -> None:
-    files = output.write("ties", drawn("ties"), data("ties"), tmp_path)
+def test_the_files_carry_the_numbers_the_caption_and_the_versions(
+    saved: Callable[[str], FigureFiles],
+) -> None:
+    files = saved("ties")
     written = json.loads(files.json.read_text())
     with np.load(files.npz) as arrays:
         for table, columns in data("ties").tables.items():
@@ -177,18 +190,19 @@ def test_the_files_carry_the_numbers_the_caption_and_the_versions(tmp_path: Path
 
 
 def test_an_interrupted_run_leaves_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    saved: Callable[[str], FigureFiles], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files = output.write("ties", drawn("ties"), data("ties"), tmp_path)
-    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    files = saved("ties")
+    folder = files.png.parent
+    before = {path: path.read_bytes() for path in folder.iterdir()}
 
     def interrupt(self: Path, target: Path) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Path, "replace", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        output.write("ties", drawn("ties"), data("ties"), tmp_path, png_dpi=50)
-    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+        output.write("ties", drawn("ties"), data("ties"), folder, png_dpi=50)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
     assert files.png in before
 
 

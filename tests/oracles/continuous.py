@@ -36,9 +36,9 @@ class RankLaw:
         lower = {0, *decades, half, *(b for b in breaks if b < half)}
         upper = {0, *decades, half, *(1 - b for b in breaks if b > half)}
         with mp.workdps(DIGITS):
-            return mp.quad(lambda u: integrand(u, self.remembered(u, 1 - u)), sorted(lower)) + mp.quad(
-                lambda v: integrand(1 - v, self.remembered(1 - v, v)), sorted(upper)
-            )
+            return mp.quad(
+                lambda u: integrand(u, self.remembered(u, 1 - u)), sorted(lower)
+            ) + mp.quad(lambda v: integrand(1 - v, self.remembered(1 - v, v)), sorted(upper))
 
     def crossing(self) -> list[Real]:
         """Return where the monotone h passes 1, where |h − 1| has its corner."""

@@ -54,7 +54,9 @@ def soft_of_two(
     edges = np.concatenate([x[:, None] - steps, np.minimum(cuts, x[:, None])], axis=1)
     y, inner = composite(np.sort(np.maximum(edges, -100.0), axis=1))
     mass = 2 * (weights * np.exp(_log_density(x)))[:, None] * inner * np.exp(_log_density(y))
-    first, second = reward(x)[:, None], reward(y)
+    apart = inner > 0  # pieces beyond the end are cut to nothing
+    first, second = reward(x)[:, None], np.zeros_like(y)
+    second[apart] = reward(y[apart])
     for i, temperature in enumerate(temperatures):
         gain = (first - second) / 2 * np.tanh((first - second) / (2 * temperature))
         total[i] = np.sum(mass * ((first + second) / 2 + gain))

@@ -17,13 +17,21 @@ from simulations.language_model import generate as generating
 from simulations.language_model.generate import response_log_probs
 from simulations.language_model.text.tokenizers import ByteTokenizer
 from simulations.language_model.transformer import Transformer
-from tests.simulations.alignment.tiny import CONFIG, LENGTH, MODEL, PROMPTS, VOCABULARY, key, reward
+from tests.simulations.alignment.tiny import (
+    CONFIG,
+    LENGTH,
+    PROMPTS,
+    VOCABULARY,
+    key,
+    reward,
+    tiny_model,
+)
 
 
 def drawn(folder: Path | None = None, *, num_candidates: int = 4, score=reward) -> CandidateTable:
     return draw_candidates(
         key(),
-        MODEL,
+        tiny_model(),
         PROMPTS,
         score,
         num_candidates=num_candidates,
@@ -49,7 +57,7 @@ def same(one: CandidateTable, other: CandidateTable) -> bool:
 def test_reference_log_probabilities_are_those_of_a_pass_over_the_responses():
     table = drawn()
     rows = np.repeat(PROMPTS, 4, axis=0), table.tokens.reshape(8, LENGTH)
-    found = response_log_probs(MODEL, *rows).reshape(2, 4)
+    found = response_log_probs(tiny_model(), *rows).reshape(2, 4)
     np.testing.assert_allclose(table.log_probs, found, atol=1e-5)
 
 

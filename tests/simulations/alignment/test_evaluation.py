@@ -1,5 +1,7 @@
 """Win rates, divergences and what else changes, against the enumerated laws."""
 
+from functools import cache
+
 import jax
 import numpy as np
 import pytest
@@ -15,27 +17,44 @@ from simulations.alignment.evaluation import (
 )
 from simulations.language_model.enumerate import enumerate_sequences
 from simulations.language_model.transformer import Transformer, TransformerConfig
-from tests.simulations.alignment.tiny import CONFIG, LENGTH, MODEL, PROMPTS, key, reward
+from tests.simulations.alignment.tiny import (
+    CONFIG,
+    LENGTH,
+    PROMPTS,
+    VOCABULARY,
+    key,
+    reward,
+    tiny_model,
+)
 
-POLICY = Transformer(CONFIG, rngs=nnx.Rngs(5))
-TABLE = draw_candidates(key(), MODEL, PROMPTS, reward, num_candidates=256, max_new_tokens=LENGTH)
-HELD_OUT = HeldOutPrompts(jax.random.key(11), MODEL, TABLE, reward, num_responses=512)
+
+@cache
+def policy() -> Transformer:
+    return Transformer(CONFIG, rngs=nnx.Rngs(5))
+
+
+@cache
+def held_out() -> HeldOutPrompts:
+    table = draw_candidates(
+        key(), tiny_model(), PROMPTS, reward, num_candidates=256, max_new_tokens=LENGTH
+    )
+    return HeldOutPrompts(jax.random.key(11), tiny_model(), table, reward, num_responses=512)
 
 
 def exact(prompt: np.ndarray) -> dict[str, float]:
     laws = [
-        enumerate_sequences(m, prompt[prompt != TABLE.pad_id], max_new_tokens=LENGTH)
-        for m in (POLICY, MODEL)
+        enumerate_sequences(m, prompt[prompt != VOCABULARY.pad_id], max_new_tokens=LENGTH)
+        for m in (policy(), tiny_model())
     ]
     rewards = reward(laws[0].tokens, laws[0].tokens)
-    policy, reference = (law.policy(rewards) for law in laws)
-    lengths = np.sum(laws[0].tokens != TABLE.pad_id, axis=1)
+    selected, reference = (law.policy(rewards) for law in laws)
+    lengths = np.sum(laws[0].tokens != VOCABULARY.pad_id, axis=1)
     return {
-        "kl": float(bt.kl_divergence(policy, reference)),
-        "win_rate": float(bt.win_rate(policy, reference)),
-        "wins_or_ties": float(bt.win_rate(policy, reference, ties="win")),
-        "wins": float(bt.win_rate(policy, reference, ties="loss")),
-        "mean_reward": float(bt.expected_reward(policy)),
+        "kl": float(bt.kl_divergence(selected, reference)),
+        "win_rate": float(bt.win_rate(selected, reference)),
+        "wins_or_ties": float(bt.win_rate(selected, reference, ties="win")),
+        "wins": float(bt.win_rate(selected, reference, ties="loss")),
+        "mean_reward": float(bt.expected_reward(selected)),
         "mean_length": float(np.exp(laws[0].log_probs) @ lengths),
         "reference_length": float(np.exp(laws[1].log_probs) @ lengths),
     }
@@ -43,7 +62,7 @@ def exact(prompt: np.ndarray) -> dict[str, float]:
 
 @pytest.fixture(scope="module")
 def found() -> PolicyEvaluation:
-    return HELD_OUT.evaluate(POLICY)
+    return held_out().evaluate(policy())
 
 
 @pytest.mark.parametrize(
@@ -84,7 +103,7 @@ def test_ranks_of_the_reference_itself_tell_nothing():
 
 
 def test_the_reference_against_itself_wins_half_and_goes_nowhere():
-    found = HELD_OUT.evaluate(MODEL)
+    found = held_out().evaluate(tiny_model())
     assert found.win_rate.mean == pytest.approx(0.5, abs=0.05)
     assert found.kl.mean == pytest.approx(0.0, abs=1e-6)
 
@@ -101,4 +120,4 @@ def test_repetition_counts_pairs_that_were_there_before():
 def test_another_vocabulary_is_refused():
     other = Transformer(TransformerConfig(width=8, num_layers=1), rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match=r"policy has Vocabulary.* but the reference Vocabulary"):
-        HELD_OUT.evaluate(other)
+        held_out().evaluate(other)

@@ -1,5 +1,7 @@
 """A model small enough that every response is known, and a reward of its responses."""
 
+from functools import cache
+
 import jax
 import numpy as np
 from flax import nnx
@@ -10,9 +12,14 @@ from simulations.language_model.transformer import Transformer, TransformerConfi
 
 VOCABULARY = Vocabulary.plain(4)
 CONFIG = TransformerConfig(VOCABULARY, width=8, num_layers=1)
-MODEL = Transformer(CONFIG, rngs=nnx.Rngs(0))
 LENGTH = 3
 PROMPTS = np.array([[VOCABULARY.bos_id, 0], [VOCABULARY.pad_id, VOCABULARY.bos_id]], np.int32)
+
+
+@cache
+def tiny_model() -> Transformer:
+    """Begun when a test first asks for it: a worker of another directory need not compile it."""
+    return Transformer(CONFIG, rngs=nnx.Rngs(0))
 
 
 def key(seed: int = 7) -> jax.Array:

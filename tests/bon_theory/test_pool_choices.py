@@ -9,7 +9,6 @@ import pytest
 from bon_theory import pools
 from bon_theory.pools import Pool
 
-KEY = jax.random.key(0)
 SLOW = pytest.mark.slow
 
 
@@ -39,7 +38,7 @@ def test_a_clear_winner_is_chosen_everywhere_with_no_regret() -> None:
     draws = np.random.default_rng(0).normal(size=(40, 1)) + np.array([0.0, 1.0, 0.5])
     temperatures = np.array([1.0, 2.0, 3.0])
     curve = pools.Curve(np.full(3, 4), draws, np.full(40, 1 / 40), temperatures)
-    choice = pools.choose(KEY, curve)
+    choice = pools.choose(jax.random.key(0), curve)
     assert (choice.index, choice.n, choice.temperature) == (1, 4, 2.0)
     assert choice.by_half.tolist() == [1] * 2
     assert choice.regret == choice.regret_high == 0.0

@@ -15,7 +15,6 @@ from tests.oracles import subsets
 
 TIED = [0.5, 0.0, 0.5, 1.0, 0.25, 1.0, 0.5]
 TRUTH = [3.0, 1.0, 4.0, 1.0, 5.0, 9.0, 2.0]
-KEY = jax.random.key(0)
 
 
 # --- ranks, win rates, variances, gradients -------------------------------------------------------
@@ -116,7 +115,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "opponent": (lambda: pools.win_rate_between(POOL, POOL.take([0])), "opponent must have"),
     "gradient": (lambda: pools.gradient_weights([1.0, 2.0], n=3), "n must be at most 2"),
     "scores": (lambda: pools.gradient_weights([math.nan], n=1), "scores must be finite"),
-    "few": (lambda: pools.choose(KEY, pools.best_of_n_curve(POOL)), "at least 4 prompts, got 2"),
+    "few": (
+        lambda: pools.choose(jax.random.key(0), pools.best_of_n_curve(POOL)),
+        "at least 4 prompts, got 2",
+    ),
     "form": (lambda: pools.fit_peak(pools.best_of_n_curve(POOL), form="cubic"), "form must be"),  # pyright: ignore[reportArgumentType]
     "no base": (lambda: pools.fit_peak(pools.best_of_n_curve(POOL, n=[2, 3])), "must have n = 1"),
     "width": (lambda: pools.advise(POOL, 0.0, n=2), "half_width must be positive"),
@@ -137,7 +139,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
         "at most 1000",
     ),
     "vote scores": (
-        lambda: pools.sampled_vote_curve(KEY, [["a"]], ["a"], [[1.0, 2.0]]),
+        lambda: pools.sampled_vote_curve(jax.random.key(0), [["a"]], ["a"], [[1.0, 2.0]]),
         "scores of prompt 0 must be finite",
     ),
 }

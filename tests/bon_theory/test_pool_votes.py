@@ -13,9 +13,6 @@ from bon_theory import pools
 from bon_theory.pools import Pool
 from tests.oracles import subsets
 
-KEY = jax.random.key(0)
-
-
 # --- votes ----------------------------------------------------------------------------------------
 
 
@@ -36,20 +33,24 @@ def test_votes_by_scores_on_the_whole_pool_need_no_luck() -> None:
     """At n = N there is one subset: sums of scores, or of the chance of being best of m."""
     answers, scores = [list("aabbbc")] * 2, [[3.0, 3.0, 1.0, 2.0, 2.5, 3.0]] * 2
     sums = {"a": 6.0, "b": 5.5, "c": 3.0}
-    curve = pools.sampled_vote_curve(KEY, answers, ["a", "b"], scores, n=6, num_subsets=3)
+    curve = pools.sampled_vote_curve(
+        jax.random.key(0), answers, ["a", "b"], scores, n=6, num_subsets=3
+    )
     assert curve.per_prompt.tolist() == [[1.0], [0.0]]
     assert max(sums, key=lambda a: sums[a]) == "a"
     share = {a: subsets.best_of_n(scores[0], 2, [x == a for x in answers[0]]) for a in "abc"}
-    bests = pools.sampled_vote_curve(KEY, answers, ["a", "b"], scores, n=6, best_of=2)
+    bests = pools.sampled_vote_curve(jax.random.key(0), answers, ["a", "b"], scores, n=6, best_of=2)
     winner = max(share, key=lambda a: share[a])
     assert bests.per_prompt[:, 0].tolist() == [float(winner == a) for a in "ab"]
-    tied = pools.sampled_vote_curve(KEY, [list("ab")], ["a"], [[0.1 + 0.2, 0.3]], n=2)
+    tied = pools.sampled_vote_curve(jax.random.key(0), [list("ab")], ["a"], [[0.1 + 0.2, 0.3]], n=2)
     assert tied.mean == [0.5]
 
 
 def test_equal_scores_vote_as_a_majority() -> None:
     row = list("aabbbcd")
-    sampled = pools.sampled_vote_curve(KEY, [row], ["a"], [[1.0] * 7], n=[3, 5], num_subsets=4000)
+    sampled = pools.sampled_vote_curve(
+        jax.random.key(0), [row], ["a"], [[1.0] * 7], n=[3, 5], num_subsets=4000
+    )
     exact = pools.majority_curve([row], ["a"], n=[3, 5])
     np.testing.assert_allclose(sampled.mean, exact.mean, atol=5 / (2 * math.sqrt(4000)))
 
@@ -84,7 +85,9 @@ def test_a_weighted_vote_of_hundreds_is_that_of_random_subsets() -> None:
     row = draws.choice(list("abcde"), p=[0.3, 0.3, 0.2, 0.1, 0.1], size=300).tolist()
     grades = draws.integers(1, 11, 300) + 1.0 * (np.array(row) == "a")
     exact = pools.weighted_vote_curve([row], ["a"], [grades], n=[5, 32])
-    sampled = pools.sampled_vote_curve(KEY, [row], ["a"], [grades], n=[5, 32], num_subsets=3000)
+    sampled = pools.sampled_vote_curve(
+        jax.random.key(0), [row], ["a"], [grades], n=[5, 32], num_subsets=3000
+    )
     np.testing.assert_allclose(exact.mean, sampled.mean, atol=5 / (2 * math.sqrt(3000)))
     equal = pools.weighted_vote_curve([row], ["a"], [[2.0] * 300], n=[5, 32, 300])
     np.testing.assert_allclose(

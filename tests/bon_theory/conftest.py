@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 
@@ -12,7 +13,7 @@ def keys_are_watched_from_the_first_one_on(request: pytest.FixtureRequest) -> It
     """Where there is no key none is used twice, and watching slows every call of a program."""
     setting, key = "jax_debug_key_reuse", jax.random.key
     arrays = [value for value in vars(request.module).values() if isinstance(value, jax.Array)]
-    assert not any(jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key) for array in arrays)
+    assert not any(jnp.issubdtype(array.dtype, jax.dtypes.prng_key) for array in arrays)
 
     def watched(*args: Any, **kwargs: Any) -> jax.Array:
         jax.config.update(setting, True)

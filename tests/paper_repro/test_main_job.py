@@ -211,6 +211,31 @@ def test_a_result_depends_on_the_sources_it_imports_and_no_others(checkout: Path
     assert key() != before
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{0}",
+        "class A:\n def f(self):\n  {0}",
+        "async def f():\n async with a:\n  {0}",
+        "if a: pass\nelif b: {0}",
+        "for a in b: pass\nelse: {0}",
+        "while a: {0}",
+        "try: {0}\nexcept E: pass",
+        "try: pass\nexcept E: {0}",
+        "try: pass\nexcept E: pass\nelse: {0}",
+        "try: pass\nfinally: {0}",
+        "match a:\n case 1: {0}",
+        "lambda: 0; {0}",
+    ],
+)
+@pytest.mark.parametrize(
+    "statement", ["import bon_theory.policy as p", "from bon_theory import policy"]
+)
+def test_an_import_counts_wherever_it_stands(text: str, statement: str, checkout: Path):
+    (checkout / "figures" / "gap.py").write_text(text.format(statement))
+    assert "bon_theory/policy.py" in provenance.Sources(checkout).of("figures.gap")
+
+
 def test_a_result_depends_on_configuration_and_needs(checkout: Path):
     keys = {
         provenance.key(*arguments, provenance.Sources(checkout))

@@ -37,6 +37,7 @@ CAPTION = (
     "the model's, each a hint at the next, are not."
 )
 
+KL_TICKS = (0.2, 0.5, 1, 2, 5, 10)  # nats
 TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500)  # of numbers of candidates
 
 
@@ -108,8 +109,12 @@ def draw_cells(ax: Axes, table: Mapping[str, NDArray[np.float64]], *, unit: str)
     handles = [Line2D([], [], color=color, marker="o", markersize=3) for color in colors]
     handles.append(Line2D([], [], color=colors[-1], linestyle="--"))
     names = [*(f"n = {n}" for n in numbers), "independent tokens"]
-    ax.legend(handles, names, loc="lower right")
-    ax.set(xlabel="KL (nats)", ylabel=f"gain ({unit})")
+    ax.legend(handles, names, loc="upper left")
+    ax.set(xscale="log", xlabel="KL (nats)", ylabel=f"gain ({unit})")
+    ticks = [tick for tick in KL_TICKS if table["kl"].min() <= tick]
+    ticks = [tick for tick in ticks if tick <= table["independent_kl"].max()]
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _draw_needed(ax: Axes, data: FigureData) -> None:

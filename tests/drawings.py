@@ -1,12 +1,9 @@
 """Every figure's data and drawing, with few points, computed once."""
 
 import itertools
-from contextlib import AbstractContextManager
 from dataclasses import asdict
 from functools import cache
 from types import ModuleType
-from typing import Any
-from unittest import mock
 
 import jax
 import numpy as np
@@ -244,14 +241,7 @@ def data(name: str) -> FigureData:
     if name == "learned_reward":
         return learned_reward.data(learned())
     points = {"points": POINTS[name]} if name in POINTS else {}  # the others read what was found
-    with quickly_compiled():
-        return MODULES[name].data(**points)
-
-
-def quickly_compiled() -> AbstractContextManager[Any]:
-    """Of few points no program runs longer than it takes to compile in earnest."""
-    points: Any = reward_frontier._points
-    return mock.patch.object(reward_frontier, "_points", jax.jit(points.__wrapped__))
+    return MODULES[name].data(**points)
 
 
 @cache

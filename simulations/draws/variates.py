@@ -94,7 +94,18 @@ def _log(x: Array, complement: Array | None) -> Array:
 
 
 def _polynomial(coefficients: Sequence[float], x: Array) -> Array:
-    """Horner's rule."""
+    """Horner's rule for even and odd powers: two chains of half the length.
+
+    A soft score of a Gaussian reward takes five, two of them one after the other: with one chain
+    each a processor without AVX-512 waits, and selects a tenth fewer a second.
+    """
+    square = x * x
+    even, odd = (_horner(coefficients[first::2], square) for first in (0, 1))
+    return odd * x + even
+
+
+def _horner(coefficients: Sequence[float], x: Array) -> Array:
+    """From the highest power down."""
     value = jnp.full_like(x, np.float32(coefficients[-1]))
     for coefficient in coefficients[-2::-1]:
         value = value * x + np.float32(coefficient)

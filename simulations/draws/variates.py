@@ -44,7 +44,7 @@ def unit_interval(words: Array) -> Array:
         >>> float(unit_interval(jnp.uint32(0)) * 2.0**33)
         1.0
     """
-    # The product is exact, so that one fused instruction rounds as (word + ½)·2⁻³² does.
+    # The product is exact, so that a fused instruction rounds no more than the sum does.
     return words.astype(jnp.float32) * jnp.float32(2.0**-32) + jnp.float32(2.0**-33)
 
 
@@ -60,7 +60,7 @@ def exponential(words: Array) -> Array:
 
 
 def gumbel(words: Array) -> Array:
-    """−log(−log U): standard Gumbel, to 1e-6, the winners' upper tail included."""
+    """−log(−log U): standard Gumbel, to 1e-6 of max(1, |value|), upper tail included."""
     return -_log(exponential(words), None)
 
 
@@ -94,10 +94,11 @@ def _log(x: Array, complement: Array | None) -> Array:
 
 
 def _polynomial(coefficients: Sequence[float], x: Array) -> Array:
-    """Horner's rule for even and odd powers: two chains of half the length.
+    """Horner's rule for even and odd powers side by side; two coefficients or more.
 
-    A soft score of a Gaussian reward takes five, two of them one after the other: with one chain
-    each a processor without AVX-512 waits, and selects a tenth fewer a second.
+    So a sum of nine terms waits for six operations and not eight. A soft score of a Gaussian reward
+    takes five such sums, two after each other: one chain each leaves a processor without AVX-512
+    waiting, which then selects a tenth fewer a second.
     """
     square = x * x
     even, odd = (_horner(coefficients[first::2], square) for first in (0, 1))

@@ -1,9 +1,9 @@
 r"""The Monte Carlo engine against the obvious programs, in candidate draws per second.
 
 Each work is the same process for all: draw 16 candidates per trial, score, keep the winner, and add
-up its reward. Methods take turns within a round, so that a busy machine slows all of them alike;
-medians over the rounds are of wall time, and of the processor time of all threads, which other
-people's load hardly changes. PyTorch and numba are measured where they are installed.
+up its reward. All works and methods take their turn in each round, so that a minute of other load
+on the machine spoils a round of each and no median; medians over the rounds are of wall time, and
+of the processor time of all threads. PyTorch and numba are measured where they are installed.
 
 The same again in a process in which XLA, NumPy, PyTorch and numba are held to AVX2, as most
 machines have no more. Beside speed: what conditional probabilities, one pass for all n and a second
@@ -21,6 +21,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ import jax
 import numpy as np
 
 from benchmarks import measure
-from benchmarks.monte_carlo_peers import PEERS, Work
+from benchmarks.monte_carlo_peers import CHUNK, PEERS, Work
 from simulations.draws.references import discrete_reference, gaussian_reward, uniform_reward
 from simulations.engine.conditional import conditional_law
 from simulations.engine.curves import all_n
@@ -89,39 +90,60 @@ def ours(work: Work) -> Callable[[int], float]:
     return lambda trials: simulate(jax.random.key(0), picks, num_trials=trials).reward.mean
 
 
-def rates(quick: bool, rounds: int) -> dict[str, Any]:
-    """Million candidate draws per second, method by method."""
+def rates(quick: bool, rounds: int) -> dict[str, dict[str, Any]]:
+    """Million candidate draws per second, by work and method."""
     seconds = 0.05 if quick else 0.5
-    results: dict[str, Any] = {}
-    for name, work in works().items():
-        methods = {"ours": ours(work), **{peer: make(work) for peer, make in PEERS.items()}}
-        sizes = {}
-        for method, run in methods.items():
-            run(2**18)  # compiles
-            start = time.perf_counter()
-            run(2**18)
-            per_trial = (time.perf_counter() - start) / 2**18
-            sizes[method] = max(2**16, min(2**26, int(seconds / per_trial))) // 2**16 * 2**16
-        walls: dict[str, list[float]] = {method: [] for method in methods}
-        processors: dict[str, list[float]] = {method: [] for method in methods}
-        for _ in range(rounds):
-            for method, run in methods.items():
-                wall, processor = time.perf_counter(), time.process_time()
-                run(sizes[method])
-                walls[method].append(time.perf_counter() - wall)
-                processors[method].append(time.process_time() - processor)
-        results[name] = {
-            method: {
-                "million_per_second": N * sizes[method] / statistics.median(walls[method]) / 1e6,
-                "fastest_round": N * sizes[method] / min(walls[method]) / 1e6,
-                "million_per_processor_second": N
-                * sizes[method]
-                / statistics.median(processors[method])
-                / 1e6,
-            }
-            for method in methods
+    runs = {
+        name: {"ours": ours(work), **{peer: make(work) for peer, make in PEERS.items()}}
+        for name, work in works().items()
+    }
+    clocks = {
+        (name, method): Clock(run, trials_in(seconds, run))
+        for name, methods in runs.items()
+        for method, run in methods.items()
+    }
+    for _ in range(rounds):
+        for clock in clocks.values():
+            clock.run_once()
+    return {
+        name: {method: clocks[name, method].million_draws_per_second() for method in methods}
+        for name, methods in runs.items()
+    }
+
+
+def trials_in(seconds: float, run: Callable[[int], float]) -> int:
+    """How many trials take about so long, in chunks of the peers."""
+    run(2**18)  # compiles
+    start = time.perf_counter()
+    run(2**18)
+    per_trial = (time.perf_counter() - start) / 2**18
+    return max(CHUNK, min(2**26, int(seconds / per_trial))) // CHUNK * CHUNK
+
+
+@dataclass(frozen=True)
+class Clock:
+    """What runs of so many trials took: wall time, and processor time of all threads."""
+
+    run: Callable[[int], float]
+    trials: int
+    walls: list[float] = field(default_factory=list)
+    processors: list[float] = field(default_factory=list)
+
+    def run_once(self) -> None:
+        """Run and remember."""
+        wall, processor = time.perf_counter(), time.process_time()
+        self.run(self.trials)
+        self.walls.append(time.perf_counter() - wall)
+        self.processors.append(time.process_time() - processor)
+
+    def million_draws_per_second(self) -> dict[str, float]:
+        """The median by wall time and by processor time, and the fastest."""
+        draws = N * self.trials / 1e6
+        return {
+            "million_per_second": draws / statistics.median(self.walls),
+            "fastest_round": draws / min(self.walls),
+            "million_per_processor_second": draws / statistics.median(self.processors),
         }
-    return results
 
 
 def rates_on_avx2(quick: bool, rounds: int) -> dict[str, Any]:

@@ -124,7 +124,7 @@ def trials_in(seconds: float, run: Callable[[int], float]) -> int:
 class Clock:
     """What runs of so many trials took: wall time, and processor time of all threads."""
 
-    run: Callable[[int], float]
+    run: Callable[[int], Any]
     trials: int
     walls: list[float] = field(default_factory=list)
     processors: list[float] = field(default_factory=list)
@@ -204,27 +204,35 @@ def conditional(quick: bool, n: int) -> dict[str, float]:
 
 def every_n(quick: bool) -> dict[str, dict[str, float]]:
     """Processor time of one pass for n = 1, …, 1024 over that of n = 1024 alone."""
-    largest, results = (64, {}) if quick else (1024, {})
+    largest = 64 if quick else 1024
+    clocks = {}
     for name, work in works().items():
         race = sampler(work, largest)
         trials = 2**18 if name.startswith("best") else 2**16
-        runs = {
-            "whole": lambda race=race, s=trials: all_n(jax.random.key(0), race, num_trials=s),
-            "alone": lambda race=race, s=trials: simulate(jax.random.key(0), race, num_trials=s),
+        for which, run in (("whole", all_n), ("alone", simulate)):
+
+            def once(trials: int, run: Any = run, race: Any = race) -> Any:
+                return run(jax.random.key(0), race, num_trials=trials)
+
+            once(trials)  # compiles
+            clocks[name, which] = Clock(once, trials)
+    for _ in range(1 if quick else 5):
+        for clock in clocks.values():
+            clock.run_once()
+
+    def seconds(name: str, which: str) -> float:
+        return statistics.median(clocks[name, which].processors)
+
+    return {
+        name: {
+            "ratio": seconds(name, "whole") / seconds(name, "alone"),
+            "million_per_processor_second": largest
+            * clocks[name, "whole"].trials
+            / seconds(name, "whole")
+            / 1e6,
         }
-        costs: dict[str, list[float]] = {which: [] for which in runs}
-        for turn in range(2 if quick else 6):
-            for which, run in runs.items():
-                start = time.process_time()
-                run()
-                if turn:  # the first compiles
-                    costs[which].append(time.process_time() - start)
-        whole, alone = (statistics.median(costs[which]) for which in runs)
-        results[name] = {
-            "ratio": whole / alone,
-            "million_per_processor_second": largest * trials / whole / 1e6,
-        }
-    return results
+        for name in works()
+    }
 
 
 def linearity() -> dict[str, Any]:

@@ -20,7 +20,7 @@ from fractions import Fraction
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.special
+import scipy
 
 from bon_theory._numerics import one_program
 

@@ -6,7 +6,7 @@ import dataclasses
 import math
 
 import numpy as np
-from scipy import special
+import scipy
 
 from bon_theory.pools.curves import best_of_n_curve
 from bon_theory.pools.pool import Pool
@@ -71,13 +71,14 @@ def advise(pool: Pool, half_width: float, *, n: int, level: float = 0.95) -> Adv
     size = pool.num_prompts
     total = float(np.var(best_of_n_curve(pool, n=n).per_prompt[:, 0], ddof=1))
     between = max(total - float(within.mean()), 0.0)
-    z = float(special.ndtri(0.5 + level / 2))
+    z = float(scipy.special.ndtri(0.5 + level / 2))
+    t = float(scipy.special.stdtrit(size - 1, 0.5 + level / 2))
     allowed = (half_width / z) ** 2
     per_answer = float(np.mean(within * pool.counts))
     room = size * allowed - between
     return Advice(
         half_width=half_width,
-        half_width_now=float(special.stdtrit(size - 1, 0.5 + level / 2)) * math.sqrt(total / size),
+        half_width_now=t * math.sqrt(total / size),
         prompts=max(2, math.ceil(total / allowed)),
         prompts_at_least=max(2, math.ceil(between / allowed)),
         answers=float(max(n, math.ceil(per_answer / room))) if room > 0 else math.inf,

@@ -8,8 +8,8 @@ from typing import Any
 
 import jax
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import special
 
 from bon_theory._arguments import shown
 from bon_theory.pools.curves import Curve
@@ -135,7 +135,7 @@ def _half_width(
             w, x = weights[groups == group], values[groups == group]
             deviations = w * (x - w @ x / w.sum())
             variance += float(deviations @ deviations) * x.size / (x.size - 1)
-        return float(special.stdtrit(freedom, 0.5 + level / 2)) * math.sqrt(variance)
+        return float(scipy.special.stdtrit(freedom, 0.5 + level / 2)) * math.sqrt(variance)
 
     smaller = int(min(np.bincount(half, minlength=2)))
     return max(half_width(half, smaller - 1), half_width(np.zeros_like(half), half.size - 1))

@@ -6,8 +6,8 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 from bon_theory._arguments import shown
 from bon_theory.pools.curves import pass_at_k, require_binary
@@ -51,8 +51,8 @@ class CoverageFit:
             >>> fit.pass_at([50]).round(5)
             array([0.64269])
         """
-        failed = special.betaln(self.a, self.b + np.asarray(k, np.float64))
-        return np.asarray(-np.expm1(failed - special.betaln(self.a, self.b)))
+        failed = scipy.special.betaln(self.a, self.b + np.asarray(k, np.float64))
+        return np.asarray(-np.expm1(failed - scipy.special.betaln(self.a, self.b)))
 
 
 def fit_coverage(pool: Pool) -> CoverageFit:
@@ -90,16 +90,14 @@ def fit_coverage(pool: Pool) -> CoverageFit:
 
     def loss(logs: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         a, b = np.exp(logs)
-        terms = special.betaln(a + right, b + wrong) - special.betaln(a, b)
-        both = special.digamma(a + b) - special.digamma(a + b + total)
-        by_a = special.digamma(a + right) - special.digamma(a) + both
-        by_b = special.digamma(b + wrong) - special.digamma(b) + both
+        terms = scipy.special.betaln(a + right, b + wrong) - scipy.special.betaln(a, b)
+        both = scipy.special.digamma(a + b) - scipy.special.digamma(a + b + total)
+        by_a = scipy.special.digamma(a + right) - scipy.special.digamma(a) + both
+        by_b = scipy.special.digamma(b + wrong) - scipy.special.digamma(b) + both
         return -float(weights @ terms), -np.array([a * (weights @ by_a), b * (weights @ by_b)])
 
     bounds = [(-14.0, 14.0)] * 2
-    from scipy import optimize  # a seventh of the memory of what imports this package
-
-    found = optimize.minimize(loss, np.zeros(2), jac=True, bounds=bounds, method="TNC")
+    found = scipy.optimize.minimize(loss, np.zeros(2), jac=True, bounds=bounds, method="TNC")
     step = 1e-4
     slopes = [(loss(found.x + e)[1] - loss(found.x - e)[1]) / (2 * step) for e in step * np.eye(2)]
     if np.linalg.eigvalsh(np.array(slopes)).min() < 1e-3:
@@ -108,7 +106,7 @@ def fit_coverage(pool: Pool) -> CoverageFit:
             "no Beta law of their difficulty is the most likely."
         )
     (a, b), errors = np.exp(found.x), np.sqrt(np.diag(np.linalg.inv(np.array(slopes))))
-    chosen = special.gammaln(total + 1) - special.gammaln(right + 1) - special.gammaln(wrong + 1)
+    chosen = -np.log(total + 1) - scipy.special.betaln(right + 1, wrong + 1)
     return CoverageFit(
         float(a),
         float(b),
@@ -173,7 +171,8 @@ class TailFit:
         logs = np.log(np.asarray(k, np.float64))
         by = np.stack([np.ones_like(logs), -logs])
         error = np.sqrt(np.einsum("i...,ij,j...->...", by, self.covariance, by))
-        middle, z = self.log_scale - self.exponent * logs, float(special.ndtri(0.5 + level / 2))
+        middle = self.log_scale - self.exponent * logs
+        z = float(scipy.special.ndtri(0.5 + level / 2))
         low, high = (-np.expm1(np.minimum(middle + sign * z * error, 0)) for sign in (1, -1))
         return low, high
 

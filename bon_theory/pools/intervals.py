@@ -6,8 +6,8 @@ import dataclasses
 
 import jax
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 from bon_theory._arguments import whole_number
 from bon_theory.pools.curves import Curve
@@ -89,7 +89,7 @@ def normal_band(curve: Curve, *, level: float = 0.95, clusters: ArrayLike | None
     np.add.at(sums, cluster, deviations)
     others = np.maximum(1 - np.bincount(cluster, curve.weights), np.finfo(float).eps)  # rounding
     error = np.sqrt(np.sum((sums / others[:, None]) ** 2, axis=0) * (size - 1) / size)
-    half = special.stdtrit(size - 1, 0.5 + level / 2) * error
+    half = scipy.special.stdtrit(size - 1, 0.5 + level / 2) * error
     return Band(
         curve.n, curve.mean, curve.mean - half, curve.mean + half, level, False, curve.temperature
     )

@@ -42,8 +42,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import gammaln, logsumexp
 
 from bon_theory._arguments import Numbers, is_concrete, positive, scalar, whole_number
 from bon_theory._numerics import safe_log
@@ -247,7 +247,7 @@ class _Block(NamedTuple):
     def shares(self, counts: Counts) -> Array:
         """Weight of the path's own particle over the mean weight, ``[J, C]``."""
         own = self.log_weights[:, None]
-        others = np.asarray(logsumexp(self.log_weights, b=counts, axis=1))
+        others = np.asarray(scipy.special.logsumexp(self.log_weights, b=counts, axis=1))
         return np.exp(own - np.logaddexp(own, others)) * (1 + counts[0].sum())
 
     def parents(self, counts: Counts, own: int) -> Array:
@@ -312,7 +312,7 @@ def _ways(total: int, num_kinds: int) -> Counts:
 def _multinomial(counts: Counts, law: Array) -> Array:
     """Probability of each of the ``counts [C, J]`` under each row of ``law [B, J]``, ``[B, C]``."""
     total = counts[0].sum()
-    log_ways = gammaln(total + 1) - gammaln(counts + 1).sum(axis=1)
+    log_ways = scipy.special.gammaln(total + 1) - scipy.special.gammaln(counts + 1).sum(axis=1)
     log_law = np.log(law, out=np.full(law.shape, -1e300), where=law > 0)
     return np.exp(log_ways + log_law @ counts.T)
 

@@ -17,8 +17,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import digamma
 
 from bon_theory.alignment import best_of_n_beta
 
@@ -195,7 +195,7 @@ def log_rank(num_not_above: ArrayLike, num_draws: ArrayLike) -> NDArray[np.float
             f"num_not_above must be between 0 and num_draws, got {k.min()} to {k.max()} of "
             f"{m.max()}: count draws with a reward at most the response's"
         )
-    return digamma(k + 1) - digamma(m + 1)
+    return scipy.special.digamma(k + 1) - scipy.special.digamma(m + 1)
 
 
 def log_atom_excess(

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 import bon_theory as bt
 from simulations.draws.words import key_words
@@ -273,7 +273,7 @@ class KlEstimate:
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Where the KL divergence is, by the normal law of a mean of many sequences."""
-        half = float(special.ndtri((1 + level) / 2)) * self.estimate.std_error
+        half = float(scipy.special.ndtri((1 + level) / 2)) * self.estimate.std_error
         return self.estimate.mean - half, self.estimate.mean + half
 
 

@@ -18,9 +18,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy
 from jax import Array
 from numpy.typing import NDArray
-from scipy import special
 
 import bon_theory as bt
 from simulations.draws.references import ContinuousReference, DiscreteReference, Reference
@@ -230,7 +230,7 @@ def win_rate_optimal(reference: Ordered, strength: float) -> RankRace | ScoredRa
     """Best of N candidates, N ~ Poisson(c) given N ≥ 1, which is the win-rate-optimal policy."""
     strength = positive_float("strength", strength)
     sizes = np.arange(1, _poisson_range(strength))
-    cdf = 1 - special.pdtrc(sizes, strength) / -math.expm1(-strength)
+    cdf = 1 - scipy.special.pdtrc(sizes, strength) / -math.expm1(-strength)
     return _by_reward(reference, _random_count(cdf))
 
 
@@ -308,9 +308,7 @@ def nearest_in_mean_draws(reference: Ordered, mean_draws: float, temperature: fl
         highest = float(rewards.max()) + temperature * math.log(mean_draws)
     cap = highest
     if to_spare(highest) < 0:
-        from scipy import optimize  # a seventh of the memory of what imports this module
-
-        cap = optimize.root_scalar(to_spare, bracket=(lowest, highest)).root
+        cap = scipy.optimize.root_scalar(to_spare, bracket=(lowest, highest)).root
     _check_acceptance(to_spare(cap) + 1 / mean_draws, reference)
     return _tilting(reference, temperature, cap)
 
@@ -392,7 +390,7 @@ def _law(reference: Ordered) -> bt.Policy:
 
     # Single precision, in steps that the law must not take for atoms: straight between nodes.
     log_odds = np.linspace(-23, 23, 46 * _NODES_A_UNIT + 1)  # as far as there are words
-    ranks = jnp.float32(special.expit([log_odds, -log_odds]))
+    ranks = jnp.float32(scipy.special.expit([log_odds, -log_odds]))
     rewards = np.maximum.accumulate(np.asarray(reference.quantile(*ranks), np.float64))
     return bt.Policy.from_quantile(
         lambda u: jnp.interp(jnp.log(u) - jnp.log1p(-u), log_odds, rewards),
@@ -464,7 +462,7 @@ def _fixed(n: int) -> CandidateCount:
 def _one_plus_poisson(mean_extra_draws: float) -> CandidateCount:
     mean_extra_draws = positive_float("mean_extra_draws", mean_extra_draws)
     return _random_count(
-        special.pdtr(np.arange(_poisson_range(mean_extra_draws)), mean_extra_draws)
+        scipy.special.pdtr(np.arange(_poisson_range(mean_extra_draws)), mean_extra_draws)
     )
 
 

@@ -17,8 +17,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 from simulations.statistics.estimate import Estimate
 from simulations.tools.arguments import counts_of, probabilities
@@ -187,7 +187,7 @@ def check_mean(
     if bounds is None:
         # A constant variable has no error: then any gap is a contradiction.
         z = gap / estimate.std_error if estimate.std_error > 0 else math.inf if gap else 0.0
-        return Check(name, z, float(2 * special.ndtr(-z)), estimate.num_samples)
+        return Check(name, z, float(2 * scipy.special.ndtr(-z)), estimate.num_samples)
     low, high = bounds
     if not -math.inf < low <= exact <= high < math.inf:
         raise ValueError(f"exact must be within bounds {bounds}, both finite, got {exact}")
@@ -289,8 +289,8 @@ def _power(null: NDArray, planted: NDArray, trials: float, false_alarm: float) -
     kl = _relative_entropy(planted, null)
     spread = float(planted[support] @ np.square(log_ratio - kl))
     freedom, shift = num_cells - 1, 2 * trials * kl
-    near = 1 - special.chndtr(critical, freedom, shift)
-    far = special.ndtr((shift - critical) / (2 * math.sqrt(trials * spread) + 1e-300))
+    near = 1 - scipy.special.chndtr(critical, freedom, shift)
+    far = scipy.special.ndtr((shift - critical) / (2 * math.sqrt(trials * spread) + 1e-300))
     return max(contradicted, float(min(near, far)))
 
 
@@ -298,7 +298,7 @@ def _critical(num_cells: int, false_alarm: float) -> float:
     """Where :func:`_histogram_tail` falls to ``false_alarm``: Lambert's W on its lower branch."""
     freedom = num_cells - 1
     depth = 1 - math.log(false_alarm) / freedom
-    return -freedom * float(special.lambertw(-math.exp(-depth), k=-1).real)
+    return -freedom * float(scipy.special.lambertw(-math.exp(-depth), k=-1).real)
 
 
 def _histogram_tail(statistic: float, num_cells: int) -> float:
@@ -323,4 +323,4 @@ def _cells(probs: NDArray, trials: float) -> NDArray[np.intp]:
 
 
 def _relative_entropy(sample: NDArray, law: NDArray) -> float:
-    return max(0.0, float(special.rel_entr(sample, law).sum()))
+    return max(0.0, float(scipy.special.rel_entr(sample, law).sum()))

@@ -20,8 +20,8 @@ from collections.abc import Callable
 from types import MappingProxyType
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 from simulations.statistics.estimate import Estimate
 from simulations.tools.arguments import counts_of, probabilities
@@ -33,14 +33,14 @@ Terms = Callable[[Array, Array], tuple[Array, Array, Array]]
 # At p = 0 the first three are finite: φ(0) = 0, q and q; a reverse divergence is not.
 DIVERGENCES: MappingProxyType[str, Terms] = MappingProxyType(
     {
-        "kl": lambda p, q: (special.rel_entr(p, q), np.log(p / q) + 1, 1 / p),
+        "kl": lambda p, q: (scipy.special.rel_entr(p, q), np.log(p / q) + 1, 1 / p),
         "chi_squared": lambda p, q: ((p - q) ** 2 / q, 2 * (p - q) / q, 2 / q),
         "squared_hellinger": lambda p, q: (
             (np.sqrt(p) - np.sqrt(q)) ** 2,
             1 - np.sqrt(q / p),
             np.sqrt(q / p) / (2 * p),
         ),
-        "reverse_kl": lambda p, q: (special.rel_entr(q, p), -q / p, q / p**2),
+        "reverse_kl": lambda p, q: (scipy.special.rel_entr(q, p), -q / p, q / p**2),
     }
 )
 

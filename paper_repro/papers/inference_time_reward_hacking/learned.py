@@ -95,12 +95,12 @@ CLAIMS: tuple[Claim, ...] = (
         provenance=DERIVED,
         relation="<=",
         statement=(
-            "What is chosen for all prompts on half of them is as good on the other half as what "
-            f"would be chosen there in hindsight: {_SETTING}. Entries: what it lacks, and two "
+            "What is chosen for all prompts on half of them is almost as good on the other half as "
+            f"what would be chosen there in hindsight: {_SETTING}. Entries: what it lacks, and two "
             "standard errors."
         ),
         compute=_regrets,
-        expected=(0.05, 0.05),
+        expected=(0.05, 0.1),
         labels=HEDGED,
         test=_TEST + "test_hindsight_is_no_worse",
     ),

@@ -122,7 +122,7 @@ def _draw_needed(ax: Axes, data: FigureData) -> None:
     length = table["length"]
     ax.plot(length, table["model"], "o-", color=COLORS["best_of_n"], label="language model")
     ax.plot(length, table["independent"], "--", color=COLORS["best_of_n"], label="independent")
-    ax.plot(length, table["any_rule"], ":", color=BOUND, label="any rule, at least")
+    ax.plot(length, table["any_rule"], ":", color=BOUND, label="independent, any rule")
     ax.set_yscale("log")
     ax.yaxis.set_major_formatter(ScalarFormatter())
     ax.yaxis.set_minor_formatter(NullFormatter())

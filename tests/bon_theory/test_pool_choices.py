@@ -1,10 +1,12 @@
 """Settings chosen and judged by different prompts, paired comparisons, advice."""
 
+import itertools
 import math
 
 import jax
 import numpy as np
 import pytest
+from scipy import stats
 
 from bon_theory import pools
 from bon_theory.pools import Pool
@@ -89,3 +91,32 @@ def test_advice_is_met() -> None:
     met = pools.advise(pool(400, int(more.answers)), 0.0062, n=4).half_width_now
     assert met == pytest.approx(0.0062, rel=0.12)
     assert pools.advise(pool(400, 24), 0.001, n=4).answers == math.inf
+
+
+@pytest.mark.parametrize(("size", "level"), [(3, 0.95), (12, 0.8)])
+def test_advice_begins_with_students_interval(size: int, level: float) -> None:
+    """Of the prompts' means over all pairs, which best-of-2 is the larger of."""
+    scores = np.random.default_rng(size).normal(size=(size, 4))
+    best = [np.mean([max(pair) for pair in itertools.combinations(row, 2)]) for row in scores]
+    low, high = stats.ttest_1samp(best, 0).confidence_interval(level)
+    found = pools.advise(Pool.from_lists(scores), 0.1, n=2, level=level).half_width_now
+    assert found == pytest.approx((high - low) / 2, rel=1e-12)
+
+
+@pytest.mark.parametrize("apart", [0.0, 100.0])
+@pytest.mark.parametrize(("size", "level"), [(5, 0.95), (12, 0.8)])
+def test_a_choice_is_known_to_students_interval(size: int, level: float, apart: float) -> None:
+    """By the smaller half's freedom about its mean, or by all about one where halves are apart."""
+    deal, _ = jax.random.split(jax.random.key(size))
+    half = np.asarray(jax.random.permutation(deal, size)) % 2
+    values = np.random.default_rng(size).normal(size=size) + apart * half
+    halves = [values[half == h] for h in range(2)]
+    within = math.sqrt(sum(len(x) * np.var(x, ddof=1) for x in halves)) / size
+    widths = [
+        stats.t.ppf(0.5 + level / 2, min(map(len, halves)) - 1) * within,
+        stats.t.ppf(0.5 + level / 2, size - 1) * stats.sem(values),
+    ]
+    assert np.argmax(widths) == (apart > 0)
+    curve = pools.Curve(np.array([1]), values[:, None], np.full(size, 1 / size))
+    choice = pools.choose(jax.random.key(size), curve, level=level)
+    assert (choice.high - choice.low) / 2 == pytest.approx(max(widths), rel=1e-12)

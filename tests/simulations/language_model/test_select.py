@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 from collections import defaultdict
 from typing import Any
 
@@ -9,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from scipy import special
+from scipy import special, stats
 
 from simulations.language_model import decode
 from simulations.language_model.enumerate import (
@@ -275,6 +276,14 @@ def test_both_kl_estimates_hold_the_exact_divergence(model, block_length: int) -
         for selected, held in ((kept, True), (planted, False)):
             kl = np.sum(np.exp(selected.log_probs) * (selected.log_probs - law.log_probs))
             assert (low < kl < high) == held, found
+
+
+@pytest.mark.parametrize("level", [0.5, 0.95])
+def test_the_interval_of_a_divergence_is_the_normal_one(level: float) -> None:
+    gains = np.random.default_rng(0).normal(0.3, 0.1, size=50)
+    found = kl_from_laws(gains, np.zeros(50)).interval(level)
+    exact = stats.norm.interval(level, gains.mean(), gains.std(ddof=1) / math.sqrt(50))
+    np.testing.assert_allclose(found, exact, rtol=1e-12)
 
 
 @pytest.mark.parametrize(
